@@ -1,0 +1,41 @@
+"""Every error a user can cause is a `CaloForgeError`: one sentence with what was got, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CaloForgeError(Exception):
+    """Base of all errors that are answered with one sentence and no traceback on the command line."""
+
+
+class GeometryError(CaloForgeError):
+    """A geometry file or a read-out that makes no sense."""
+
+
+class DataError(CaloForgeError):
+    """A file of showers that cannot be read, or showers that cannot be real."""
+
+
+class RecipeError(CaloForgeError):
+    """A training recipe with a wrong key or value."""
+
+
+class ModelError(CaloForgeError):
+    """A model file or a model setting that cannot be used."""
+
+
+class ConditionError(CaloForgeError):
+    """A condition (energy, impact point, ...) that is missing or out of range."""
+
+
+class TrainingError(CaloForgeError):
+    """A training that cannot go on."""
+
+
+def did_you_mean(got: str, valid: Iterable[str]) -> str:
+    """Sentence naming the nearest valid name, and all of them when nothing is near."""
+    names = list(valid)
+    near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"valid are: {', '.join(sorted(names))}."
