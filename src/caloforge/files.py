@@ -23,7 +23,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CaloForgeError(f"Cannot create the folder {target.parent}: {error.strerror}.") from error
+        raise CaloForgeError(
+            f"Cannot create the folder {target.parent}: {error.strerror}."
+        ) from error
     # The suffix is kept because some writers (numpy) add their own when it is missing.
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:

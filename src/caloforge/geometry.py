@@ -43,7 +43,9 @@ class Condition:
 
     def __post_init__(self) -> None:
         if self.unit not in units.ALL or units.ALL[self.unit] != 1.0:
-            raise GeometryError(f"Condition '{self.name}' has unit '{self.unit}'; expected MeV, mm, rad or none.")
+            raise GeometryError(
+                f"Condition '{self.name}' has unit '{self.unit}'; expected MeV, mm, rad or none."
+            )
         if not self.high > self.low or (self.scale == "log" and self.low <= 0):
             raise GeometryError(
                 f"Condition '{self.name}' has the range [{self.low}, {self.high}]; expected low < high"
@@ -85,7 +87,9 @@ class Layer:
                     f"Layer {self.id} has {axis} edges {list(edges)[:6]}; expected at least two finite, increasing numbers."
                 )
         if self.kind == "polar" and self.edges[1][0] < 0:
-            raise GeometryError(f"Layer {self.id} starts at r = {self.edges[1][0]} mm; expected r >= 0.")
+            raise GeometryError(
+                f"Layer {self.id} starts at r = {self.edges[1][0]} mm; expected r >= 0."
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -150,17 +154,23 @@ class Geometry:
     cut: float = 0.0  # MeV; cells below are set to zero before any metric
     note: str = ""
     symmetries: tuple[tuple[str, tuple[tuple[str, tuple[tuple[str, float], ...]], ...]], ...] = ()
-    stack: str = field(default="", compare=False)  # JSON of the material stack, with a hash of its own
+    stack: str = field(
+        default="", compare=False
+    )  # JSON of the material stack, with a hash of its own
 
     def __post_init__(self) -> None:
         if not self.layers or self.n_cells == 0:
-            raise GeometryError(f"Geometry '{self.name}' has no cells; expected at least one layer with voxels.")
+            raise GeometryError(
+                f"Geometry '{self.name}' has no cells; expected at least one layer with voxels."
+            )
         for what, names in (
             ("layer id", [layer.id for layer in self.layers]),
             ("condition", [c.name for c in self.conditions]),
         ):
             if len(set(names)) != len(names):
-                raise GeometryError(f"Geometry '{self.name}' uses a {what} twice: {names}; expected unique ones.")
+                raise GeometryError(
+                    f"Geometry '{self.name}' uses a {what} twice: {names}; expected unique ones."
+                )
 
     # --- sizes and positions -------------------------------------------------------------------------------------
     @cached_property
@@ -227,20 +237,38 @@ class Geometry:
         """Sixteen hex digits that change when read-out or conditions change, and with nothing else."""
         plain = self.to_dict()
         content = {
-            "layers": [{k: v for k, v in layer.items() if k != "name"} for layer in plain["layers"]],
-            "conditions": [{k: v for k, v in c.items() if k != "label"} for c in plain["conditions"]],
+            "layers": [
+                {k: v for k, v in layer.items() if k != "name"} for layer in plain["layers"]
+            ],
+            "conditions": [
+                {k: v for k, v in c.items() if k != "label"} for c in plain["conditions"]
+            ],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Geometry:
         """Build from the content of a geometry file. Raises GeometryError that names what is wrong."""
-        valid = {"name", "title", "format", "particles", "pid", "cut", "note", "conditions", "layers", "symmetries", "stack"}
+        valid = {
+            "name",
+            "title",
+            "format",
+            "particles",
+            "pid",
+            "cut",
+            "note",
+            "conditions",
+            "layers",
+            "symmetries",
+            "stack",
+        }
         for key in plain:
             if key not in valid:
                 raise GeometryError(f"Unknown geometry key '{key}': {did_you_mean(key, valid)}")
         try:
-            layers = tuple(layer for entry in plain["layers"] for layer in _layers_from_dict(entry))
+            layers = tuple(
+                layer for entry in plain["layers"] for layer in _layers_from_dict(entry)
+            )
             conditions = tuple(Condition(**entry) for entry in plain["conditions"])
             symmetries = tuple(
                 (
@@ -266,7 +294,9 @@ class Geometry:
                 stack=json.dumps(plain["stack"], sort_keys=True) if plain.get("stack") else "",
             )
         except KeyError as error:
-            raise GeometryError(f"The geometry lacks the key {error}; see the shipped files for an example.") from error
+            raise GeometryError(
+                f"The geometry lacks the key {error}; see the shipped files for an example."
+            ) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise GeometryError(f"The geometry cannot be read: {error}.") from error
 
@@ -280,7 +310,9 @@ class Geometry:
         generators = []
         for name in known if names is None else names:
             if name not in known:
-                raise GeometryError(f"Geometry '{self.name}' has no symmetry '{name}': {did_you_mean(name, known)}")
+                raise GeometryError(
+                    f"Geometry '{self.name}' has no symmetry '{name}': {did_you_mean(name, known)}"
+                )
             generators.append(self._symmetry(name, known[name]))
         count = len(self.conditions)
         group = [Symmetry("identity", np.arange(self.n_cells), np.eye(count), np.zeros(count))]
@@ -298,7 +330,9 @@ class Geometry:
                     group.append(product)
         return group
 
-    def _symmetry(self, name: str, maps: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]) -> Symmetry:
+    def _symmetry(
+        self, name: str, maps: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
+    ) -> Symmetry:
         count = len(self.conditions)
         matrix, offset = np.eye(count), np.zeros(count)
         for target, terms in maps:
@@ -324,12 +358,16 @@ def _permute(index: Array, layer: Layer, operation: str) -> Array:
         return index[::-1]
     if operation == "swap":
         if layer.shape[0] != layer.shape[1] or not np.allclose(layer.edges[0], layer.edges[1]):
-            raise GeometryError(f"Layer {layer.id} of shape {layer.shape} is not square: it has no symmetry 'swap'.")
+            raise GeometryError(
+                f"Layer {layer.id} of shape {layer.shape} is not square: it has no symmetry 'swap'."
+            )
         return index.T
     if operation.startswith("reflect-") and operation.removeprefix("reflect-") in layer.axes:
         axis = layer.axes.index(operation.removeprefix("reflect-"))
         return np.flip(index, axis=axis)
-    raise GeometryError(f"Unknown symmetry '{operation}': expected rotate-alpha, reflect-alpha, reflect-AXIS or swap.")
+    raise GeometryError(
+        f"Unknown symmetry '{operation}': expected rotate-alpha, reflect-alpha, reflect-AXIS or swap."
+    )
 
 
 def _layer_to_dict(layer: Layer) -> dict[str, Any]:
@@ -347,7 +385,18 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
 
 def _layers_from_dict(entry: dict[str, Any]) -> list[Layer]:
     """One entry of a geometry file: a layer, or `copies` of it with consecutive ids, each behind the one before."""
-    valid = {"id", "name", "kind", "alpha_bins", "r_edges", "axes", "edges", "z", "shift", "copies"}
+    valid = {
+        "id",
+        "name",
+        "kind",
+        "alpha_bins",
+        "r_edges",
+        "axes",
+        "edges",
+        "z",
+        "shift",
+        "copies",
+    }
     for key in entry:
         if key not in valid:
             raise GeometryError(f"Unknown layer key '{key}': {did_you_mean(key, valid)}")
@@ -362,7 +411,9 @@ def _layers_from_dict(entry: dict[str, Any]) -> list[Layer]:
         axes = (str(entry["axes"][0]), str(entry["axes"][1]))
         edges = (_edges(entry["edges"][0]), _edges(entry["edges"][1]))
     else:
-        raise GeometryError(f"Layer {entry['id']} has kind '{entry['kind']}'; expected 'polar' or 'grid'.")
+        raise GeometryError(
+            f"Layer {entry['id']} has kind '{entry['kind']}'; expected 'polar' or 'grid'."
+        )
     shift = Shift(**entry["shift"]) if "shift" in entry else None
     copies = int(entry.get("copies", 1))
     layers = []
@@ -379,14 +430,18 @@ def _layers_from_dict(entry: dict[str, Any]) -> list[Layer]:
 def _edges(spec: Any) -> tuple[float, ...]:
     """Edges as a list of numbers, or as {low, high, bins} for equal cells."""
     if isinstance(spec, dict):
-        return tuple(float(e) for e in np.linspace(spec["low"], spec["high"], int(spec["bins"]) + 1))
+        return tuple(
+            float(e) for e in np.linspace(spec["low"], spec["high"], int(spec["bins"]) + 1)
+        )
     return tuple(float(e) for e in spec)
 
 
 def geometry_names() -> list[str]:
     """Names of the geometries shipped with the package."""
     folder = resources.files("caloforge") / "detectors"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
 
 
 def load_geometry(source: str | Path) -> Geometry:
@@ -396,7 +451,9 @@ def load_geometry(source: str | Path) -> Geometry:
     """
     text = str(source)
     if text in geometry_names():
-        content = (resources.files("caloforge") / "detectors" / f"{text}.toml").read_text(encoding="utf-8")
+        content = (resources.files("caloforge") / "detectors" / f"{text}.toml").read_text(
+            encoding="utf-8"
+        )
         return Geometry.from_dict(tomllib.loads(content))
     path = Path(source)
     if path.suffix == ".xml":

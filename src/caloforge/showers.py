@@ -61,15 +61,23 @@ class Showers:
         low, high = (float(energies.min()), float(energies.max())) if energies.size else (0.0, 0.0)
         if not (np.isfinite(low) and np.isfinite(high)):
             bad = int(np.argmin(np.isfinite(energies).all(axis=1)))
-            raise DataError(f"Shower {bad} holds a NaN or infinite cell energy; expected finite MeV: remove or repair it.")
+            raise DataError(
+                f"Shower {bad} holds a NaN or infinite cell energy; expected finite MeV: remove or repair it."
+            )
         if low < 0:
             bad = int(np.argmax(energies.min(axis=1) < 0))
-            raise DataError(f"Shower {bad} holds a cell of {low:g} MeV; expected energies >= 0: set noise below 0 to 0.")
+            raise DataError(
+                f"Shower {bad} holds a cell of {low:g} MeV; expected energies >= 0: set noise below 0 to 0."
+            )
         if not np.isfinite(conditions).all():
             bad = int(np.argmin(np.isfinite(conditions).all(axis=1)))
-            raise DataError(f"Shower {bad} has a NaN or infinite condition; expected finite numbers in MeV, mm and rad.")
+            raise DataError(
+                f"Shower {bad} has a NaN or infinite condition; expected finite numbers in MeV, mm and rad."
+            )
         if len(energies) and float(self.incident_energy.min()) <= 0:
-            raise DataError("A shower has an incident energy <= 0; expected a positive energy in MeV.")
+            raise DataError(
+                "A shower has an incident energy <= 0; expected a positive energy in MeV."
+            )
 
     def __len__(self) -> int:
         return len(self.energies)
@@ -89,14 +97,18 @@ class Showers:
 
     def layer(self, index: int) -> NDArray[np.float32]:
         """Cells of layer `index` (position, not id) as (N, slow, fast)."""
-        return self.energies[:, self.geometry.slices[index]].reshape(len(self), *self.geometry.layers[index].shape)
+        return self.energies[:, self.geometry.slices[index]].reshape(
+            len(self), *self.geometry.layers[index].shape
+        )
 
     def after_cut(self, cut: float | None = None) -> Showers:
         """Cells below `cut` MeV (default: the geometry's) set to zero, as every metric of the field does first."""
         value = self.geometry.cut if cut is None else cut
         if value <= 0:
             return self
-        return replace(self, energies=np.where(self.energies < value, np.float32(0), self.energies))
+        return replace(
+            self, energies=np.where(self.energies < value, np.float32(0), self.energies)
+        )
 
     @staticmethod
     def concatenate(parts: Sequence[Showers]) -> Showers:
