@@ -1,7 +1,8 @@
-"""Chi-square per degree of freedom of the total energy: the figure that chooses checkpoints and is reported.
+"""Chi-square per degree of freedom of the total energy: it chooses checkpoints and is reported.
 
-Reference: FastCaloGAN (ATL-SOFT-PUB-2020-006) and CaloShowerGAN (arXiv:2309.06515); the statistic is the comparison of
-two weighted histograms of Gagunashvili (arXiv:physics/0605123), the "WW" form of ROOT's TH1::Chi2Test.
+Reference: FastCaloGAN (ATL-SOFT-PUB-2020-006) and CaloShowerGAN (arXiv:2309.06515); the statistic is
+Gagunashvili's comparison of two weighted histograms (arXiv:physics/0605123), the "WW" form of ROOT's
+TH1::Chi2Test.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.showers import energy_points
+from caloforge.evaluation.slices import energy_slices
 
 Array = NDArray[Any]
 
@@ -21,7 +22,6 @@ BINS = 30
 RANGE_RMS = (3.0, 3.0)
 RANGE_RMS_PIONS = (4.0, 3.5)
 MINIMUM = 100
-SLICES = 8
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class Chi2:
     value_sum, ndf
         Sums over the energy points of chi-square and of the degrees of freedom.
     per_energy
-        Incident energy in MeV -> (chi-square, degrees of freedom). For a spectrum the key is the median of the slice.
+        Incident energy in MeV -> (chi-square, degrees of freedom). For a spectrum the key is the
+        median of the slice.
     left_out
         Incident energy in MeV -> why it did not enter.
     outside
-        Incident energy in MeV -> fractions of reference and of generated showers outside the histogram's range, which
-        the published method does not see.
+        Incident energy in MeV -> fractions of reference and of generated showers outside the range
+        of the histogram, which the published method does not see.
     """
 
     value_sum: float
@@ -54,9 +55,10 @@ class Chi2:
 
     @property
     def error(self) -> float:
-        """Standard deviation of `chi2_ndf`: that of a non-central chi-square, 2 (ndf + 2 lambda) being its variance.
+        """Standard deviation of `chi2_ndf`, that of a non-central chi-square.
 
-        lambda is estimated by chi-square - ndf where that is positive. NaN when no energy point entered.
+        Its variance is 2 (ndf + 2 lambda), lambda estimated by chi-square - ndf where positive. NaN
+        when no energy point entered.
         """
         if not self.ndf:
             return float("nan")
@@ -67,10 +69,10 @@ class Chi2:
 def histogram_chi2(first: Array, second: Array) -> tuple[float, int]:
     """Chi-square of the shapes of two histograms of counts (B,), and its degrees of freedom.
 
-    sum_i (N1 n2_i - N2 n1_i)^2 / (N1^2 n2_i + N2^2 n1_i), where N is the sum of n: weighted against weighted histogram
-    (arXiv:physics/0605123, Eq. 22) for histograms scaled to unit sum. The degrees of freedom are the bins filled in
-    either histogram, less one. Against an empty histogram the value is its limit for one entry in a far bin, the sum
-    of the other histogram.
+    sum_i (N1 n2_i - N2 n1_i)^2 / (N1^2 n2_i + N2^2 n1_i), where N is the sum of n: both histograms
+    scaled to unit sum and compared as weighted ones. The degrees of freedom are the bins filled in
+    either, less one. Against an empty histogram the value is the limit for a few entries far away:
+    the sum of the other histogram.
     """
     n1, n2 = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     filled = (n1 + n2) > 0
@@ -96,10 +98,11 @@ def energy_chi2(
 ) -> Chi2:
     """Chi-square of the total deposited energy, per energy point and summed.
 
-    Per energy point both samples are filled into `bins` bins from `range_rms[0]` RMS below to `range_rms[1]` RMS above
-    the reference mean. Showers outside are dropped, as in the published method; `Chi2.outside` counts them. A spectrum
-    of incident energies is cut into up to eight slices at the quantiles of the reference, and total / incident energy
-    takes the place of the total energy.
+    Per energy point both samples are filled into `bins` bins from `range_rms[0]` RMS below to
+    `range_rms[1]` RMS above the reference mean. Showers outside are dropped before the histograms are
+    scaled to unit sum, as in the published method; `Chi2.outside` counts them. A spectrum of incident
+    energies is cut into up to eight slices at the quantiles of the reference, and total / incident
+    energy takes the place of the total energy.
 
     Parameters
     ----------
@@ -108,33 +111,38 @@ def energy_chi2(
     reference_incident, generated_incident
         Incident energy of each shower in MeV, (N,) and (M,).
     bins, range_rms, minimum
-        Bins a histogram, its range in RMS below and above the mean (pions: 4 and 3.5), and the smallest number of
-        showers in each sample for an energy point to enter.
+        Bins a histogram, its range in RMS below and above the mean (pions: 4 and 3.5), and the
+        smallest number of showers in each sample for an energy point to enter.
 
     Raises
     ------
     DataError
-        For empty samples, arrays of different lengths, NaN or infinite energies, or an incident energy <= 0.
+        For empty samples, arrays of different lengths, NaN or infinite energies, or an incident
+        energy <= 0.
     """
-    reference = _pair("reference", reference_total, reference_incident)
-    generated = _pair("generated", generated_total, generated_incident)
-    groups, left_out = _groups(*reference, *generated, minimum)
+    total1, incident1 = _pair("reference", reference_total, reference_incident)
+    total2, incident2 = _pair("generated", generated_total, generated_incident)
+    slices = energy_slices(incident1, incident2, minimum)
+    if slices.spectrum:
+        total1, total2 = total1 / incident1, total2 / incident2
+    left_out = {p: "the reference has no showers of this energy" for p in slices.unknown}
     per_energy: dict[float, tuple[float, int]] = {}
     outside: dict[float, tuple[float, float]] = {}
-    for point, (first, second) in groups.items():
-        smallest = min(len(first), len(second))
-        if smallest < max(minimum, 1):
+    for point, (rows1, rows2) in slices.members.items():
+        first, second = total1[rows1], total2[rows2]
+        if min(len(first), len(second)) < max(minimum, 1):
             left_out[point] = (
-                f"{len(first)} reference and {len(second)} generated showers; at least {minimum} of each are needed"
+                f"{len(first)} reference and {len(second)} generated showers; at least {minimum} "
+                "of each are needed"
             )
             continue
         mean, rms = float(first.mean()), float(first.std())
-        low, high = mean - range_rms[0] * rms, mean + range_rms[1] * rms
         # A spread at the level of rounding cannot be cut into bins.
         if not rms > 1e-12 * abs(mean):
             left_out[point] = "the reference has no spread in total energy"
             continue
-        counts = [np.histogram(x, bins=bins, range=(low, high))[0] for x in (first, second)]
+        span = (mean - range_rms[0] * rms, mean + range_rms[1] * rms)
+        counts = [np.histogram(x, bins=bins, range=span)[0] for x in (first, second)]
         per_energy[point] = histogram_chi2(*counts)
         outside[point] = (
             1 - float(counts[0].sum()) / len(first),
@@ -154,44 +162,12 @@ def _pair(name: str, total: Array, incident: Array) -> tuple[Array, Array]:
     incident = np.asarray(incident, dtype=np.float64)
     if total.ndim != 1 or total.shape != incident.shape or len(total) == 0:
         raise DataError(
-            f"The {name} total and incident energies have the shapes {total.shape} and {incident.shape}; "
-            "expected two arrays of the same length (N,), N > 0."
+            f"The {name} total and incident energies have the shapes {total.shape} and "
+            f"{incident.shape}; expected two arrays of the same length (N,), N > 0."
         )
     if not (np.isfinite(total).all() and np.isfinite(incident).all() and incident.min() > 0):
         raise DataError(
-            f"The {name} energies hold a NaN, an infinite number or an incident energy <= 0; expected finite MeV."
+            f"The {name} energies hold a NaN, an infinite number or an incident energy <= 0; "
+            "expected finite MeV."
         )
     return total, incident
-
-
-def _groups(
-    total1: Array, incident1: Array, total2: Array, incident2: Array, minimum: int
-) -> tuple[dict[float, tuple[Array, Array]], dict[float, str]]:
-    """Per energy point (or slice) the two arrays to histogram, and the generated points the reference lacks."""
-    points = energy_points(incident1)
-    if len(points):
-        # Energies pass through float32 files and log labels: equal means equal to 1e-5.
-        groups = {
-            float(p): (
-                total1[incident1 == p],
-                total2[np.isclose(incident2, p, rtol=1e-5, atol=0.0)],
-            )
-            for p in points
-        }
-        unknown = [
-            float(p)
-            for p in energy_points(incident2)
-            if not np.isclose(p, points, rtol=1e-5, atol=0.0).any()
-        ]
-        return groups, {p: "the reference has no showers of this energy" for p in unknown}
-    count = int(np.clip(len(incident1) // max(minimum, 1), 1, SLICES))
-    edges = np.quantile(incident1, np.linspace(0, 1, count + 1))
-    slice1 = np.clip(np.searchsorted(edges, incident1, side="right") - 1, 0, count - 1)
-    slice2 = np.clip(np.searchsorted(edges, incident2, side="right") - 1, 0, count - 1)
-    # Generated showers beyond the reference spectrum belong to no slice.
-    slice2[(incident2 < edges[0]) | (incident2 > edges[-1])] = -1
-    response1, response2 = total1 / incident1, total2 / incident2
-    return {
-        float(np.median(incident1[slice1 == k])): (response1[slice1 == k], response2[slice2 == k])
-        for k in range(count)
-    }, {}

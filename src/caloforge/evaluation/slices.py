@@ -1,0 +1,78 @@
+"""Which showers of two samples are judged together: one energy point of a scan, or one slice of a spectrum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.showers import energy_points
+
+Array = NDArray[Any]
+
+SLICES = 8
+# Energies pass through float32 files and logarithmic labels: equal means equal to this.
+SAME_ENERGY = 1e-5
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Showers of a reference and a generated sample, energy by energy.
+
+    Parameters
+    ----------
+    members
+        Incident energy in MeV -> indices of the reference showers and of the generated ones. For a spectrum the key
+        is the median of the reference in the slice.
+    spectrum
+        Whether the incident energies are a spectrum, cut at quantiles of the reference.
+    unknown
+        Energy points in MeV that only the generated sample has.
+    """
+
+    members: dict[float, tuple[Array, Array]]
+    spectrum: bool
+    unknown: tuple[float, ...]
+
+
+def energy_slices(reference: Array, generated: Array, minimum: int = 100) -> Slices:
+    """Cut two samples by incident energy (MeV), (N,) and (M,).
+
+    Up to 40 distinct energies of the reference are the points of a scan. More are a spectrum, cut into up to eight
+    slices with equal numbers of reference showers, not fewer than `minimum` each; generated showers beyond the range
+    of the reference belong to none.
+    """
+    points = energy_points(reference)
+    if len(points):
+        members = {
+            float(p): (
+                np.flatnonzero(reference == p),
+                np.flatnonzero(np.abs(generated - p) <= SAME_ENERGY * p),
+            )
+            for p in points
+        }
+        near = np.abs(energy_points(generated)[:, None] - points) <= SAME_ENERGY * points
+        unknown = energy_points(generated)[~near.any(axis=1)]
+        return Slices(members, False, tuple(unknown.tolist()))
+    number = int(np.clip(len(reference) // max(minimum, 1), 1, SLICES))
+    edges = np.quantile(reference, np.linspace(0, 1, number + 1))
+    first = _bin(reference, edges)
+    second = _bin(generated, edges)
+    members = {
+        float(np.median(reference[first == k])): (
+            np.flatnonzero(first == k),
+            np.flatnonzero(second == k),
+        )
+        for k in range(number)
+    }
+    return Slices(members, True, ())
+
+
+def _bin(values: Array, edges: Array) -> Array:
+    """Bin of each value, the last edge belonging to the last bin; -1 outside."""
+    index = np.searchsorted(edges, values, side="right") - 1
+    index[values == edges[-1]] = len(edges) - 2
+    index[(values < edges[0]) | (values > edges[-1])] = -1
+    return index
