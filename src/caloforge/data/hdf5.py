@@ -1,0 +1,183 @@
+"""HDF5 container: columns are root-level datasets, metadata are root attributes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from caloforge.data.containers import (
+    METADATA_KEYS,
+    MOST_BLOCK,
+    Array,
+    Column,
+    check_size,
+    dump_metadata,
+    parse_metadata,
+    plain_note,
+    reading,
+    writing,
+)
+from caloforge.errors import DataError
+
+_CACHE = (
+    32 << 20
+)  # bytes of decompressed chunks kept: a chunk read in two halves is decompressed once
+_CHUNK_BYTES = 1 << 20
+_CHUNK_ROWS = 8192
+_MOST_MEMBERS = 1000
+
+
+class Hdf5Source:
+    """Read columns of an HDF5 file row by row.
+
+    Only plain datasets in the root group count. Links that lead out of the file (external links, external raw data,
+    virtual datasets) and soft links are refused: a file from elsewhere must not make us read another one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with reading(path):
+            # locking=False: data often lie on read-only or network file systems where HDF5 cannot lock.
+            self._file = h5py.File(path, "r", rdcc_nbytes=_CACHE, locking=False)
+        try:
+            with reading(path):
+                self._datasets = self._find_datasets()
+                self.columns: dict[str, Column] = {
+                    key: Column(d.shape, d.dtype) for key, d in self._datasets.items()
+                }
+                attributes = {str(k): self._file.attrs[k] for k in self._file.attrs}
+                self.block_rows = max(
+                    (d.chunks[0] for d in self._datasets.values() if d.chunks), default=1
+                )
+            self.metadata = self._parse(attributes)
+            notes = {k: plain_note(v) for k, v in attributes.items() if k not in METADATA_KEYS}
+            self.notes = {k: v for k, v in notes.items() if v is not None}
+        except BaseException:
+            self.close()
+            raise
+
+    def _find_datasets(self) -> dict[str, Any]:
+        if len(self._file) > _MOST_MEMBERS:
+            raise DataError(
+                f"{self._path} holds {len(self._file)} members; expected a handful of datasets."
+            )
+        datasets = {}
+        for key in self._file:
+            if not isinstance(self._file.get(key, getlink=True), h5py.HardLink):
+                raise DataError(
+                    f"'{key}' in {self._path} is a link to another place; expected data in the file itself: copy the "
+                    "data (h5repack, h5copy) first."
+                )
+            if self._file.get(key, getclass=True) is h5py.Dataset:
+                datasets[key] = self._file[key]
+        return {key: d for key, d in datasets.items() if d.shape}
+
+    def _parse(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        if "geometry_hash" not in attributes:
+            return {}
+        found = {key: plain_or_text(attributes[key]) for key in METADATA_KEYS if key in attributes}
+        for key in ("geometry", "provenance"):
+            if key in found:
+                found[key] = parse_metadata(str(found[key]), self._path)
+        return found
+
+    def check(self, key: str) -> None:
+        """Raise DataError when the dataset lies elsewhere or claims more than it stores."""
+        dataset = self._datasets[key]
+        with reading(self._path):
+            if dataset.is_virtual or dataset.external:
+                raise DataError(
+                    f"'{key}' in {self._path} keeps its data in another file; expected data in the file itself: copy "
+                    "the data (h5repack) first."
+                )
+            stored = dataset.id.get_storage_size()
+            claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
+            block = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+            if stored > self._path.stat().st_size:
+                raise DataError(
+                    f"'{key}' in {self._path} claims {stored} bytes, more than the file has: it is truncated; fetch or "
+                    "write it again."
+                )
+        check_size(key, claimed, stored, self._path)
+        if block > MOST_BLOCK:
+            raise DataError(
+                f"'{key}' in {self._path} is stored in chunks of {block:.3g} bytes; expected at most {MOST_BLOCK}: "
+                "rewrite it with smaller chunks (h5repack)."
+            )
+
+    def read(self, key: str, start: int, stop: int) -> Array:
+        """Rows start to stop."""
+        with reading(self._path):
+            return np.asarray(self._datasets[key][start:stop])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Hdf5Sink:
+    """Write columns to an HDF5 file in chunks of about 1 MB that every HDF5 build can read."""
+
+    def __init__(self, path: Path, compression: str) -> None:
+        self._path = path
+        levels = {"fast": 1, "small": 9}
+        # gzip is in every HDF5 build; shuffle groups the exponents of floats and pays for itself in time.
+        self._filters: dict[str, Any] = (
+            {"compression": "gzip", "compression_opts": levels[compression], "shuffle": True}
+            if compression in levels
+            else {}
+        )
+        with writing(path):
+            self._file = h5py.File(path, "w", rdcc_nbytes=_CACHE)
+
+    def append(self, columns: Mapping[str, Array]) -> None:
+        """Write rows at the end of every column."""
+        with writing(self._path):
+            for key, values in columns.items():
+                if key not in self._file:
+                    self._create(key, values)
+                dataset = self._file[key]
+                if len(values):
+                    before = dataset.shape[0]
+                    dataset.resize(before + len(values), axis=0)
+                    dataset[before:] = values
+
+    def _create(self, key: str, values: Array) -> None:
+        row_bytes = math.prod(values.shape[1:]) * values.dtype.itemsize
+        rows = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // row_bytes))
+        self._file.create_dataset(
+            key,
+            shape=(0, *values.shape[1:]),
+            maxshape=(None, *values.shape[1:]),
+            chunks=(rows, *values.shape[1:]),
+            dtype=values.dtype,
+            **self._filters,
+        )
+
+    def close(self, metadata: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
+        """Write the attributes and close."""
+        plain = json.loads(dump_metadata(metadata))
+        with writing(self._path):
+            for key, value in {**attributes, **plain}.items():
+                # Text of any length is stored outside the object header, so the 64 kB limit does not bite.
+                self._file.attrs[key] = json.dumps(value) if isinstance(value, dict) else value
+            self._file.close()
+
+    def abort(self) -> None:
+        """Close whatever is open."""
+        with suppress(Exception):
+            self._file.close()
+
+
+def plain_or_text(value: Any) -> Any:
+    """An attribute of ours: text in full, numbers as Python numbers."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else plain_note(value)

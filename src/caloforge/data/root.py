@@ -1,0 +1,131 @@
+"""ROOT container: a TTree `showers` with one branch a column, metadata in a TObjString `caloforge` (needs uproot)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caloforge.data.containers import (
+    MOST_BLOCK,
+    Array,
+    Column,
+    dump_metadata,
+    parse_metadata,
+    reading,
+    writing,
+)
+from caloforge.errors import CaloForgeError, DataError
+
+TREE = "showers"
+_METADATA = "caloforge"
+
+
+def _uproot() -> Any:
+    try:
+        import uproot
+    except ImportError as error:
+        raise CaloForgeError(
+            "ROOT files need the package uproot, which is not installed: pip install 'caloforge[root]'."
+        ) from error
+    return uproot
+
+
+class RootSource:
+    """Read columns of the TTree `showers`."""
+
+    def __init__(self, path: Path) -> None:
+        uproot = _uproot()
+        self._path = path
+        self.notes: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
+        with reading(path):
+            self._file = uproot.open(path)
+        try:
+            with reading(path):
+                names = self._file.keys(cycle=False)
+                if TREE not in names:
+                    raise DataError(
+                        f"{path} holds {', '.join(names[:6]) or 'nothing'}; expected a TTree '{TREE}'."
+                    )
+                self._tree = self._file[TREE]
+                self.columns: dict[str, Column] = self._find_columns()
+                text = str(self._file[_METADATA]) if _METADATA in names else ""
+            if text:
+                self.metadata = parse_metadata(text, path)
+            self.block_rows = 1
+        except BaseException:
+            self.close()
+            raise
+
+    def _find_columns(self) -> dict[str, Column]:
+        columns = {}
+        for name, branch in self._tree.items():
+            dtype = getattr(branch.interpretation, "to_dtype", None)
+            if (
+                dtype is not None
+            ):  # a plain number or a fixed-size array; anything else is not a column
+                shape = (int(branch.num_entries), *(int(n) for n in dtype.shape))
+                columns[name] = Column(shape, np.dtype(dtype.base))
+        return columns
+
+    def check(self, key: str) -> None:
+        """Raise DataError when the branch claims more than the file can hold."""
+        with reading(self._path):
+            claimed = int(self._tree[key].uncompressed_bytes)
+        if claimed > MOST_BLOCK * 1024:
+            raise DataError(
+                f"'{key}' in {self._path} claims {claimed:.3g} bytes; the file is not what it says."
+            )
+
+    def read(self, key: str, start: int, stop: int) -> Array:
+        """Rows start to stop."""
+        if stop <= start:
+            column = self.columns[key]
+            return np.zeros((0, *column.shape[1:]), dtype=column.dtype)
+        with reading(self._path):
+            branch = self._tree[key]
+            return np.asarray(branch.array(entry_start=start, entry_stop=stop, library="np"))
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(Exception):
+            self._file.close()
+
+
+class RootSink:
+    """Write columns to the TTree `showers`."""
+
+    def __init__(self, path: Path, compression: str) -> None:
+        uproot = _uproot()
+        self._path = path
+        levels = {"fast": 1, "small": 9}
+        chosen = uproot.ZLIB(levels[compression]) if compression in levels else None
+        with writing(path):
+            self._file = uproot.recreate(path, compression=chosen)
+        self._tree: Any = None
+
+    def append(self, columns: Mapping[str, Array]) -> None:
+        """Write rows at the end of every branch."""
+        with writing(self._path):
+            if self._tree is None:
+                types = {k: np.dtype((v.dtype, v.shape[1:])) for k, v in columns.items()}
+                self._tree = self._file.mktree(TREE, types)
+            if len(next(iter(columns.values()))):
+                self._tree.extend(dict(columns))
+
+    def close(self, metadata: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
+        """Write the metadata and close."""
+        text = dump_metadata({**metadata, "attributes": dict(attributes)})
+        with writing(self._path):
+            self._file[_METADATA] = json.dumps(json.loads(text))
+            self._file.close()
+
+    def abort(self) -> None:
+        """Close whatever is open."""
+        with suppress(Exception):
+            self._file.close()

@@ -1,0 +1,46 @@
+"""Small real Geant4 samples shipped with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from caloforge.errors import DataError, did_you_mean
+
+_SUFFIXES = (".hdf5", ".npz")
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("caloforge"))) / "samples"
+
+
+def sample_names() -> list[str]:
+    """Names of the shipped samples, sorted."""
+    return sorted(f.stem for f in _folder().iterdir() if f.suffix in _SUFFIXES)
+
+
+def sample_path(name: str) -> Path:
+    """File of a shipped sample; raises DataError with the nearest name."""
+    for suffix in _SUFFIXES:
+        path = _folder() / f"{name}{suffix}"
+        if name in sample_names() and path.is_file():
+            return path
+    raise DataError(f"There is no shipped sample '{name}': {did_you_mean(name, sample_names())}")
+
+
+def resolve_data(name_or_path: str | Path) -> Path:
+    """A file of showers given by path or by the name of a shipped sample.
+
+    A file of that name in the working folder comes first. Raises DataError when there is neither.
+    """
+    path = Path(name_or_path)
+    if path.exists():
+        return path
+    text = str(name_or_path)
+    if text in sample_names():
+        return sample_path(text)
+    if path.suffix or len(path.parts) > 1:
+        raise DataError(f"There is no file {path}; check the name.")
+    raise DataError(
+        f"'{text}' is neither a file nor a shipped sample: {did_you_mean(text, sample_names())}"
+    )

@@ -1,0 +1,488 @@
+"""Open, read, write and convert files of showers, whatever their format, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.data.containers import Array, Sink, Source
+from caloforge.data.formats import FORMATS, Format, find_format, get_format, same_tail
+from caloforge.errors import CaloForgeError, DataError
+from caloforge.files import atomic_path
+from caloforge.geometry import Geometry
+from caloforge.showers import SCHEMA_VERSION, Showers
+
+Compression = Literal["fast", "small", "none"]
+
+BLOCK_BYTES = 64 << 20  # energies held at once while streaming
+# Deposited over incident energy of real calorimeters: 0.018 for bare silicon layers, about 1 when calibrated. The window
+# is narrow enough that a factor of 1000 (GeV or keV for MeV) always leaves it.
+RESPONSE = (2e-3, 3.0)
+_FEW = 20  # below so many showers the mean response fluctuates too much to say anything of units
+
+
+class ShowerFile:
+    """A file of showers, open for reading; use it as a context manager (see `open_showers`).
+
+    Attributes
+    ----------
+    geometry
+        The read-out.
+    provenance
+        Who made the showers, as far as the file tells.
+    format
+        Name of the format found, a key of `FORMATS`.
+    """
+
+    def __init__(self, path: Path, source: Source, geometry: Geometry | None) -> None:
+        self._path = path
+        self._source = source
+        self._layout = find_format(source.columns, str(path)).adapt(source.columns, source.notes)
+        self._ours = bool(source.metadata)
+        self.geometry = self._find_geometry(geometry)
+        self.provenance = self._find_provenance()
+        self._count = self._check_columns()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; reading is over."""
+        self._source.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def format(self) -> str:
+        """Name of the format found in the content."""
+        return self._layout.name
+
+    def read(self, start: int = 0, stop: int | None = None) -> Showers:
+        """Showers start to stop (default: all) as one object of (n, V) energies in MeV and (n, C) conditions.
+
+        Raises
+        ------
+        DataError
+            For damaged content, NaN or negative energies, rows that are not there, or energies in the wrong unit.
+        """
+        stop = len(self) if stop is None else stop
+        if not 0 <= start <= stop <= len(self):
+            raise DataError(
+                f"Rows {start} to {stop} of {self._path} were asked for; it holds {len(self)} showers: choose within 0 "
+                f"to {len(self)}."
+            )
+        energies = np.empty((stop - start, self.geometry.n_cells), dtype=np.float32)
+        cells = self._layout.cells(self.geometry)
+        for first in range(start, stop, self._block()):
+            last = min(first + self._block(), stop)
+            columns = {key: self._source.read(key, first, last) for key in cells}
+            # An overflow becomes infinite and is then refused by Showers with a sentence.
+            with np.errstate(over="ignore", invalid="ignore"):
+                energies[first - start : last - start] = self._layout.decode_cells(
+                    columns, self.geometry
+                )
+        conditions = self._read_conditions(start, stop)
+        try:
+            showers = Showers(energies, conditions, self.geometry, dict(self.provenance))
+        except DataError as error:
+            raise DataError(f"{self._path}, counting from shower {start}: {error}") from error
+        if not self._ours:  # our own files say their units
+            check_units(showers, str(self._path))
+        return showers
+
+    def chunks(self, size: int = 8192) -> Iterator[Showers]:
+        """All showers in order, at most `size` and at most 64 MiB of energies at a time."""
+        if size < 1:
+            raise DataError(f"Got a chunk size of {size}; expected 1 or more.")
+        step = min(size, self._block())
+        for start in range(0, len(self), step):
+            yield self.read(start, min(start + step, len(self)))
+
+    def conditions(self) -> NDArray[np.float64]:
+        """Conditions of all showers, (N, C) in MeV, mm, rad; cells are not read."""
+        return self._read_conditions(0, len(self))
+
+    def _read_conditions(self, start: int, stop: int) -> NDArray[np.float64]:
+        keys = self._layout.conditions(self.geometry)
+        columns = {key: self._source.read(key, start, stop) for key in keys}
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._layout.decode_conditions(columns, self.geometry)
+
+    def _block(self) -> int:
+        rows = max(1, BLOCK_BYTES // (4 * self.geometry.n_cells))
+        unit = self._source.block_rows
+        return rows // unit * unit if rows > unit else rows
+
+    def _find_geometry(self, given: Geometry | None) -> Geometry:
+        embedded = self._embedded_geometry()
+        if given is None and embedded is not None:
+            return embedded
+        if given is None:
+            return self._guess_geometry()
+        problem = self._layout.problem(given)
+        if embedded is not None and (
+            embedded.n_cells != given.n_cells or embedded.condition_names != given.condition_names
+        ):
+            problem = f"it was written for '{embedded.name}' with {embedded.n_cells} cells"
+        if problem:
+            raise DataError(
+                f"{self._path} does not belong to the geometry '{given.name}': {problem}; give the geometry it was made "
+                "with, or none."
+            )
+        return given
+
+    def _guess_geometry(self) -> Geometry:
+        if self._layout.name in ("caloforge", "root"):
+            raise DataError(
+                f"{self._path} does not say its geometry; name the geometry it was made with."
+            )
+        candidates = self._layout.candidates(self._source.columns)
+        if not candidates:
+            shapes = {
+                key: column.shape
+                for key, column in self._source.columns.items()
+                if key not in self._layout.labels
+            }
+            listed = ", ".join(f"'{k}' {s}" for k, s in list(shapes.items())[:6])
+            raise DataError(
+                f"{self._path} holds {listed}, which no shipped {self._layout.name} geometry has; name the geometry it "
+                "was made with."
+            )
+        return candidates[0]
+
+    def _embedded_geometry(self) -> Geometry | None:
+        metadata = self._source.metadata
+        if not metadata:
+            return None
+        version = metadata.get("schema_version")
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise DataError(
+                f"{self._path} has the schema version {version}; expected at most {SCHEMA_VERSION}: update CaloForge."
+            )
+        if not isinstance(metadata.get("geometry"), dict):
+            raise DataError(f"{self._path} names a geometry but does not hold it; write it again.")
+        try:
+            geometry = Geometry.from_dict(metadata["geometry"])
+        except CaloForgeError as error:
+            raise DataError(f"The geometry in {self._path} cannot be used: {error}") from error
+        if geometry.hash != metadata.get("geometry_hash"):
+            raise DataError(
+                f"The geometry in {self._path} has the hash {geometry.hash}, but the file says "
+                f"{metadata.get('geometry_hash')}: one of them was edited; write the file again."
+            )
+        problem = self._layout.problem(geometry)
+        if problem:
+            raise DataError(f"{self._path} and the geometry inside do not fit: {problem}.")
+        return geometry
+
+    def _find_provenance(self) -> dict[str, Any]:
+        embedded = self._source.metadata.get("provenance", {})
+        written = FORMATS[self._layout.name].attributes
+        found = dict(embedded) if isinstance(embedded, dict) else {}
+        if not self._ours:
+            found = {k: v for k, v in self._source.notes.items() if k not in written}
+        if self._layout.remark:
+            found["note"] = self._layout.remark
+        return found
+
+    def _check_columns(self) -> int:
+        layout, geometry = self._layout, self.geometry
+        expected = {**layout.condition_tails(geometry), **layout.cells(geometry)}
+        count: int | None = None
+        for key, tail in expected.items():
+            column = self._source.columns.get(key)
+            if column is None:
+                raise DataError(
+                    f"{self._path} has no column '{key}'; expected it in the {layout.name} format of '{geometry.name}'."
+                )
+            if column.dtype.kind not in "fiu":
+                raise DataError(
+                    f"'{key}' in {self._path} has the type {column.dtype}; expected numbers: save it as float32."
+                )
+            count = column.shape[0] if count is None else count
+            if not same_tail(column.shape[1:], tail) or column.shape[0] != count:
+                raise DataError(
+                    f"'{key}' in {self._path} has the shape {column.shape}; expected {(count, *tail)} for "
+                    f"'{geometry.name}': check the geometry, or write the file again."
+                )
+            self._source.check(key)
+        return int(count or 0)
+
+
+class ShowerWriter:
+    """A file of showers being written; made by `create_showers`."""
+
+    def __init__(
+        self,
+        path: Path,
+        geometry: Geometry,
+        provenance: dict[str, Any] | None,
+        layout: Format,
+        sink: Sink,
+    ) -> None:
+        self.geometry = geometry
+        self.provenance = provenance
+        self._path = path
+        self._layout = layout
+        self._sink = sink
+        self._count = 0
+        self._sink.append(self._encode(_no_showers(geometry)))  # a file without showers is valid
+
+    def __len__(self) -> int:
+        """Showers written so far."""
+        return self._count
+
+    def append(self, showers: Showers) -> None:
+        """Write showers at the end.
+
+        Raises
+        ------
+        DataError
+            When they have another geometry.
+        CaloForgeError
+            When the disk is full.
+        """
+        if showers.geometry.hash != self.geometry.hash:
+            raise DataError(
+                f"Cannot add showers of '{showers.geometry.name}' to {self._path}, which is for "
+                f"'{self.geometry.name}'; write them to a file of their own."
+            )
+        if self.provenance is None:
+            self.provenance = dict(showers.provenance)
+        self._sink.append(self._encode(showers))
+        self._count += len(showers)
+
+    def _encode(self, showers: Showers) -> dict[str, Array]:
+        return {
+            **self._layout.encode_conditions(showers.conditions, self.geometry),
+            **self._layout.encode_cells(showers.energies, self.geometry),
+        }
+
+    def finish(self) -> None:
+        """Write geometry and provenance and close; `create_showers` does this at the end of its block."""
+        metadata = {
+            "schema_version": SCHEMA_VERSION,
+            "format": self._layout.name,
+            "geometry": self.geometry.to_dict(),
+            "geometry_hash": self.geometry.hash,
+            "provenance": self.provenance or {},
+        }
+        self._sink.close(metadata, self._layout.attributes)
+
+
+def open_showers(path: str | Path, geometry: Geometry | None = None) -> ShowerFile:
+    """Open a file of showers for reading.
+
+    The container (HDF5, npz, ROOT) is found from its first bytes and the format from its columns, not from the name.
+
+    Parameters
+    ----------
+    path
+        The file.
+    geometry
+        Its read-out; by default the one embedded in the file, else the shipped one with these shapes.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, damaged, of no known format, or does not fit the geometry.
+    """
+    path = Path(path)
+    source = _open_source(path)
+    try:
+        return ShowerFile(path, source, geometry)
+    except BaseException:
+        source.close()
+        raise
+
+
+def read_showers(
+    path: str | Path, geometry: Geometry | None = None, rows: slice | None = None
+) -> Showers:
+    """Read showers into memory: all of them, or the rows of a slice with a step of 1."""
+    with open_showers(path, geometry) as file:
+        start, stop = _range(rows, len(file))
+        return file.read(start, stop)
+
+
+@contextmanager
+def create_showers(
+    path: str | Path,
+    geometry: Geometry,
+    *,
+    provenance: dict[str, Any] | None = None,
+    format: str | None = None,
+    compression: Compression = "fast",
+) -> Iterator[ShowerWriter]:
+    """Write a file of showers piece by piece: `with create_showers(...) as writer: writer.append(showers)`.
+
+    The file appears under its name when the block ends; after any exception (Ctrl-C too) nothing is left of it.
+
+    Parameters
+    ----------
+    path
+        Target; `.npz` gives an npz file, `.root` a ROOT file with a TTree `showers`, anything else HDF5.
+    geometry
+        Read-out of the showers.
+    provenance
+        Who made them: strings and numbers; by default that of the first showers appended.
+    format
+        Key of `FORMATS`; by default the field's own format for this geometry.
+    compression
+        "fast" (gzip 1), "small" (gzip 9) or "none".
+
+    Raises
+    ------
+    DataError
+        When the format cannot hold the geometry.
+    CaloForgeError
+        When the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    if compression not in ("fast", "small", "none"):
+        raise DataError(f"Got the compression '{compression}'; expected fast, small or none.")
+    default = "root" if path.suffix == ".root" else geometry.format
+    layout = get_format(default if format is None else format)
+    problem = layout.problem(geometry)
+    if problem:
+        raise DataError(
+            f"The format '{layout.name}' cannot hold '{geometry.name}': {problem}; use format='caloforge'."
+        )
+    with atomic_path(path) as temporary:
+        sink = _open_sink(temporary, path.suffix, compression)
+        try:
+            writer = ShowerWriter(path, geometry, provenance, layout, sink)
+            yield writer
+            writer.finish()
+        finally:
+            sink.abort()
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    geometry: Geometry | None = None,
+    format: str | None = None,
+    rows: slice | None = None,
+) -> int:
+    """Copy showers into another file and format, in bounded memory. Returns how many."""
+    with open_showers(source, geometry) as file:
+        start, stop = _range(rows, len(file))
+        provenance = {**file.provenance, "converted_from": Path(source).name}
+        step = min(8192, file._block())
+        with create_showers(target, file.geometry, provenance=provenance, format=format) as writer:
+            for first in range(start, stop, step):
+                writer.append(file.read(first, min(first + step, stop)))
+            return len(writer)
+
+
+def check_units(showers: Showers, where: str) -> None:
+    """Refuse showers whose energies cannot be in MeV.
+
+    Raises
+    ------
+    DataError
+        When the mean response or the incident energies are off by factors that only a wrong unit explains.
+    """
+    incident, deposited = showers.incident_energy, float(showers.energies.sum(dtype=np.float64))
+    if len(showers) == 0 or deposited == 0:
+        return
+    response = deposited / float(incident.sum())
+    many = len(showers) >= _FEW
+    if response > (RESPONSE[1] if many else 10 * RESPONSE[1]):
+        raise DataError(
+            f"The showers in {where} deposit {response:.3g} times their incident energy; expected {RESPONSE[0]:g} to "
+            f"{RESPONSE[1]:g}: the cells look like keV or the incident energies like GeV; convert the file to the units "
+            "of its format."
+        )
+    if many and response < RESPONSE[0]:
+        raise DataError(
+            f"The showers in {where} deposit {response:.3g} of their incident energy; expected {RESPONSE[0]:g} to "
+            f"{RESPONSE[1]:g}: the cells look like GeV; convert the file to the units of its format."
+        )
+    known = {c.name: c for c in showers.geometry.conditions}.get("energy")
+    if known is None or math.isinf(known.high):
+        return
+    low, high = float(incident.min()), float(incident.max())
+    if low < known.low / 100 or high > known.high * 100:
+        unit = "GeV or TeV" if low < known.low / 100 else "keV"
+        raise DataError(
+            f"The incident energies in {where} are {low:g} to {high:g} MeV; expected about {known.low:g} to "
+            f"{known.high:g}: they look like {unit}; convert the file to the units of its format."
+        )
+
+
+def _open_source(path: Path) -> Source:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected a file of showers.")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}; check the name.") from error
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from error
+    if head[:4] == b"PK\x03\x04":
+        from caloforge.data.npz import NpzSource
+
+        return NpzSource(path)
+    if head[:4] == b"root":
+        from caloforge.data.root import RootSource
+
+        return RootSource(path)
+    if head == b"\x89HDF\r\n\x1a\n":
+        from caloforge.data.hdf5 import Hdf5Source
+
+        return Hdf5Source(path)
+    raise DataError(
+        f"{path} is neither HDF5 nor npz nor ROOT (it starts with {head!r}); expected a file of showers: check that it "
+        "was fetched completely."
+    )
+
+
+def _open_sink(path: Path, suffix: str, compression: Compression) -> Sink:
+    if suffix == ".npz":
+        from caloforge.data.npz import NpzSink
+
+        return NpzSink(path, compression)
+    if suffix == ".root":
+        from caloforge.data.root import RootSink
+
+        return RootSink(path, compression)
+    from caloforge.data.hdf5 import Hdf5Sink
+
+    return Hdf5Sink(path, compression)
+
+
+def _no_showers(geometry: Geometry) -> Showers:
+    return Showers(
+        np.zeros((0, geometry.n_cells), dtype=np.float32),
+        np.zeros((0, len(geometry.conditions))),
+        geometry,
+    )
+
+
+def _range(rows: slice | None, count: int) -> tuple[int, int]:
+    if rows is None:
+        return 0, count
+    if rows.step not in (None, 1):
+        raise DataError(f"Got rows with a step of {rows.step}; expected a step of 1.")
+    start, stop, _ = rows.indices(count)
+    return start, max(start, stop)
