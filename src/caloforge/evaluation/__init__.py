@@ -1,1 +1,1 @@
-
+"""Judging showers: observables, distances with errors and floors, comparison, results."""

@@ -1,8 +1,8 @@
 """Chi-square per degree of freedom of the total energy: it chooses checkpoints and is reported.
 
-Reference: FastCaloGAN (ATL-SOFT-PUB-2020-006) and CaloShowerGAN (arXiv:2309.06515); the statistic is
-Gagunashvili's comparison of two weighted histograms (arXiv:physics/0605123), the "WW" form of ROOT's
-TH1::Chi2Test.
+Reference: FastCaloGAN (ATL-SOFT-PUB-2020-006) and CaloShowerGAN (arXiv:2309.06515); the statistic
+is Gagunashvili's comparison of two weighted histograms (arXiv:physics/0605123), the "WW" form of
+ROOT's TH1::Chi2Test.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Chi2:
     def error(self) -> float:
         """Standard deviation of `chi2_ndf`, that of a non-central chi-square.
 
-        Its variance is 2 (ndf + 2 lambda), lambda estimated by chi-square - ndf where positive. NaN
-        when no energy point entered.
+        Its variance is 2 (ndf + 2 lambda), lambda estimated by chi-square - ndf where positive.
+        NaN when no energy point entered.
         """
         if not self.ndf:
             return float("nan")
@@ -95,14 +95,15 @@ def energy_chi2(
     bins: int = BINS,
     range_rms: tuple[float, float] = RANGE_RMS,
     minimum: int = MINIMUM,
+    flow: bool = False,
 ) -> Chi2:
     """Chi-square of the total deposited energy, per energy point and summed.
 
     Per energy point both samples are filled into `bins` bins from `range_rms[0]` RMS below to
-    `range_rms[1]` RMS above the reference mean. Showers outside are dropped before the histograms are
-    scaled to unit sum, as in the published method; `Chi2.outside` counts them. A spectrum of incident
-    energies is cut into up to eight slices at the quantiles of the reference, and total / incident
-    energy takes the place of the total energy.
+    `range_rms[1]` RMS above the reference mean. Showers outside are dropped before the histograms
+    are scaled to unit sum, as in the published method; `Chi2.outside` counts them. A spectrum of
+    incident energies is cut into up to eight slices at the quantiles of the reference, and total /
+    incident energy takes the place of the total energy.
 
     Parameters
     ----------
@@ -113,6 +114,9 @@ def energy_chi2(
     bins, range_rms, minimum
         Bins a histogram, its range in RMS below and above the mean (pions: 4 and 3.5), and the
         smallest number of showers in each sample for an energy point to enter.
+    flow
+        Keep what falls outside as two more bins. The published method does not, and so cannot see
+        a generator that misses the range altogether: the choice of checkpoints does.
 
     Raises
     ------
@@ -142,11 +146,12 @@ def energy_chi2(
             left_out[point] = "the reference has no spread in total energy"
             continue
         span = (mean - range_rms[0] * rms, mean + range_rms[1] * rms)
-        counts = [np.histogram(x, bins=bins, range=span)[0] for x in (first, second)]
-        per_energy[point] = histogram_chi2(*counts)
+        edges = np.concatenate([[-np.inf], np.linspace(*span, bins + 1), [np.inf]])
+        counts = [np.histogram(x, bins=edges)[0] for x in (first, second)]
+        per_energy[point] = histogram_chi2(*(c if flow else c[1:-1] for c in counts))
         outside[point] = (
-            1 - float(counts[0].sum()) / len(first),
-            1 - float(counts[1].sum()) / len(second),
+            1 - float(counts[0][1:-1].sum()) / len(first),
+            1 - float(counts[1][1:-1].sum()) / len(second),
         )
     return Chi2(
         value_sum=float(sum(value for value, _ in per_energy.values())),

@@ -1,8 +1,9 @@
-"""All observables of showers that are already in memory, as sums over cells written as matrix products.
+"""All observables of showers in memory, as sums over cells written as matrix products.
 
-Reference: the features of the CaloChallenge (arXiv:2410.21611), whose public evaluation they match to rounding. Every
-first and second moment of a layer is the product of its energies (N, V_layer) with a small matrix of positions, so
-that the work is done by BLAS, in float64 and in blocks of rows that stay in the cache.
+Reference: the features of the CaloChallenge (arXiv:2410.21611), whose public evaluation they match
+to rounding. Every first and second moment of a layer is the product of its energies (N, V_layer)
+with a small matrix of positions, so that the work is done by BLAS, in float64 and in blocks of
+rows that stay in the cache.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from caloforge.showers import Showers
 Array = NDArray[Any]
 
 GUARD = 1e-16  # MeV, added to every layer energy one divides by, as in the public evaluation
-# <x^2> - <x>^2 of a single cell is rounding noise of this relative size; its root would be a false width.
+# <x^2> - <x>^2 of a single cell is rounding noise of this relative size; its root would be a false
+# width.
 ROUNDING = 1e-13
 BLOCK_BYTES = 1 << 20
 
 
 def compute(showers: Showers) -> dict[str, Array]:
-    """All observables of `caloforge.evaluation.observables.observables`, key -> (N,) float64, MeV and mm.
+    """All observables of `evaluation.observables`: key -> (N,) float64, MeV and mm.
 
-    Cells below the geometry's cut count as zero. With w the cell energies of a layer, E their sum and
-    x the cell centres: centre <x> = sum(w x) / (E + 1e-16), width sqrt(max(0, <x^2> - <x>^2)); sparsity is the fraction
-    of cells without energy. Positions in layers whose window moves with a condition (`Layer.shift`) are those of the
-    shower's own window. A layer without energy has its centre and width at 0.
+    Cells below the geometry's cut count as zero. With w the cell energies of a layer, E their sum
+    and x the cell centres: centre <x> = sum(w x) / (E + 1e-16), width sqrt(max(0, <x^2> - <x>^2));
+    sparsity is the fraction of cells without energy. Positions in layers whose window moves with a
+    condition (`Layer.shift`) are those of the shower's own window. A layer without energy has its
+    centre and width at 0.
 
     Raises
     ------
@@ -79,7 +82,10 @@ def _quantities(layer: Layer) -> tuple[str, ...]:
 
 
 def _weights(layer: Layer, move: float) -> Array:
-    """Columns 1, then x and x^2 of each quantity: (V_layer, 1 + 2 * quantities); the window moved by `move` mm."""
+    """Columns 1, then x and x^2 of each quantity, (V_layer, 1 + 2 * quantities).
+
+    The window of the layer is moved by `move` mm.
+    """
     if layer.kind == "polar":
         radius = layer.centres[1]
         positions = dict(zip(("x", "y"), layer.xy, strict=True))

@@ -1,7 +1,8 @@
-"""The table of shower observables of the CaloChallenge, for any geometry: label, unit, axis and source of each.
+"""The CaloChallenge's observables for any geometry: label, unit, axis and source of each.
 
-Reference: C. Krause et al., CaloChallenge 2022 (arXiv:2410.21611), Sec. 4.1; the axis ranges are those of its public
-evaluation. Observables and ranges the challenge does not print are marked `ours` in `source`.
+Reference: C. Krause et al., CaloChallenge 2022 (arXiv:2410.21611); the axis ranges are
+those of its public evaluation. Observables and ranges the challenge does not print are marked
+`ours` in `source`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ CHALLENGE = "arXiv:2410.21611"
 LOG_EDGES = 40
 VOXEL_EDGES = 50
 BINS = 100
-# Half-range of the centres and full range of the widths in mm, by kind of layer in the public evaluation.
+# Half-range of the centres and full range of the widths in mm, by kind of layer in the public
+# evaluation.
 LIMITS = {"electrons": (30.0, 30.0), "layers 12, 13": (500.0, 400.0), "others": (100.0, 100.0)}
 # Response per energy point: 20 bins; photons narrow down from the fifth point of the scan on.
 RESPONSE_BINS = (20, 0.4, 1.4)
@@ -35,7 +37,8 @@ class Observable:
     Parameters
     ----------
     key
-        Name in tables and results: "response", "layer_energy/12", "centre_x/1", ... (the number is the layer's id).
+        Name in tables and results: "response", "layer_energy/12", "centre_x/1", ... (the number is
+        the layer's id).
     label, unit
         For axes; the unit is MeV, mm or empty.
     layer
@@ -45,7 +48,8 @@ class Observable:
     log
         Whether that axis is logarithmic.
     separation_bins
-        Edges of the separation power where they are fixed, None where they follow the reference: see `edges`.
+        Edges of the separation power where they are fixed, None where they follow the reference:
+        see `edges`.
     source
         Where the definition and the axis come from.
     """
@@ -62,8 +66,9 @@ class Observable:
     def edges(self, reference: Array) -> Array:
         """Edges of the separation power, given the reference values (N,) in the observable's unit.
 
-        Energies: 40 log-spaced edges from the cut (without one: the smallest value > 0) to the largest reference
-        value. Response of a read-out that is not calibrated to 1: 100 bins over the mean +- 5 RMS of the reference.
+        Energies: 40 log-spaced edges from the cut (without one: the smallest value > 0) to the
+        largest reference value. Response of a read-out that is not calibrated to 1: 100 bins over
+        the mean +- 5 RMS of the reference.
         """
         if self.separation_bins is not None:
             return self.separation_bins
@@ -74,17 +79,15 @@ class Observable:
 
 
 def log_edges(values: Array, low: float, number: int) -> Array:
-    """`number` log-spaced edges from `low` (if 0: the smallest value > 0) to the largest of `values`.
+    """`number` log-spaced edges from `low` (0: the smallest value > 0) to the largest value.
 
     The logarithm is taken in the precision of `values`, because the public evaluation does.
     """
     positive = values[values > 0]
     if low <= 0:
         low = float(positive.min()) if len(positive) else 1.0
-    if len(positive) and positive.max() > low:
-        high = positive.max()
-    else:
-        high = 10 * low  # a layer that is never hit still needs an axis
+    # A layer that is never hit still needs an axis.
+    high = positive.max() if len(positive) and positive.max() > low else 10 * low
     edges = np.logspace(np.log10(low), np.log10(high), number)
     # 10**log10(x) rounds either way; the largest reference value belongs to the last bin.
     edges[-1] = max(edges[-1], float(high))
@@ -102,8 +105,8 @@ def spread_edges(values: Array, rms: float, number: int) -> Array:
 def response_edges(geometry: Geometry, energy: float, reference: Array) -> Array:
     """Edges for the response at one energy point (MeV), given the reference responses (N,).
 
-    Data set 1: 20 bins in [0.4, 1.4], photons from 4096 MeV on in [0.9, 1.1], as in the public evaluation; elsewhere 20
-    bins over the mean +- 3 RMS of the reference.
+    Data set 1: 20 bins in [0.4, 1.4], photons from 4096 MeV on in [0.9, 1.1], as in the public
+    evaluation; elsewhere 20 bins over the mean +- 3 RMS of the reference.
     """
     if geometry.format != "calochallenge" or geometry.pid == 11:
         return spread_edges(np.asarray(reference, dtype=np.float64), 3.0, RESPONSE_BINS[0])
@@ -120,11 +123,11 @@ def transverse_axes(layer: Layer) -> tuple[str, ...]:
 
 
 def observables(geometry: Geometry) -> list[Observable]:
-    """All observables of a geometry, whole-shower ones first, then family by family and layer by layer.
+    """All observables of a geometry: of the whole shower, then family by family, layer by layer.
 
-    Keys: `total_energy`, `response` (total / incident energy), `layer_energy/ID`, `centre_x/ID` and `centre_y/ID` (the
-    challenge's EC_eta, EC_phi; for grid layers the geometry's own axis names), `width_x/ID`, `width_y/ID`,
-    `centre_r/ID`, `width_r/ID`, `sparsity/ID`.
+    Keys: `total_energy`, `response` (total / incident energy), `layer_energy/ID`, `centre_x/ID`
+    and `centre_y/ID` (the challenge's EC_eta, EC_phi; for grid layers the geometry's own axis
+    names), `width_x/ID`, `width_y/ID`, `centre_r/ID`, `width_r/ID`, `sparsity/ID`.
     """
     challenge = geometry.format == "calochallenge"
     highest = _highest_energy(geometry)

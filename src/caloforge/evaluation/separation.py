@@ -1,7 +1,7 @@
 """Separation power of two distributions: the triangular discrimination of their histograms.
 
-Reference: CaloChallenge (arXiv:2410.21611), Eq. 4.2; S. Diefenbacher et al. (arXiv:2009.03796). 0 for equal histograms,
-1 for histograms without overlap.
+Reference: CaloChallenge (arXiv:2410.21611). 0 for equal histograms, 1 for histograms without
+overlap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ Array = NDArray[Any]
 
 
 def counts(values: Array, edges: Array, *, flow: bool = False) -> Array:
-    """Histogram of values (N,) in bins [a, b), the last one closed: (B,), with flow (B + 2,): under, bins, over.
+    """Histogram of values (N,) in bins [a, b), the last one closed: (B,).
+
+    With flow (B + 2,): underflow, bins, overflow.
 
     Raises
     ------
@@ -48,8 +50,8 @@ def separation_power(
     edges
         Bin edges (B + 1,), increasing.
     flow
-        False: values outside the edges are dropped, as in the challenge's public evaluation, which cannot see them.
-        True: under- and overflow are two more bins.
+        False: values outside the edges are dropped, as in the challenge's public evaluation, which
+        cannot see them. True: under- and overflow are two more bins.
 
     Raises
     ------
@@ -58,7 +60,8 @@ def separation_power(
     """
     if len(reference) == 0 or len(generated) == 0:
         raise DataError(
-            f"Got {len(reference)} reference and {len(generated)} generated values; expected at least one of each."
+            f"Got {len(reference)} reference and {len(generated)} generated values; expected at "
+            "least one of each."
         )
     return histogram_separation(
         counts(reference, edges, flow=flow), counts(generated, edges, flow=flow)
@@ -66,7 +69,7 @@ def separation_power(
 
 
 def histogram_separation(reference: Array, generated: Array) -> float:
-    """Separation power of two histograms of counts (B,); against an empty one 1, of two empty ones 0."""
+    """Separation power of two histograms of counts (B,): 1 if one is empty, 0 if both are."""
     h1, h2 = _normalised(reference), _normalised(generated)
     if h1.sum() == 0 or h2.sum() == 0:
         return 0.0 if h1.sum() == h2.sum() else 1.0
@@ -76,11 +79,12 @@ def histogram_separation(reference: Array, generated: Array) -> float:
 
 
 def separation_error(reference: Array, generated: Array) -> float:
-    """Standard deviation of `histogram_separation` from the multinomial fluctuations of both counts (B,).
+    """Standard deviation of `histogram_separation` by the fluctuations of both counts (B,).
 
-    Linear error propagation gives D = sum over both samples of Var_p(dS/dp) / N. For equal distributions of k
-    degrees of freedom S is (a / 4) chi-square_k with a = 1/N + 1/M: D is then a^2 k / 4 on average, the true
-    variance a^2 k / 8. Subtracting b = a^2 k / 8 from D is exact there and negligible where S is significant.
+    Linear error propagation gives D = sum over both samples of Var_p(dS/dp) / N. For equal
+    distributions of k degrees of freedom S is (a / 4) chi-square_k with a = 1/N + 1/M: D is then
+    a^2 k / 4 on average, the true variance a^2 k / 8. Subtracting b = a^2 k / 8 from D is exact
+    there and negligible where S is significant.
     """
     n1, n2 = float(np.sum(reference)), float(np.sum(generated))
     if n1 == 0 or n2 == 0:

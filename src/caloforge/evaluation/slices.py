@@ -1,4 +1,4 @@
-"""Which showers of two samples are judged together: one energy point of a scan, or one slice of a spectrum."""
+"""Which showers of two samples are judged together: energy points or slices of a spectrum."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Slices:
     Parameters
     ----------
     members
-        Incident energy in MeV -> indices of the reference showers and of the generated ones. For a spectrum the key
-        is the median of the reference in the slice.
+        Incident energy in MeV -> indices of the reference showers and of the generated ones. For a
+        spectrum the key is the median of the reference in the slice.
     spectrum
         Whether the incident energies are a spectrum, cut at quantiles of the reference.
     unknown
@@ -40,9 +40,9 @@ class Slices:
 def energy_slices(reference: Array, generated: Array, minimum: int = 100) -> Slices:
     """Cut two samples by incident energy (MeV), (N,) and (M,).
 
-    Up to 40 distinct energies of the reference are the points of a scan. More are a spectrum, cut into up to eight
-    slices with equal numbers of reference showers, not fewer than `minimum` each; generated showers beyond the range
-    of the reference belong to none.
+    Up to 40 distinct energies of the reference are the points of a scan. More are a spectrum, cut
+    into up to eight slices with equal numbers of reference showers, not fewer than `minimum` each;
+    generated showers beyond the range of the reference belong to none.
     """
     points = energy_points(reference)
     if len(points):

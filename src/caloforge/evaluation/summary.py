@@ -1,0 +1,348 @@
+"""What is kept of a set of showers to judge and draw it, read in flat memory.
+
+All figures of the judge start from `Summary`: per-shower observables, average showers and cell
+spectra. A file larger than memory is read in chunks; what grows with the file are the (N, F)
+observables and (N, C) conditions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import DataError
+from caloforge.evaluation.features import compute
+from caloforge.evaluation.observables import VOXEL_EDGES, log_edges
+from caloforge.geometry import Geometry
+from caloforge.showers import Showers, energy_points
+
+Array = NDArray[Any]
+Progress = Callable[[int, int], None]
+
+CHUNK_BYTES = 16 << 20
+# Cell spectra for drawing: ten bins a decade from 0.1 keV to 10 TeV; what lies outside enters the
+# end bins.
+SPECTRUM_EDGES = np.logspace(-4, 7, 111)
+EXAMPLES = 64
+EXAMPLES_PER_OCTAVE = 8
+EXAMPLES_SEED = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What judging needs of N showers with V cells in L layers, K energy points and C conditions.
+
+    Cells below the geometry's cut count as zero throughout.
+
+    Parameters
+    ----------
+    name
+        Name in tables and legends.
+    geometry
+        The read-out.
+    conditions, incident_energy
+        (N, C) and (N,), MeV, mm, rad.
+    observables
+        Key of `caloforge.evaluation.observables.observables` -> (N,) float64.
+    points
+        (K,) energy points of a scan in MeV; empty for a spectrum.
+    mean_cells
+        (1 + K, V) average shower in MeV: over all showers, then per energy point.
+    cell_spectrum, cell_spectrum_edges
+        (L, B) numbers of cells with energy per layer, in bins with the edges (B + 1,) in MeV.
+    cell_separation_edges, cell_separation_counts
+        Edges (B' + 1,) in MeV of the voxel distribution, set by the reference, and numbers of
+        cells (2, B' + 2) with under- (empty cells too) and overflow, for showers of even and of
+        odd index.
+    examples, example_conditions
+        (M, V) MeV and (M, C): up to 64 showers spread evenly over the octaves of incident energy,
+        in order of energy, drawn with a fixed seed.
+    provenance
+        What the file says about its origin, and its name.
+    """
+
+    name: str
+    geometry: Geometry
+    conditions: Array
+    incident_energy: Array
+    observables: dict[str, Array]
+    points: Array
+    mean_cells: Array
+    cell_spectrum: Array
+    cell_spectrum_edges: Array
+    cell_separation_edges: Array
+    cell_separation_counts: Array
+    examples: Array
+    example_conditions: Array
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.incident_energy)
+
+
+class _Source(Protocol):
+    """What is read: an open file, or showers in memory."""
+
+    @property
+    def geometry(self) -> Geometry: ...
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+    def __len__(self) -> int: ...
+    def chunks(self, size: int) -> Iterator[Showers]: ...
+
+
+def summarise(
+    source: Path | str | Showers,
+    name: str | None = None,
+    geometry: Geometry | None = None,
+    progress: Progress | None = None,
+    *,
+    like: Summary | None = None,
+) -> Summary:
+    """Summary of a file of showers (read in chunks) or of showers in memory.
+
+    Parameters
+    ----------
+    source
+        A file that `caloforge.data.open_showers` reads, or `Showers`.
+    name
+        For tables and legends; default: the file's name without its ending.
+    geometry
+        The read-out, where the file does not say it.
+    progress
+        Called with (showers done, showers to do) after every chunk.
+    like
+        The reference this sample will be compared with: its edges of the voxel distribution are
+        used, which are needed for that one figure. Without it a first pass finds the largest cell.
+
+    Raises
+    ------
+    DataError
+        For no showers, showers without any energy, or a read-out other than that of `like`.
+    """
+    with _open(source, geometry) as reader:
+        number = len(reader)
+        label = name or (Path(source).stem if not isinstance(source, Showers) else "showers")
+        if number == 0:
+            raise DataError(f"'{label}' holds no showers; expected at least one to judge.")
+        if like is not None and like.geometry.hash != reader.geometry.hash:
+            raise DataError(
+                f"'{label}' has the read-out '{reader.geometry.name}' but the reference "
+                f"'{like.name}' has '{like.geometry.name}'; expected one read-out for both."
+            )
+        size = max(1, CHUNK_BYTES // (4 * reader.geometry.n_cells))
+        passes = 1 if like is not None else 2
+        tick = _Ticker(progress, passes * number)
+        if like is not None:
+            edges = like.cell_separation_edges
+        else:
+            edges = _voxel_edges(reader, size, tick)
+        collector = _Collector(reader.geometry, number, edges)
+        for chunk in reader.chunks(size):
+            collector.add(chunk)
+            tick(len(chunk))
+        provenance = dict(reader.provenance)
+        if not isinstance(source, Showers):
+            provenance["file"] = Path(source).name
+        return collector.finish(label, provenance)
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    showers: Showers
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.showers.geometry
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return self.showers.provenance
+
+    def __len__(self) -> int:
+        return len(self.showers)
+
+    def chunks(self, size: int) -> Iterator[Showers]:
+        for start in range(0, len(self), size):
+            yield self.showers[start : start + size]
+
+
+@contextmanager
+def _open(source: Path | str | Showers, geometry: Geometry | None) -> Iterator[_Source]:
+    if not isinstance(source, Showers):
+        from caloforge.data import open_showers
+
+        with open_showers(source, geometry) as reader:
+            yield reader
+        return
+    if geometry is not None and geometry.hash != source.geometry.hash:
+        raise DataError(
+            f"The showers have the read-out '{source.geometry.name}', not '{geometry.name}'; "
+            "leave the geometry out or give theirs."
+        )
+    yield _InMemory(source)
+
+
+class _Ticker:
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self, more: int) -> None:
+        self.done += more
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _voxel_edges(reader: _Source, size: int, tick: _Ticker) -> Array:
+    """Edges of the voxel distribution, from the cut to the largest cell.
+
+    Without a cut from the smallest cell > 0.
+    """
+    cut = reader.geometry.cut
+    low, high = np.float32(np.inf), np.float32(0)
+    for chunk in reader.chunks(size):
+        high = np.maximum(high, chunk.energies.max())
+        if cut <= 0:
+            low = np.min(chunk.energies, initial=low, where=chunk.energies > 0)
+        tick(len(chunk))
+    ends = np.array([low, high] if np.isfinite(low) else [high], dtype=np.float32)
+    return log_edges(ends, cut, VOXEL_EDGES)
+
+
+class _Collector:
+    """Sums over chunks; arrays as in `Summary`."""
+
+    def __init__(self, geometry: Geometry, number: int, edges: Array) -> None:
+        self.geometry, self.number, self.edges = geometry, number, edges
+        self.done = 0
+        self.conditions = np.empty((number, len(geometry.conditions)))
+        self.observables: dict[str, Array] = {}
+        self.total = np.zeros(geometry.n_cells)
+        # Sums per energy point as long as it looks like a scan, None once it is a spectrum.
+        self.per_point: dict[float, tuple[int, Array]] | None = {}
+        self.spectrum = np.zeros((geometry.n_layers, len(SPECTRUM_EDGES) - 1), dtype=np.int64)
+        self.voxels = np.zeros((2, len(edges) + 1), dtype=np.int64)
+        self.examples = _Examples()
+
+    def add(self, chunk: Showers) -> None:
+        start, stop = self.done, self.done + len(chunk)
+        if stop > self.number:
+            raise DataError(
+                f"Got more than the announced {self.number} showers; re-read the file."
+            )
+        self.conditions[start:stop] = chunk.conditions
+        for key, values in compute(chunk).items():
+            self.observables.setdefault(key, np.empty(self.number))[start:stop] = values
+        energies = chunk.energies
+        keep = energies >= self.geometry.cut if self.geometry.cut > 0 else energies > 0
+        self._averages(np.where(keep, energies, np.float32(0)), chunk.incident_energy)
+        self._cells(energies, keep, start)
+        self.examples.add(energies, keep, chunk.conditions, chunk.incident_energy)
+        self.done = stop
+
+    def _averages(self, energies: Array, incident: Array) -> None:
+        points = energy_points(incident)
+        if len(points) == 0:
+            self.per_point = None
+        if self.per_point is None:
+            self.total += energies.sum(axis=0, dtype=np.float64)
+            return
+        for point in points.tolist():
+            rows = energies[incident == point]
+            count, total = self.per_point.get(point, (0, np.zeros(self.geometry.n_cells)))
+            more = rows.sum(axis=0, dtype=np.float64)
+            self.total += more
+            self.per_point[point] = (count + len(rows), total + more)
+        if len(energy_points(np.array(list(self.per_point)))) == 0:
+            self.per_point = None
+
+    def _cells(self, energies: Array, keep: Array, start: int) -> None:
+        rows, columns = np.nonzero(keep)
+        hit = energies[rows, columns]
+        bins = len(SPECTRUM_EDGES) - 1
+        step = (np.log10(SPECTRUM_EDGES[-1]) - np.log10(SPECTRUM_EDGES[0])) / bins
+        position = (np.log10(hit) - np.float32(np.log10(SPECTRUM_EDGES[0]))) / np.float32(step)
+        index = np.clip(position.astype(np.int64), 0, bins - 1)
+        flat = self.geometry.layer_of_cell[columns] * bins + index
+        self.spectrum += np.bincount(flat, minlength=self.spectrum.size).reshape(
+            self.spectrum.shape
+        )
+        voxel = np.searchsorted(self.edges, hit, side="right")
+        voxel[hit == self.edges[-1]] = len(self.edges) - 1  # the last bin is closed
+        parity = (rows + start) % 2
+        width = len(self.edges) + 1
+        counts = np.bincount(parity * width + voxel, minlength=2 * width).reshape(2, width)
+        showers = np.arange(start, start + len(energies)) % 2
+        cells = np.array([np.count_nonzero(showers == 0), np.count_nonzero(showers == 1)])
+        counts[:, 0] += cells * energies.shape[1] - counts.sum(axis=1)
+        self.voxels += counts
+
+    def finish(self, name: str, provenance: dict[str, Any]) -> Summary:
+        if self.done != self.number:
+            raise DataError(
+                f"Got {self.done} showers where {self.number} were announced; the file is damaged."
+            )
+        if not self.total.any():
+            cut = f" above the cut of {self.geometry.cut:g} MeV" if self.geometry.cut else ""
+            raise DataError(
+                f"None of the {self.number} showers of '{name}' deposits any energy{cut}; "
+                "expected cell energies in MeV."
+            )
+        scan = {} if self.per_point is None else dict(sorted(self.per_point.items()))
+        means = [self.total / self.number, *(total / count for count, total in scan.values())]
+        examples, conditions = self.examples.finish()
+        return Summary(
+            name=name,
+            geometry=self.geometry,
+            conditions=self.conditions,
+            incident_energy=self.geometry.incident_energy(self.conditions),
+            observables=self.observables,
+            points=np.array(list(scan), dtype=np.float64),
+            mean_cells=np.stack(means),
+            cell_spectrum=self.spectrum,
+            cell_spectrum_edges=SPECTRUM_EDGES,
+            cell_separation_edges=self.edges,
+            cell_separation_counts=self.voxels,
+            examples=examples,
+            example_conditions=conditions,
+            provenance=provenance,
+        )
+
+
+class _Examples:
+    """Up to eight showers of every octave of incident energy, whatever the size of the chunks."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(EXAMPLES_SEED)
+        self.kept: dict[int, list[tuple[float, Array, Array, float]]] = {}
+
+    def add(self, energies: Array, keep: Array, conditions: Array, incident: Array) -> None:
+        keys = self.rng.random(len(energies))
+        octave = np.floor(np.log2(incident)).astype(int)
+        for k in np.unique(octave).tolist():
+            members = np.flatnonzero(octave == k)
+            best = members[np.argsort(keys[members])[:EXAMPLES_PER_OCTAVE]]
+            entries = self.kept.setdefault(k, [])
+            entries += [
+                (float(keys[i]), energies[i] * keep[i], conditions[i].copy(), float(incident[i]))
+                for i in best
+            ]
+            entries.sort(key=lambda entry: entry[0])
+            del entries[EXAMPLES_PER_OCTAVE:]
+
+    def finish(self) -> tuple[Array, Array]:
+        """Taken in turns from the octaves until 64 are reached, then ordered by energy."""
+        turns = [
+            entries[turn]
+            for turn in range(EXAMPLES_PER_OCTAVE)
+            for entries in self.kept.values()
+            if turn < len(entries)
+        ][:EXAMPLES]
+        chosen = sorted(turns, key=lambda entry: (entry[3], entry[0]))
+        return np.stack([c[1] for c in chosen]), np.stack([c[2] for c in chosen])
