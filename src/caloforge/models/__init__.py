@@ -1,1 +1,30 @@
+"""The models: one file per published system, all behind one contract (`base.py`)."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from caloforge.errors import ModelError, did_you_mean
+from caloforge.geometry import Geometry
+from caloforge.models.base import Refusal, ShowerModel, check_hyper, parameter_count
+from caloforge.models.caloshowergan import CaloShowerGAN
+from caloforge.models.split import EnergySplit
+from caloforge.transforms import Transform
+
+MODELS: dict[str, type[ShowerModel]] = {
+    "caloshowergan": CaloShowerGAN,
+    "caloshowergan-split": EnergySplit,
+}
+
+
+def make_model(
+    name: str, geometry: Geometry, transform: Transform | None = None, **hyper: Any
+) -> ShowerModel:
+    """The named model with fresh weights. Raises ModelError for an unknown name or hyper-parameter."""
+    if name not in MODELS:
+        raise ModelError(f"Unknown model '{name}': {did_you_mean(name, MODELS)}")
+    check_hyper(MODELS[name], hyper)
+    return MODELS[name](geometry, transform, **hyper)  # type: ignore[call-arg]
+
+
+__all__ = ["MODELS", "Refusal", "ShowerModel", "check_hyper", "make_model", "parameter_count"]

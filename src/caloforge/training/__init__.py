@@ -1,1 +1,179 @@
+"""Training: one loop for every model, on one device, with checkpoints that resume exactly."""
 
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from caloforge.config import Recipe, dump_recipe
+from caloforge.data import holdout_split
+from caloforge.errors import TrainingError
+from caloforge.files import write_text
+from caloforge.models import make_model
+from caloforge.models.base import EnergyRange, ShowerModel
+from caloforge.models.file import load_model, save_model
+from caloforge.showers import Showers
+from caloforge.training.dataset import TrainingSet
+from caloforge.training.loop import Observer, Outcome, Run, Silent
+from caloforge.training.selection import EnergyChi2
+from caloforge.transforms import fit_transform
+
+FEW_SHOWERS = 1000  # a range with fewer training showers is warned about
+
+
+def train(
+    recipe: Recipe,
+    showers: Showers,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> Outcome:
+    """Train `recipe` on `showers` and write `out`/model.safetensors, the chosen generator, and `out`/checkpoints.
+
+    A tenth of the showers (seeded, stratified in incident energy) is held out: the generator is chosen on it. A model
+    split in energy trains its ranges one after the other, each with its own choice, in `out`/range0, range1, ...
+
+    Parameters
+    ----------
+    recipe
+        What to train and how long; the resolved recipe is saved as `out`/recipe.toml.
+    showers
+        (N, V) training showers in the recipe's geometry.
+    device
+        "auto" (a GPU where there is one), "cpu" or "cuda".
+    resume
+        Continue from the newest checkpoint in `out`.
+    observer
+        Told about every log line and every choice.
+
+    Raises
+    ------
+    TrainingError
+        For showers of another geometry, a folder that holds another training, or losses that are not finite.
+    ModelError, RecipeError
+        For settings the model does not have.
+    """
+    from lightning_fabric import Fabric
+
+    out, watcher = Path(out), observer or Silent()
+    settings = recipe.training
+    checkpoints = sorted(out.glob("**/checkpoints/step-*.safetensors"))
+    if checkpoints and not resume:
+        raise TrainingError(
+            f"{out} already holds a training; give --resume to continue it, or another --out."
+        )
+    fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
+    model = build(recipe, showers)
+    write_text(out / "recipe.toml", dump_recipe(recipe))
+    kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
+    training, holdout = showers[kept], showers[held_out]
+    about: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "seed": settings.seed,
+        "trained_on": {"showers": len(training), "held_out": len(holdout), **showers.provenance},
+        "condition_range": {
+            name: [float(column.min()), float(column.max())]
+            for name, column in zip(
+                showers.geometry.condition_names, showers.conditions.T, strict=True
+            )
+        },
+    }
+    ranges = model.energy_ranges()
+    outcomes = []
+    for number, part in enumerate(ranges):
+        folder = out if len(ranges) == 1 else out / f"range{number}"
+        outcome = _train_range(
+            part, training, holdout, settings, folder, about, fabric, watcher, resume
+        )
+        outcomes.append(outcome)
+        if outcome.interrupted:
+            break
+    if len(ranges) > 1 and len(outcomes) == len(ranges):
+        _join(model, ranges, out, {**about, "chosen": {"ranges": [vars(o) for o in outcomes]}})
+    return Outcome(
+        sum(o.step for o in outcomes),
+        outcomes[-1].best_step,
+        max(o.best_score for o in outcomes),
+        any(o.interrupted for o in outcomes),
+    )
+
+
+def build(recipe: Recipe, showers: Showers) -> ShowerModel:
+    """The recipe's model with fresh weights (seeded), its transform fitted to `showers`."""
+    from caloforge.geometry import load_geometry
+
+    expected = load_geometry(recipe.geometry)
+    if expected.hash != showers.geometry.hash:
+        raise TrainingError(
+            f"The showers are of '{showers.geometry.name}', the recipe is for '{recipe.geometry}'; expected the same "
+            "read-out: choose another recipe or `--set geometry=...`."
+        )
+    settings = {k: v for k, v in recipe.transform.items() if k != "name"}
+    transform = fit_transform(recipe.transform["name"], showers, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        return make_model(recipe.model["name"], showers.geometry, transform, **recipe.hyper())
+
+
+def _train_range(
+    part: EnergyRange,
+    training: Showers,
+    holdout: Showers,
+    settings: Any,
+    folder: Path,
+    about: dict[str, Any],
+    fabric: Any,
+    observer: Observer,
+    resume: bool,
+) -> Outcome:
+    own, own_holdout = _inside(training, part), _inside(holdout, part)
+    bounded = math.isfinite(part.high) or part.low > 0
+    what = f"{part.low:g} to {part.high:g} MeV" if bounded else "all incident energies"
+    if len(own) < 2:
+        raise TrainingError(
+            f"There are {len(own)} training showers in the range {what}; expected at least 2."
+        )
+    if bounded and len(own) < FEW_SHOWERS:
+        warnings.warn(
+            f"Only {len(own)} training showers in the range {what}: expect a poor fit.",
+            stacklevel=3,
+        )
+    device = fabric.device
+    part.model.to(device)
+    data = TrainingSet(own, device=device, seed=settings.seed, augment=settings.augment)
+    score = EnergyChi2(own_holdout, settings.selection, settings.seed)
+    run = Run(part.model, data, score, settings, folder, about, fabric.autocast)
+    folder.mkdir(parents=True, exist_ok=True)
+    if resume:
+        run.resume()
+    observer.start(what, run.step, settings.steps)
+    return run.go(observer)
+
+
+def _inside(showers: Showers, part: EnergyRange) -> Showers:
+    """Showers of a range, both boundaries included: a boundary energy trains both neighbours."""
+    energy = showers.incident_energy
+    return showers[(energy >= part.low) & (energy <= part.high)]
+
+
+def _join(model: ShowerModel, ranges: list[EnergyRange], out: Path, about: dict[str, Any]) -> None:
+    """Put the generators chosen for each range into one model file."""
+    for number, part in enumerate(ranges):
+        chosen = load_model(out / f"range{number}" / "model.safetensors").model
+        part.model.load_state_dict(chosen.generator_state(), strict=False)
+    save_model(out / "model.safetensors", model, about)
+
+
+def with_settings(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with other loop settings (steps, seed, ...); None leaves one as it is."""
+    given = {k: v for k, v in changes.items() if v is not None}
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=given)})
+
+
+__all__ = ["Observer", "Outcome", "Silent", "build", "train", "with_settings"]

@@ -1,0 +1,164 @@
+"""Recipes: everything that defines a training, in one TOML file; an unknown key is an error naming the nearest valid one."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from caloforge.errors import RecipeError, did_you_mean
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Selection(_Strict):
+    """How the generator to keep is chosen: the lowest chi2/NDF of the total energy on the held-out showers."""
+
+    every: int = Field(1000, ge=1)
+    showers: int = Field(1000, ge=10)  # generated per energy point
+    minimum: int = Field(20, ge=5)  # held-out showers an energy point needs to count
+    range_rms: tuple[float, float] = (3.0, 3.0)
+
+
+class Training(_Strict):
+    """Length, batches and bookkeeping of a training."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    holdout: float = Field(0.1, gt=0.0, lt=0.9)
+    augment: tuple[str, ...] = ()
+    gradient_clip: float = Field(0.0, ge=0.0)  # largest norm of a gradient; 0: no clipping
+    ema: float = Field(0.0, ge=0.0, lt=1.0)  # decay of the averaged generator; 0: no averaging
+    checkpoint_every: int = Field(1000, ge=1)
+    keep: int = Field(2, ge=1)  # checkpoints kept
+    log_every: int = Field(50, ge=1)
+    selection: Selection = Selection()
+
+
+class Recipe(_Strict):
+    """A training: model and hyper-parameters, transform, geometry, loop settings, and where they come from."""
+
+    name: str
+    description: str
+    source: str
+    geometry: str
+    model: dict[str, Any]
+    transform: dict[str, Any] = Field(default_factory=lambda: {"name": "incident-fraction"})
+    training: Training
+
+    def hyper(self) -> dict[str, Any]:
+        """The model's hyper-parameters: the table [model] without its name."""
+        return {k: v for k, v in self.model.items() if k != "name"}
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes shipped with the package."""
+    folder = resources.files("caloforge") / "recipes"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Recipe by shipped name or TOML file, with `--set key=value` overrides applied.
+
+    Raises RecipeError with one sentence for an unknown name, broken TOML, an unknown key (naming the nearest valid one)
+    or a value of the wrong type.
+    """
+    if str(source) in recipe_names():
+        path = resources.files("caloforge") / "recipes" / f"{source}.toml"
+        text = path.read_text(encoding="utf-8")
+    elif Path(source).suffix == ".toml":
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"Cannot read the recipe {source}: {error}.") from error
+    else:
+        raise RecipeError(
+            f"Unknown recipe '{source}': {did_you_mean(str(source), recipe_names())}"
+        )
+    try:
+        plain = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"The recipe {source} is not valid TOML: {error}.") from error
+    for override in overrides:
+        _override(plain, override)
+    return parse_recipe(plain)
+
+
+def parse_recipe(plain: dict[str, Any]) -> Recipe:
+    """Recipe from plain values. Raises RecipeError naming the key that is wrong."""
+    try:
+        recipe = Recipe.model_validate(_tuples(plain))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = did_you_mean(str(first["loc"][-1]), _keys_at(first["loc"][:-1]))
+            raise RecipeError(f"Unknown recipe key '{where}': {hint}") from error
+        raise RecipeError(
+            f"Recipe key '{where}' is wrong: {first['msg']} (got {first['input']!r})."
+        ) from error
+    for table in ("model", "transform"):
+        if not isinstance(getattr(recipe, table).get("name"), str):
+            raise RecipeError(f'The recipe\'s table [{table}] has no name; expected name = "...".')
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """TOML text of the recipe with every default written out."""
+    import tomli_w
+
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    kind: Any = Recipe
+    for part in location:
+        kind = kind.model_fields[part].annotation
+    return list(kind.model_fields)
+
+
+def _tuples(value: Any) -> Any:
+    """TOML has lists only; the settings are frozen and hold tuples. Tables of the model keep their lists."""
+    if not isinstance(value, dict):
+        return value
+    plain = dict(value)
+    if isinstance(plain.get("training"), dict):
+        training = dict(plain["training"])
+        if isinstance(training.get("augment"), list):
+            training["augment"] = tuple(training["augment"])
+        if isinstance(training.get("selection"), dict):
+            selection = dict(training["selection"])
+            if isinstance(selection.get("range_rms"), list):
+                selection["range_rms"] = tuple(selection["range_rms"])
+            training["selection"] = selection
+        plain["training"] = training
+    return plain
+
+
+def _override(plain: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign:
+        raise RecipeError(
+            f"Got --set {override}; expected key=value, for example training.batch_size=256."
+        )
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = {"true": True, "false": False}.get(text, text)
+    *tables, last = key.strip().split(".")
+    place = plain
+    for table in tables:
+        place = place.setdefault(table, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"Got --set {override}; '{table}' is a value, not a table.")
+    place[last] = value

@@ -1,0 +1,174 @@
+"""The contract every model keeps: a shower is a deterministic function of its condition and its noise."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.errors import ModelError, did_you_mean
+from caloforge.geometry import Geometry
+from caloforge.transforms import IncidentEnergy, Transform
+
+
+class Batch(NamedTuple):
+    """One batch of training showers: energies (B, V) in MeV and conditions (B, C) in physical units."""
+
+    energies: Tensor
+    condition: Tensor
+
+
+Loss = Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant" or "cyclic" (arXiv:1506.01186)."""
+
+    name: str = "adam"
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    lookahead: bool = False
+    schedule: str = "constant"
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> OptimiserSettings:
+        """From the table of a recipe. Raises ModelError that names the nearest valid key."""
+        valid = list(cls.__dataclass_fields__)
+        for key in settings:
+            if key not in valid:
+                raise ModelError(f"Unknown optimiser setting '{key}': {did_you_mean(key, valid)}")
+        values = dict(settings)
+        if "betas" in values:
+            values["betas"] = tuple(float(b) for b in values["betas"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One player's turn in a training step: `repeats` optimiser updates of `parameters` on `loss`.
+
+    `loss(batch, rng)` returns the scalar to minimise and numbers to log; every random number comes from `rng`.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    loss: Loss
+    repeats: int = 1
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a model cannot be exported."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class EnergyRange:
+    """A part of a model that is responsible for (and trained on) showers with low <= incident energy <= high, in MeV."""
+
+    low: float
+    high: float
+    model: ShowerModel
+
+
+class ShowerModel(nn.Module):
+    """p(shower given condition).
+
+    Subclasses are made as `Model(geometry, transform=None, **hyper)`; hyper-parameters are keyword-only and kept
+    unchanged in `hyper`. Without a transform a model makes its own (only models whose transform needs no fit can).
+    """
+
+    # Sub-modules that only training needs: they are left out of the model file.
+    training_only: ClassVar[tuple[str, ...]] = ()
+    # The transform fitted to the training showers when a recipe names none.
+    default_transform: ClassVar[str] = "incident-fraction"
+
+    geometry: Geometry
+    transform: Transform
+    hyper: dict[str, Any]
+
+    def __init__(self, geometry: Geometry, transform: Transform, hyper: dict[str, Any]) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.transform = transform
+        self.hyper = hyper
+        self.incident = IncidentEnergy(geometry)
+
+    @property
+    def noise_size(self) -> int:
+        """Z: how many standard-normal numbers one shower needs."""
+        raise NotImplementedError
+
+    def phases(self) -> list[Phase]:
+        """How the model is trained, in the order of one step."""
+        raise NotImplementedError
+
+    def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
+        """Showers in MeV, (N, V), finite and >= 0.
+
+        Parameters
+        ----------
+        condition
+            (N, C) in physical units, columns as in the geometry.
+        noise
+            (N, Z) standard normal.
+        context
+            Leading slices to continue from; only sequence models take it.
+        """
+        raise NotImplementedError
+
+    def core(self) -> nn.Module | Refusal:
+        """The module to export, forward(noise (N, Z), condition (N, C)) -> MeV (N, V), or a refusal with its reason."""
+        return Sampler(self)
+
+    def energy_ranges(self) -> list[EnergyRange]:
+        """The parts that are trained on ranges of incident energy; one part over everything unless a model is split."""
+        return [EnergyRange(0.0, float("inf"), self)]
+
+    def generator_state(self) -> dict[str, Tensor]:
+        """What a model file holds: the state without the parts that only training needs."""
+        dropped = tuple(f"{name}." for name in self.training_only)
+        return {
+            key: value
+            for key, value in self.state_dict().items()
+            if not any(key.startswith(d) or f".{d}" in key for d in dropped)
+        }
+
+
+class Sampler(nn.Module):
+    """A model's `sample` as a plain module: forward(noise, condition) -> MeV."""
+
+    def __init__(self, model: ShowerModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Showers (N, V) in MeV."""
+        return self.model.sample(condition, noise)
+
+
+def check_hyper(kind: type[ShowerModel], hyper: dict[str, Any]) -> None:
+    """Raise ModelError naming the nearest valid hyper-parameter when `hyper` holds one the model does not have."""
+    valid = [
+        name
+        for name in inspect.signature(kind).parameters
+        if name not in ("geometry", "transform")
+    ]
+    for key in hyper:
+        if key not in valid:
+            raise ModelError(
+                f"Unknown hyper-parameter '{key}' of {kind.__name__}: {did_you_mean(key, valid)}"
+            )
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

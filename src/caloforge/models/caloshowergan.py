@@ -1,0 +1,187 @@
+"""CaloShowerGAN: a Wasserstein GAN of dense layers for voxelised showers.
+
+Reference: M. Faucci Giannelli, R. Zhang, "CaloShowerGAN, a generative adversarial network model for fast calorimeter
+shower simulation", 2023, arXiv:2309.06515; talk at the CaloChallenge workshop, Frascati, May 2023.
+
+Differs from the paper:
+- Energies below zero at the output are set to zero when sampling (`IncidentFraction.inverse`).
+- `output_activation` is an option. The documents say that every layer has an activation and do not name the output's.
+
+Shapes: condition (N, C), noise (N, latent), voxels (N, V). Generator latent + 1 -> `generator` -> V, critic
+V + 1 -> `critic` -> 1; the extra input is the label log(E/Emin)/log(Emax/Emin).
+
+Example
+-------
+>>> import torch
+>>> from caloforge.geometry import load_geometry
+>>> from caloforge.models.base import parameter_count
+>>> photon = CaloShowerGAN(load_geometry("ds1-photons"))
+>>> parameter_count(photon.generator), parameter_count(photon.critic)
+(260504, 408113)
+>>> photon.eval().sample(torch.tensor([[65536.0]]), torch.zeros(1, photon.noise_size)).shape
+torch.Size([1, 368])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.geometry import Geometry
+from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
+from caloforge.nn.dense import activation, batch_norm, dense_stack, initialise
+from caloforge.objectives import gradient_penalty, wasserstein_critic, wasserstein_generator
+from caloforge.transforms import IncidentFraction, Transform
+
+ADAM_GENERATOR = {"name": "adam", "lr": 1e-4, "betas": (0.5, 0.999)}
+ADAM_CRITIC = {"name": "adam", "lr": 1e-4, "betas": (0.9, 0.999)}
+
+
+class CaloShowerGAN(ShowerModel):
+    """WGAN-GP of dense layers; the defaults are the published photon model.
+
+    Parameters
+    ----------
+    latent
+        Z; the noise is N(0.5, 0.5), made from the standard normals given.
+    generator, critic
+        Hidden sizes.
+    activation, generator_init, critic_init
+        Hidden activation of the generator and the initialisations (the critic is ReLU).
+    output_batch_norm, output_activation
+        What follows the generator's last dense layer.
+    penalty
+        lambda, the weight of the gradient penalty.
+    critic_steps
+        D/G: critic updates for one generator update.
+    label_range
+        (Emin, Emax) in MeV of the label; default: the range of the geometry.
+    generator_optimiser, critic_optimiser
+        See `OptimiserSettings`.
+    """
+
+    training_only = ("critic",)
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        transform: Transform | None = None,
+        *,
+        latent: int = 100,
+        generator: Sequence[int] = (100, 200, 400),
+        critic: Sequence[int] = (368, 368, 368),
+        activation: str = "swish",
+        generator_init: str = "glorot-normal",
+        critic_init: str = "he-uniform",
+        output_batch_norm: bool = True,
+        output_activation: str = "relu",
+        penalty: float = 3.0,
+        critic_steps: int = 8,
+        label_range: Sequence[float] | None = None,
+        generator_optimiser: dict[str, Any] = ADAM_GENERATOR,
+        critic_optimiser: dict[str, Any] = ADAM_CRITIC,
+    ) -> None:
+        hyper = {
+            k: v
+            for k, v in locals().items()
+            if k not in ("self", "geometry", "transform", "__class__")
+        }
+        super().__init__(geometry, transform or IncidentFraction(geometry, 0.0, 0), hyper)
+        voxels = self.transform.size()
+        self.latent, self.penalty, self.critic_steps = latent, penalty, critic_steps
+        energy = geometry.conditions[geometry.column("energy")]
+        low, high = label_range or (energy.low, energy.high)
+        self.register_buffer(
+            "log_range", torch.tensor([low, high], dtype=torch.float64).log().float()
+        )
+        self.generator = _generator(
+            [latent + 1, *generator, voxels], activation, output_batch_norm, output_activation
+        )
+        initialise(self.generator, generator_init)
+        self.critic = nn.Sequential(
+            *dense_stack([voxels + 1, *critic], "relu"), nn.Linear(critic[-1], 1)
+        )
+        initialise(self.critic, critic_init)
+        self.settings = {
+            "generator": OptimiserSettings.of(generator_optimiser),
+            "critic": OptimiserSettings.of(critic_optimiser),
+        }
+
+    @property
+    def noise_size(self) -> int:
+        """Z, the latent size."""
+        return self.latent
+
+    def label(self, condition: Tensor) -> Tensor:
+        """log(E/Emin)/log(Emax/Emin), (N, 1): 0 and 1 at the ends of the label range."""
+        low, high = self.log_range[0], self.log_range[1]
+        return (self.incident(condition).log() - low) / (high - low)
+
+    def generate(self, label: Tensor, noise: Tensor) -> Tensor:
+        """Voxels as fractions of the incident energy, (N, V), before anything is set to zero."""
+        return self.generator(torch.cat([0.5 + 0.5 * noise, label], dim=1))
+
+    def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
+        """See `ShowerModel.sample`."""
+        return self.transform.inverse(self.generate(self.label(condition), noise), condition)
+
+    def phases(self) -> list[Phase]:
+        """The critic `critic_steps` times, then the generator."""
+        return [
+            Phase(
+                "critic",
+                list(self.critic.parameters()),
+                self.critic_loss,
+                self.critic_steps,
+                self.settings["critic"],
+            ),
+            Phase(
+                "generator",
+                list(self.generator.parameters()),
+                self.generator_loss,
+                1,
+                self.settings["generator"],
+            ),
+        ]
+
+    def critic_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """E[D(fake)] - E[D(real)] + lambda GP (arXiv:1704.00028, Eq. 3)."""
+        real, label = self.transform(batch.energies, batch.condition), self.label(batch.condition)
+        with torch.no_grad():
+            fake = self.generate(label, normal(real, self.latent, rng)).to(real.dtype)
+        scores = self.critic(
+            torch.cat([torch.cat([real, fake]), torch.cat([label, label])], dim=1)
+        )
+        distance = wasserstein_critic(*scores.chunk(2))
+        mix = torch.rand(len(real), 1, generator=rng, device=real.device)
+        penalty = gradient_penalty(
+            lambda x: self.critic(torch.cat([x, label], dim=1)), real, fake, mix
+        )
+        loss = distance + self.penalty * penalty
+        return loss, {"wasserstein": -distance.detach(), "penalty": penalty.detach()}
+
+    def generator_loss(
+        self, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """-E[D(fake)], at the conditions of the batch."""
+        label = self.label(batch.condition)
+        fake = self.generate(label, normal(label, self.latent, rng))
+        return wasserstein_generator(self.critic(torch.cat([fake, label], dim=1))), {}
+
+
+def normal(like: Tensor, size: int, rng: torch.Generator) -> Tensor:
+    """Standard normals (N, size) beside the N rows of `like`."""
+    return torch.randn(len(like), size, generator=rng, device=like.device)
+
+
+def _generator(
+    sizes: Sequence[int], act: str, output_norm: bool, output_act: str
+) -> nn.Sequential:
+    hidden = dense_stack(sizes[:-1], act, normalise=True)
+    last: list[nn.Module] = [nn.Linear(sizes[-2], sizes[-1])]
+    if output_norm:
+        last.append(batch_norm(sizes[-1]))
+    return nn.Sequential(*hidden, *last, activation(output_act))

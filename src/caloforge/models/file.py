@@ -1,0 +1,147 @@
+"""Model files: weights, transform, geometry, recipe, versions and seed in one safetensors file; nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import caloforge
+from caloforge.errors import CaloForgeError, ModelError
+from caloforge.files import atomic_path
+from caloforge.geometry import Geometry
+from caloforge.models import MODELS, ShowerModel, make_model
+from caloforge.transforms import TRANSFORMS, transform_name
+
+SCHEMA = 1
+FORMAT = "caloforge-model"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A loaded model with what its file says about it: recipe, training, trained condition ranges, versions, seed."""
+
+    model: ShowerModel
+    about: dict[str, Any]
+
+    @property
+    def condition_range(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of each condition in the training showers, physical units."""
+        return {k: (float(a), float(b)) for k, (a, b) in self.about["condition_range"].items()}
+
+
+def save_model(
+    path: str | Path, model: ShowerModel, about: dict[str, Any], *, half: bool = False
+) -> None:
+    """Write the generator and all that `generate` needs to `path`, whole or not at all.
+
+    Parameters
+    ----------
+    about
+        Recipe, seed, trained ranges, ...; JSON-able.
+    half
+        Store the weights as 16-bit floats (for shipping; they are computed with as 32-bit again).
+    """
+    header = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "model": next(name for name, kind in MODELS.items() if type(model) is kind),
+        "hyper": model.hyper,
+        "geometry": model.geometry.to_dict(),
+        "geometry_hash": model.geometry.hash,
+        "transform": {"name": transform_name(model.transform), **model.transform.settings},
+        "versions": {"caloforge": caloforge.__version__, "torch": torch.__version__},
+        **about,
+    }
+    tensors = {
+        key: (value.half() if half and value.dtype == torch.float32 else value)
+        .detach()
+        .cpu()
+        .contiguous()
+        for key, value in _own_storage(model.generator_state()).items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={FORMAT: json.dumps(header)})
+
+
+def _own_storage(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Entries that share storage (a transform used by several parts) cloned: the format does not allow sharing."""
+    seen: set[int] = set()
+    for key, value in state.items():
+        if value.untyped_storage().data_ptr() in seen:
+            state[key] = value.clone()
+        seen.add(value.untyped_storage().data_ptr())
+    return state
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> ModelFile:
+    """Read a model file, ready to sample.
+
+    Raises
+    ------
+    ModelError
+        For a missing, truncated or foreign file, a newer schema, or weights that do not fit.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if FORMAT not in metadata:
+                raise ModelError(
+                    f"{path} is a safetensors file, but not a CaloForge model: expected one from `caloforge train`."
+                )
+            about = json.loads(metadata[FORMAT])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"There is no model file {path}; give the model.safetensors of a training."
+        ) from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not a readable model file ({error}); expected a whole model.safetensors."
+        ) from error
+    if not isinstance(about, dict) or about.get("schema", SCHEMA + 1) > SCHEMA:
+        raise ModelError(
+            f"{path} was written by a newer CaloForge; expected schema {SCHEMA} or older: update the package."
+        )
+    try:
+        geometry = Geometry.from_dict(about["geometry"])
+        transform_settings = {k: v for k, v in about["transform"].items() if k != "name"}
+        transform = TRANSFORMS[about["transform"]["name"]].restore(geometry, transform_settings)
+        with torch.random.fork_rng(devices=[]):
+            model = make_model(about["model"], geometry, transform, **about["hyper"])
+        _load_weights(model, tensors)
+    except CaloForgeError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} describes a model that cannot be built: {type(error).__name__} {error}."
+        ) from error
+    return ModelFile(model.to(device).eval(), about)
+
+
+def _load_weights(model: ShowerModel, tensors: dict[str, torch.Tensor]) -> None:
+    """Weights into the generator; the parts that only training needs are removed."""
+    expected = model.generator_state()
+    if set(tensors) != set(expected):
+        odd = sorted(set(tensors) ^ set(expected))[:3]
+        raise ModelError(
+            f"The model file has other weights than its model: {', '.join(odd)} ...; it may be damaged."
+        )
+    for key, value in tensors.items():
+        if value.shape != expected[key].shape:
+            raise ModelError(
+                f"Weight {key} has the shape {tuple(value.shape)}; expected {tuple(expected[key].shape)}."
+            )
+    model.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()}, strict=False)
+    if not all(
+        torch.isfinite(v).all() for v in model.generator_state().values() if v.is_floating_point()
+    ):
+        raise ModelError(
+            "The model file holds weights that are NaN or infinite; the training broke down or it is damaged."
+        )

@@ -1,0 +1,38 @@
+"""Adversarial losses and penalties, each with its equation and source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """E[D(fake)] - E[D(real)], which the critic minimises (Wasserstein GAN, arXiv:1701.07875, Eq. 2)."""
+    return fake.mean() - real.mean()
+
+
+def wasserstein_generator(fake: Tensor) -> Tensor:
+    """-E[D(fake)], which the generator minimises (arXiv:1701.07875, Eq. 3)."""
+    return -fake.mean()
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """E[(|grad_x D(x)| - 1)^2] at x between real and fake (WGAN-GP, arXiv:1704.00028, Eq. 3), without its weight lambda.
+
+    Parameters
+    ----------
+    critic
+        The critic as a function of the shower alone, (N, X) to (N, 1).
+    real, fake
+        Showers in model space, (N, X).
+    mix
+        Uniform numbers in [0, 1], (N, 1): the position of each x on the line from fake to real.
+    """
+    between = torch.lerp(fake, real, mix).requires_grad_(True)
+    score = critic(between).sum()
+    (slope,) = torch.autograd.grad(score, between, create_graph=True)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()

@@ -1,0 +1,44 @@
+"""Trained generators shipped with the package, each with its results and the command that made it."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from caloforge.errors import ModelError, did_you_mean
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("caloforge.pretrained")))
+
+
+def pretrained_names() -> list[str]:
+    """Names of the shipped generators."""
+    return sorted(path.parent.name for path in _folder().glob("*/model.safetensors"))
+
+
+def pretrained_summary(name: str) -> str:
+    """One line about a shipped generator: its recipe's description and the steps it was trained."""
+    from safetensors import safe_open
+
+    with safe_open(_folder() / name / "model.safetensors", framework="numpy") as file:
+        about = json.loads(file.metadata()["caloforge-model"])
+    return f"{about['recipe']['description']} ({about['recipe']['training']['steps']:,} steps)"
+
+
+def resolve_model(source: str | Path) -> Path:
+    """Path of a model file, given the path or the name of a shipped generator.
+
+    Raises ModelError when there is neither, naming the nearest shipped generator.
+    """
+    path = Path(source)
+    if path.is_dir() and (path / "model.safetensors").exists():
+        return path / "model.safetensors"
+    if path.exists():
+        return path
+    if str(source) in pretrained_names():
+        return _folder() / str(source) / "model.safetensors"
+    raise ModelError(
+        f"There is no model file '{source}' and no such shipped generator: {did_you_mean(str(source), pretrained_names())}"
+    )

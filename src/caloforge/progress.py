@@ -1,0 +1,79 @@
+"""Progress bars of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class TrainingBar:
+    """A training's bar: steps, losses, steps per second, time left, the last and the best score."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        self._task: TaskID | None = None
+        self._numbers, self._score = "", ""
+
+    def __enter__(self) -> TrainingBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, what: str, step: int, steps: int) -> None:
+        """A new bar for a training, or for one energy range of it."""
+        self._task = self._bar.add_task(what, total=steps, completed=step, numbers="")
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        """Losses and speed."""
+        losses = " ".join(
+            f"{k.removeprefix('loss/')} {v:.3g}"
+            for k, v in numbers.items()
+            if k.startswith("loss/")
+        )
+        self._numbers = f"{losses} {numbers['steps_per_second']:.2f} it/s"
+        self._show(step)
+
+    def choice(self, step: int, score: float, best: bool) -> None:
+        """A score."""
+        self._score = f"chi2/NDF {score:.2f}{' (best)' if best else ''}"
+        self._show(step)
+
+    def _show(self, step: int) -> None:
+        if self._task is not None:
+            self._bar.update(
+                self._task, completed=step, numbers=f"{self._numbers} {self._score}".strip()
+            )
+
+
+@contextmanager
+def counter(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is advanced by the number it is called with."""
+    with Progress() as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, advance=done)

@@ -1,0 +1,85 @@
+"""Training showers on the device: shuffled batches drawn without leaving it, turned and mirrored where a recipe asks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caloforge.models.base import Batch
+from caloforge.showers import Showers
+
+
+class TrainingSet:
+    """All training showers on one device.
+
+    Every epoch is a fresh permutation made from (seed, epoch) alone, so that the position (epoch, cursor) is all a
+    checkpoint needs. Batches run across the end of an epoch: none is short.
+
+    Parameters
+    ----------
+    showers
+        The training showers, N of them.
+    augment
+        Names of exact symmetries of the geometry; each drawn shower is put through a random element of the group they
+        make, its conditions too.
+    """
+
+    def __init__(
+        self, showers: Showers, *, device: torch.device, seed: int, augment: tuple[str, ...] = ()
+    ) -> None:
+        self.energies = torch.from_numpy(showers.energies).to(device)
+        self.condition = torch.from_numpy(showers.conditions).float().to(device)
+        self.device, self.seed = device, seed
+        self.epoch, self.cursor = 0, 0
+        self._order = self._permutation(0)
+        self._tables: Tensor | None = None
+        self._maps: tuple[Tensor, Tensor] | None = None
+        if augment:
+            group = showers.geometry.symmetry_group(augment)
+            self._tables = torch.from_numpy(np.stack([s.permutation for s in group])).to(device)
+            if any(
+                not np.array_equal(s.matrix, np.eye(len(s.offset))) or s.offset.any()
+                for s in group
+            ):
+                matrices = torch.from_numpy(np.stack([s.matrix for s in group])).float().to(device)
+                offsets = torch.from_numpy(np.stack([s.offset for s in group])).float().to(device)
+                self._maps = (matrices, offsets)
+        scales = [c.scale == "angle" for c in showers.geometry.conditions]
+        self._angles = torch.tensor(scales, device=device)
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        rng = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+        return torch.randperm(len(self), generator=rng).to(self.device)
+
+    def seek(self, epoch: int, cursor: int) -> None:
+        """Continue from a position that a checkpoint holds."""
+        self.epoch, self.cursor = epoch, cursor
+        self._order = self._permutation(epoch)
+
+    def draw(self, size: int, rng: torch.Generator) -> Batch:
+        """The next `size` showers."""
+        pieces, missing = [], size
+        while missing:
+            if self.cursor == len(self):
+                self.seek(self.epoch + 1, 0)
+            taken = min(missing, len(self) - self.cursor)
+            pieces.append(self._order[self.cursor : self.cursor + taken])
+            self.cursor += taken
+            missing -= taken
+        rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        energies, condition = self.energies[rows], self.condition[rows]
+        if self._tables is not None:
+            element = torch.randint(len(self._tables), (size,), generator=rng, device=self.device)
+            energies = energies.gather(1, self._tables[element])
+            if self._maps is not None:
+                matrix, offset = self._maps[0][element], self._maps[1][element]
+                condition = torch.einsum("bij,bj->bi", matrix, condition) + offset
+                turned = torch.remainder(condition + math.pi, 2 * math.pi) - math.pi
+                condition = torch.where(self._angles, turned, condition)
+        return Batch(energies, condition)

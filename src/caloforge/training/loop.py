@@ -1,0 +1,253 @@
+"""One loop trains every model: batches, optimisers, averaging, log, checkpoints, resume and the choice of the generator."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from caloforge.config import Training
+from caloforge.errors import TrainingError
+from caloforge.files import write_text
+from caloforge.models.base import Phase, ShowerModel
+from caloforge.models.file import save_model
+from caloforge.training.checkpoint import latest_checkpoint, save_checkpoint
+from caloforge.training.dataset import TrainingSet
+from caloforge.training.optimisers import Player
+from caloforge.training.selection import EnergyChi2
+
+
+class Observer(Protocol):
+    """Sees a training go by; the command line draws a progress bar with it."""
+
+    def start(self, what: str, step: int, steps: int) -> None:
+        """A training (or one range of it) begins at `step` of `steps`."""
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        """Losses and speed at a step."""
+
+    def choice(self, step: int, score: float, best: bool) -> None:
+        """The generator was scored, and is the best so far or not."""
+
+
+class Silent:
+    """Observer that shows nothing."""
+
+    def start(self, what: str, step: int, steps: int) -> None:
+        """Nothing."""
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        """Nothing."""
+
+    def choice(self, step: int, score: float, best: bool) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended: the last step done, the chosen step with its score, and whether it was interrupted."""
+
+    step: int
+    best_step: int
+    best_score: float
+    interrupted: bool
+
+
+class Run:
+    """The state of one training and everything done with it.
+
+    Parameters
+    ----------
+    model
+        On its device, in training mode.
+    data
+        Training showers on the same device.
+    score
+        Chooses the generator.
+    settings
+        Loop settings of the recipe.
+    folder
+        Where log, checkpoints and model file go.
+    about
+        What the model file says about itself (recipe, seed, trained ranges).
+    autocast
+        Context of the chosen precision, from Fabric.
+    """
+
+    def __init__(
+        self,
+        model: ShowerModel,
+        data: TrainingSet,
+        score: EnergyChi2,
+        settings: Training,
+        folder: Path,
+        about: dict[str, Any],
+        autocast: Any,
+    ) -> None:
+        self.model, self.data, self.score = model, data, score
+        self.settings, self.folder, self.about, self.autocast = settings, folder, about, autocast
+        self.players = [Player(phase, settings.gradient_clip) for phase in model.phases()]
+        self.rng = torch.Generator(device=data.device).manual_seed(settings.seed)
+        self.step, self.best_step, self.best_score = 0, 0, math.inf
+        self.history: list[dict[str, Any]] = []
+        self.average: dict[str, Tensor] | None = None
+        if settings.ema > 0:
+            self.average = {k: v.detach().clone() for k, v in model.generator_state().items()}
+
+    # --- one step ------------------------------------------------------------------------------------------------
+    def advance(self) -> dict[str, Tensor]:
+        """One step: every phase its number of times. Returns the last losses, still on the device."""
+        numbers: dict[str, Tensor] = {}
+        for player in self.players:
+            phase: Phase = player.phase
+            for _ in range(phase.repeats):
+                batch = self.data.draw(self.settings.batch_size, self.rng)
+                with self.autocast():
+                    loss, extra = phase.loss(batch, self.rng)
+                player.update(loss)
+            numbers[f"loss/{phase.name}"] = loss.detach()
+            numbers |= {f"{phase.name}/{key}": value for key, value in extra.items()}
+        self.step += 1
+        if self.average is not None:
+            self._update_average(self.average)
+        return numbers
+
+    @torch.no_grad()
+    def _update_average(self, average: dict[str, Tensor]) -> None:
+        # The decay grows with the steps done, so that early weights are forgotten soon.
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for key, value in self.model.generator_state().items():
+            if value.is_floating_point():
+                average[key].lerp_(value, 1 - decay)
+            else:
+                average[key].copy_(value)
+
+    @contextmanager
+    def generator(self) -> Iterator[ShowerModel]:
+        """The model as it would generate now: with averaged weights where the recipe averages."""
+        if self.average is None:
+            yield self.model
+            return
+        own = {k: v.detach().clone() for k, v in self.model.generator_state().items()}
+        self.model.load_state_dict(self.average, strict=False)
+        try:
+            yield self.model
+        finally:
+            self.model.load_state_dict(own, strict=False)
+
+    # --- choosing and keeping ------------------------------------------------------------------------------------
+    def choose(self, observer: Observer) -> None:
+        """Score the generator; when it is the best so far, write it as the model file."""
+        with self.generator() as model:
+            result = self.score(model, self.data.device)
+            value = result.chi2_ndf
+            # Without an energy point to judge (a tiny training file) the newest generator is kept.
+            best = not math.isfinite(value) or value <= self.best_score
+            per_energy = {f"{e:g}": c / max(n, 1) for e, (c, n) in result.per_energy.items()}
+            self.history.append({"step": self.step, "chi2_ndf": value, "per_energy": per_energy})
+            if best:
+                self.best_step, self.best_score = self.step, value
+                chosen = {"step": self.step, "chi2_ndf": value if math.isfinite(value) else None}
+                about = {**self.about, "chosen": chosen}
+                save_model(self.folder / "model.safetensors", model, about)
+        write_text(self.folder / "selection.json", json.dumps(self.history, indent=1) + "\n")
+        observer.choice(self.step, value, best)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        for player in self.players:
+            tensors |= {f"player.{player.phase.name}.{k}": v for k, v in player.state().items()}
+        for key, value in (self.average or {}).items():
+            tensors[f"average.{key}"] = value
+        tensors["rng"] = self.rng.get_state()
+        about = {
+            "epoch": self.data.epoch,
+            "cursor": self.data.cursor,
+            "best_step": self.best_step,
+            "best_score": self.best_score,
+            "history": self.history,
+            "seed": self.settings.seed,
+            "batch_size": self.settings.batch_size,
+        }
+        save_checkpoint(self.folder / "checkpoints", self.step, tensors, about, self.settings.keep)
+
+    def resume(self) -> bool:
+        """Continue from the newest checkpoint of the folder; False when there is none."""
+        found = latest_checkpoint(self.folder / "checkpoints")
+        if found is None:
+            return False
+        tensors, about = found
+        mine = {"seed": self.settings.seed, "batch_size": self.settings.batch_size}
+        theirs = {key: about[key] for key in mine}
+        if mine != theirs:
+            raise TrainingError(
+                f"The checkpoint was made with {theirs}, this training has {mine}; expected the same: "
+                "resume with those, or start in another folder."
+            )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        try:
+            self.model.load_state_dict(part("model."))
+        except RuntimeError as error:
+            raise TrainingError(
+                f"The checkpoint in {self.folder} belongs to another model; resume with its recipe."
+            ) from error
+        for player in self.players:
+            player.load(part(f"player.{player.phase.name}."))
+        if self.average is not None:
+            self.average = {k: v.to(self.data.device) for k, v in part("average.").items()}
+        self.rng.set_state(tensors["rng"])
+        self.data.seek(about["epoch"], about["cursor"])
+        self.step, self.history = about["step"], about["history"]
+        self.best_step, self.best_score = about["best_step"], about["best_score"]
+        return True
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+    def go(self, observer: Observer) -> Outcome:
+        """Train to the last step; Ctrl-C stops after the step under way, with everything saved."""
+        settings, interrupted = self.settings, False
+        self.model.train()
+        clock, counted = time.perf_counter(), self.step
+        try:
+            while self.step < settings.steps:
+                numbers = self.advance()
+                if self.step % settings.log_every == 0 or self.step == settings.steps:
+                    now = time.perf_counter()
+                    rate = (self.step - counted) / max(now - clock, 1e-9)
+                    clock, counted = now, self.step
+                    self._log(numbers, rate, observer)
+                if self.step % settings.selection.every == 0:
+                    self.choose(observer)
+                if self.step % settings.checkpoint_every == 0:
+                    self.save()
+        except KeyboardInterrupt:
+            interrupted = True
+        if not self.history or self.history[-1]["step"] != self.step:
+            self.choose(observer)
+        self.save()
+        return Outcome(self.step, self.best_step, self.best_score, interrupted)
+
+    def _log(self, numbers: dict[str, Tensor], rate: float, observer: Observer) -> None:
+        values = {key: float(value) for key, value in numbers.items()}
+        wrong = [key for key, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            raise TrainingError(
+                f"{wrong[0]} became {values[wrong[0]]} at step {self.step}; the last good state is kept in "
+                f"{self.folder}: lower the learning rate or clip the gradient, then --resume."
+            )
+        values["steps_per_second"] = rate
+        line = json.dumps({"step": self.step, **values})
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        observer.log(self.step, values)

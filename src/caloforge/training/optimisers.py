@@ -1,0 +1,103 @@
+"""Optimisers by name, and their state as plain tensors so that a checkpoint never holds pickled code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from caloforge.errors import ModelError, did_you_mean
+from caloforge.models.base import OptimiserSettings, Phase
+
+_KINDS: dict[str, Callable[[list[nn.Parameter], OptimiserSettings], torch.optim.Optimizer]] = {
+    "adam": lambda p, s: torch.optim.Adam(
+        p, lr=s.lr, betas=s.betas, weight_decay=s.weight_decay, fused=True
+    ),
+    "adamw": lambda p, s: torch.optim.AdamW(
+        p, lr=s.lr, betas=s.betas, weight_decay=s.weight_decay, fused=True
+    ),
+    "radam": lambda p, s: torch.optim.RAdam(
+        p, lr=s.lr, betas=s.betas, weight_decay=s.weight_decay
+    ),
+    "rmsprop": lambda p, s: torch.optim.RMSprop(p, lr=s.lr, weight_decay=s.weight_decay),
+}
+
+CYCLE = 2000  # updates in one up-and-down of the cyclic learning rate (arXiv:1506.01186)
+LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 5, 0.5  # arXiv:1907.08610
+
+
+def _triangle(update: int) -> float:
+    """Factor between 1/10 and 1: the triangular cyclic learning rate of arXiv:1506.01186."""
+    position = update % CYCLE / CYCLE
+    return 0.1 + 0.9 * (1 - abs(2 * position - 1))
+
+
+class Player:
+    """The optimiser of one phase: takes gradients, updates parameters, keeps its own count of updates."""
+
+    def __init__(self, phase: Phase, gradient_clip: float) -> None:
+        settings = phase.optimiser
+        if settings.name not in _KINDS:
+            raise ModelError(
+                f"Unknown optimiser '{settings.name}': {did_you_mean(settings.name, _KINDS)}"
+            )
+        if settings.schedule not in ("constant", "cyclic"):
+            raise ModelError(
+                f"Unknown schedule '{settings.schedule}': expected constant or cyclic."
+            )
+        self.phase = phase
+        self.parameters = phase.parameters
+        self.optimiser = _KINDS[settings.name](self.parameters, settings)
+        self.schedule = (
+            LambdaLR(self.optimiser, _triangle) if settings.schedule == "cyclic" else None
+        )
+        self.gradient_clip = gradient_clip
+        self.updates = 0
+        self.slow = [p.detach().clone() for p in self.parameters] if settings.lookahead else None
+
+    def update(self, loss: Tensor) -> None:
+        """One update; gradients are taken with respect to this player's parameters alone."""
+        gradients = torch.autograd.grad(loss, self.parameters)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if self.gradient_clip > 0:
+            nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+        self.optimiser.step()
+        self.updates += 1
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.slow is not None and self.updates % LOOKAHEAD_STEPS == 0:
+            with torch.no_grad():
+                for slow, parameter in zip(self.slow, self.parameters, strict=True):
+                    slow.lerp_(parameter, LOOKAHEAD_RATE)
+                    parameter.copy_(slow)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything the optimiser remembers, as named tensors."""
+        tensors = {"updates": torch.tensor(self.updates)}
+        for index, entry in self.optimiser.state_dict()["state"].items():
+            for key, value in entry.items():
+                tensors[f"{index}.{key}"] = torch.as_tensor(value)
+        for index, slow in enumerate(self.slow or ()):
+            tensors[f"{index}.slow"] = slow
+        return tensors
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        self.updates = int(tensors["updates"])
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in tensors.items():
+            if name == "updates":
+                continue
+            index, key = name.split(".", 1)
+            if key == "slow" and self.slow is not None:
+                self.slow[int(index)] = value.to(self.parameters[0].device)
+            else:
+                state.setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        if self.schedule is not None:
+            self.schedule.last_epoch = self.updates - 1
+            self.schedule.step()
