@@ -1,16 +1,11 @@
-"""Files of showers: open, read, write, convert, split, describe; shipped samples and public originals."""
+"""Files of showers: open, read, write, convert, split, describe; samples, public originals."""
 
+from caloforge.data.describe import describe
 from caloforge.data.formats import FORMATS
+from caloforge.data.reader import ShowerFile, open_showers, read_showers
 from caloforge.data.samples import resolve_data, sample_names, sample_path
-from caloforge.data.showerfile import (
-    ShowerFile,
-    ShowerWriter,
-    convert,
-    create_showers,
-    open_showers,
-    read_showers,
-)
 from caloforge.data.splits import holdout_split
+from caloforge.data.writer import ShowerWriter, convert, create_showers
 
 __all__ = [
     "FORMATS",
@@ -18,6 +13,7 @@ __all__ = [
     "ShowerWriter",
     "convert",
     "create_showers",
+    "describe",
     "holdout_split",
     "open_showers",
     "read_showers",

@@ -1,7 +1,7 @@
-"""What a file of showers looks like from outside: named columns of equal length, whatever the container holds them.
+"""A file of showers seen from outside: named columns of equal length, in whatever container.
 
-A container (HDF5, npz, ROOT) only knows columns; a format (`caloforge.data.formats`) only knows arrays. Neither knows
-the other, so every format works in every container.
+A container (HDF5, npz, ROOT) only knows columns; a format (`caloforge.data.formats`) only knows
+arrays. Neither knows the other, so every format works in every container.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from caloforge.errors import CaloForgeError, DataError
 
 Array = NDArray[Any]
 
-# Deflate cannot shrink data by more than a factor of 1032: a column that claims more than this was never written.
+# Deflate cannot shrink data by more than a factor of 1032: a column that claims more than this was
+# never written.
 MOST_COMPRESSION = 1100
 # Blocks a reader has to decompress as a whole may not be larger than this, in bytes.
 MOST_BLOCK = 1 << 29
@@ -78,12 +79,13 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}; check the name.") from error
-    # The libraries raise a dozen unrelated types for damaged files (OSError, KeyError, zlib.error, struct.error, ...);
-    # only their calls are wrapped here, so nothing of ours hides behind this.
+    # The libraries raise a dozen unrelated types for damaged files (OSError, KeyError, zlib.error,
+    # struct.error, ...); only their calls are wrapped here, so nothing of ours hides behind this.
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
         raise DataError(
-            f"Cannot read {path}: {reason or type(error).__name__}; the file is damaged, truncated or not a file of "
+            f"Cannot read {path}: {reason or type(error).__name__}; the file is damaged, "
+            "truncated or not a file of "
             "showers: fetch or write it again."
         ) from error
 
@@ -97,16 +99,18 @@ def writing(path: Path) -> Iterator[None]:
         detail = getattr(error, "strerror", None) or str(error)
         full = "No space left" in str(error) or "errno = 28" in str(error)
         raise CaloForgeError(
-            f"Cannot write {path}: {'the disk is full' if full else detail}. Nothing was left behind; free some space "
+            f"Cannot write {path}: {'the disk is full' if full else detail}. Nothing was left "
+            "behind; free some space "
             "or choose another place."
         ) from error
 
 
 def check_size(key: str, claimed: int, stored: int, path: Path) -> None:
-    """Refuse a column that claims `claimed` bytes when only `stored` bytes of it exist in the file."""
+    """Refuse a column that claims `claimed` bytes when only `stored` of them are in the file."""
     if claimed > MOST_COMPRESSION * stored + (1 << 20):
         raise DataError(
-            f"'{key}' in {path} claims {claimed:.3g} bytes but stores {stored}; expected real data: the file was never "
+            f"'{key}' in {path} claims {claimed:.3g} bytes but stores {stored}; expected real "
+            "data: the file was never "
             "finished, or is not what it says."
         )
 

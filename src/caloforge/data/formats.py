@@ -1,10 +1,10 @@
-"""The field's own files, each described once: which columns hold cells and conditions, in which units.
+"""The field's own files, each described once: where cells and conditions are, in which units.
 
-A format turns columns into MeV, mm and rad, and back; opening, streaming and checking are shared by all
-(`caloforge.data.showerfile`). Lengths of the axes come from the geometry.
+A format turns columns into MeV, mm and rad, and back; opening, streaming and checking are shared
+by all (`caloforge.data.reader`). Lengths of the axes come from the geometry.
 
-Sources: CaloChallenge arXiv:2410.21611; CaloGAN arXiv:1705.02355, 10.17632/pvn3xc3wy5, 10.17632/5fnxs6b557; LCD
-arXiv:1912.06794; LHCb arXiv:1812.01319; ATLAS cells arXiv:2210.06204.
+Sources: CaloChallenge arXiv:2410.21611; CaloGAN arXiv:1705.02355, 10.17632/pvn3xc3wy5,
+10.17632/5fnxs6b557; LCD arXiv:1912.06794; LHCb arXiv:1812.01319; ATLAS cells arXiv:2210.06204.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from caloforge.errors import DataError, did_you_mean
 from caloforge.geometry import Geometry, geometry_names, load_geometry
 
 Tail = tuple[int, ...]
-# Condition columns of a key: (condition name, factor to MeV, mm or rad). A single one is stored as (N, 1).
+# Condition columns of a key: (condition name, factor to MeV, mm or rad). A single one is stored as
+# (N, 1).
 Labels = tuple[tuple[str, float], ...]
 
 
@@ -177,9 +178,10 @@ class Tree(Format):
 class Lcd(Format):
     """`ECAL` (N, x, y, depth) and `HCAL`, MeV; `target` (N, 1, 5) = [class, E, p_z, 0, 0] in GeV.
 
-    The class is 0 for a photon and 1 for a neutral pion unless the attributes `class_0` and `class_1` say otherwise.
-    The published files (ECAL 24 x 24 x 25, no attributes) count the other way round: there E - p_z, which is m^2 / 2E,
-    fits the pion mass in class 0 and vanishes in class 1.
+    The class is 0 for a photon and 1 for a neutral pion unless the attributes `class_0` and
+    `class_1` say otherwise. The published files (ECAL 24 x 24 x 25, no attributes) count the other
+    way round: there E - p_z, which is m^2 / 2E, fits the pion mass in class 0 and vanishes in
+    class 1.
     """
 
     swapped: bool = False
@@ -204,7 +206,7 @@ class Lcd(Format):
 
     def cells(self, geometry: Geometry) -> dict[str, Tail]:
         """(x, y, depth) of both calorimeters."""
-        shapes = {}
+        shapes: dict[str, Tail] = {}
         for key, layers in self._groups(geometry).items():
             x, y = geometry.layers[layers[0]].shape if layers else (0, 0)
             lacking = self.missing if key == "ECAL" else 0
@@ -235,7 +237,8 @@ class Lcd(Format):
     def encode_cells(self, energies: Array, geometry: Geometry) -> dict[str, Array]:
         """Depth becomes the fastest axis."""
         result, start = {}, 0
-        for key, (x, y, depth) in self.cells(geometry).items():
+        for key, tail in self.cells(geometry).items():
+            x, y, depth = tail
             piece = energies[:, start : start + x * y * depth].reshape(-1, depth, x, y)
             result[key] = np.ascontiguousarray(np.moveaxis(piece, 1, 3))
             start += x * y * depth
@@ -317,7 +320,7 @@ FORMATS: dict[str, Format] = {
 
 
 def same_tail(got: Tail, expected: Tail) -> bool:
-    """Equal shapes but for axes of length 1: (N,), (N, 1) and (N, 1, 1) all hold one number a shower."""
+    """Equal but for axes of length 1: (N,), (N, 1) and (N, 1, 1) hold one number a shower."""
     return [n for n in got if n != 1] == [n for n in expected if n != 1]
 
 
@@ -340,7 +343,8 @@ def find_format(columns: Mapping[str, Column], where: str) -> Format:
     if any(k in columns for k in nearest.needs):
         lacking = [k for k in nearest.needs if k not in columns]
         raise DataError(
-            f"{where} {found}; expected also {', '.join(lacking)} for the {nearest.name} format: rename or add what is "
+            f"{where} {found}; expected also {', '.join(lacking)} for the {nearest.name} format: "
+            "rename or add what is "
             "missing."
         )
     known = "; ".join(f"{f.name}: {', '.join(f.needs)}" for f in FORMATS.values())

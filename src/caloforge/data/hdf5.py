@@ -37,28 +37,30 @@ _MOST_MEMBERS = 1000
 class Hdf5Source:
     """Read columns of an HDF5 file row by row.
 
-    Only plain datasets in the root group count. Links that lead out of the file (external links, external raw data,
-    virtual datasets) and soft links are refused: a file from elsewhere must not make us read another one.
+    Only plain datasets in the root group count. Links that lead out of the file (external links,
+    external raw data, virtual datasets) and soft links are refused: a file from elsewhere must not
+    make us read another one.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with reading(path):
-            # locking=False: data often lie on read-only or network file systems where HDF5 cannot lock.
+            # locking=False: data often lie on read-only or network file systems where HDF5 cannot
+            # lock.
             self._file = h5py.File(path, "r", rdcc_nbytes=_CACHE, locking=False)
         try:
             with reading(path):
                 self._datasets = self._find_datasets()
-                self.columns: dict[str, Column] = {
+                self.columns: Mapping[str, Column] = {
                     key: Column(d.shape, d.dtype) for key, d in self._datasets.items()
                 }
                 attributes = {str(k): self._file.attrs[k] for k in self._file.attrs}
                 self.block_rows = max(
                     (d.chunks[0] for d in self._datasets.values() if d.chunks), default=1
                 )
-            self.metadata = self._parse(attributes)
+            self.metadata: Mapping[str, Any] = self._parse(attributes)
             notes = {k: plain_note(v) for k, v in attributes.items() if k not in METADATA_KEYS}
-            self.notes = {k: v for k, v in notes.items() if v is not None}
+            self.notes: Mapping[str, Any] = {k: v for k, v in notes.items() if v is not None}
         except BaseException:
             self.close()
             raise
@@ -72,7 +74,8 @@ class Hdf5Source:
         for key in self._file:
             if not isinstance(self._file.get(key, getlink=True), h5py.HardLink):
                 raise DataError(
-                    f"'{key}' in {self._path} is a link to another place; expected data in the file itself: copy the "
+                    f"'{key}' in {self._path} is a link to another place; expected data in the "
+                    "file itself: copy the "
                     "data (h5repack, h5copy) first."
                 )
             if self._file.get(key, getclass=True) is h5py.Dataset:
@@ -94,7 +97,8 @@ class Hdf5Source:
         with reading(self._path):
             if dataset.is_virtual or dataset.external:
                 raise DataError(
-                    f"'{key}' in {self._path} keeps its data in another file; expected data in the file itself: copy "
+                    f"'{key}' in {self._path} keeps its data in another file; expected data in "
+                    "the file itself: copy "
                     "the data (h5repack) first."
                 )
             stored = dataset.id.get_storage_size()
@@ -102,13 +106,15 @@ class Hdf5Source:
             block = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
             if stored > self._path.stat().st_size:
                 raise DataError(
-                    f"'{key}' in {self._path} claims {stored} bytes, more than the file has: it is truncated; fetch or "
+                    f"'{key}' in {self._path} claims {stored} bytes, more than the file has: it "
+                    "is truncated; fetch or "
                     "write it again."
                 )
         check_size(key, claimed, stored, self._path)
         if block > MOST_BLOCK:
             raise DataError(
-                f"'{key}' in {self._path} is stored in chunks of {block:.3g} bytes; expected at most {MOST_BLOCK}: "
+                f"'{key}' in {self._path} is stored in chunks of {block:.3g} bytes; expected at "
+                f"most {MOST_BLOCK}: "
                 "rewrite it with smaller chunks (h5repack)."
             )
 
@@ -128,9 +134,11 @@ class Hdf5Sink:
     def __init__(self, path: Path, compression: str) -> None:
         self._path = path
         levels = {"fast": 1, "small": 9}
-        # gzip is in every HDF5 build; shuffle groups the exponents of floats and pays for itself in time.
+        # gzip is in every HDF5 build. Without the shuffle filter: showers are mostly zeros, which
+        # shuffling scatters; measured on all shipped read-outs, files get 4 to 30 % larger with it
+        # and writing slower.
         self._filters: dict[str, Any] = (
-            {"compression": "gzip", "compression_opts": levels[compression], "shuffle": True}
+            {"compression": "gzip", "compression_opts": levels[compression]}
             if compression in levels
             else {}
         )
@@ -166,7 +174,8 @@ class Hdf5Sink:
         plain = json.loads(dump_metadata(metadata))
         with writing(self._path):
             for key, value in {**attributes, **plain}.items():
-                # Text of any length is stored outside the object header, so the 64 kB limit does not bite.
+                # Text of any length is stored outside the object header, so the 64 kB limit does
+                # not bite.
                 self._file.attrs[key] = json.dumps(value) if isinstance(value, dict) else value
             self._file.close()
 

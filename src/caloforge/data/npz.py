@@ -33,17 +33,18 @@ _MOST_MEMBERS = 1000
 class NpzSource:
     """Read columns of an npz file row by row; nothing is unpickled and nothing is held in full.
 
-    Compressed members can only be read forwards. Rows are therefore cheapest in order; stepping back starts the member
-    again.
+    Compressed members can only be read forwards. Rows are therefore cheapest in order; stepping
+    back starts the member again.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._streams: dict[str, IO[bytes]] = {}
         self._offsets: dict[str, int] = {}
-        self.columns: dict[str, Column] = {}
-        self.metadata: dict[str, Any] = {}
-        self.notes: dict[str, Any] = {}
+        found: dict[str, Column] = {}
+        self.columns: Mapping[str, Column] = found
+        self.metadata: Mapping[str, Any] = {}
+        self.notes: Mapping[str, Any] = {}
         self.block_rows = 1
         with reading(path):
             self._zip = zipfile.ZipFile(path)
@@ -54,14 +55,14 @@ class NpzSource:
                     raise DataError(f"{path} holds {len(names)} members; expected a handful.")
                 for name in names:
                     if name.endswith(".npy"):
-                        self._open_member(name)
+                        self._open_member(name, found)
                 if _METADATA in names:
                     self.metadata = self._read_metadata()
         except BaseException:
             self.close()
             raise
 
-    def _open_member(self, name: str) -> None:
+    def _open_member(self, name: str, found: dict[str, Column]) -> None:
         key = name.removesuffix(".npy")
         stream = self._zip.open(name)
         self._streams[key] = stream
@@ -74,7 +75,8 @@ class NpzSource:
         shape, fortran, dtype = readers[version](stream)
         if dtype.hasobject:
             raise DataError(
-                f"'{key}' in {self._path} holds pickled Python objects, which are never loaded; expected numbers: save "
+                f"'{key}' in {self._path} holds pickled Python objects, which are never loaded; "
+                "expected numbers: save "
                 "it as a float32 array."
             )
         if fortran and len(shape) > 1:
@@ -84,7 +86,7 @@ class NpzSource:
             )
         self._offsets[key] = stream.tell()
         if shape:
-            self.columns[key] = Column(shape, dtype)
+            found[key] = Column(shape, dtype)
 
     def _read_metadata(self) -> dict[str, Any]:
         with self._zip.open(_METADATA) as stream:
@@ -97,7 +99,8 @@ class NpzSource:
         claimed = math.prod(column.shape) * column.dtype.itemsize
         if self._offsets[key] + claimed != info.file_size:
             raise DataError(
-                f"'{key}' in {self._path} claims the shape {column.shape} but holds {info.file_size} bytes: it is "
+                f"'{key}' in {self._path} claims the shape {column.shape} but holds "
+                f"{info.file_size} bytes: it is "
                 "truncated; fetch or write it again."
             )
         check_size(key, claimed, info.compress_size, self._path)
@@ -123,8 +126,8 @@ class NpzSource:
 class NpzSink:
     """Write columns to an npz file in bounded memory.
 
-    The header of a member states its length, which is known only at the end; rows wait in temporary files beside the
-    target until then.
+    The header of a member states its length, which is known only at the end; rows wait in
+    temporary files beside the target until then.
     """
 
     def __init__(self, path: Path, compression: str) -> None:
@@ -140,7 +143,8 @@ class NpzSink:
             for key, values in columns.items():
                 if key not in self._spools:
                     # Without a name: it vanishes with the process, whatever happens.
-                    self._spools[key] = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
+                    spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
+                    self._spools[key] = spool
                     self._rows[key] = 0
                     self._like[key] = values[:0]
                 self._spools[key].write(np.ascontiguousarray(values).data)
@@ -156,7 +160,9 @@ class NpzSink:
         ):
             for key, spool in self._spools.items():
                 self._write_member(archive, key, spool)
-            archive.writestr(_METADATA, text)
+            # Not writestr: it would record the time, and the same showers should give the same file.
+            with archive.open(_METADATA, "w") as member:
+                member.write(text.encode())
         self.abort()
 
     def _write_member(self, archive: zipfile.ZipFile, key: str, spool: IO[bytes]) -> None:
@@ -168,7 +174,7 @@ class NpzSink:
         }
         spool.seek(0)
         with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-            npy.write_array_header_1_0(member, header)  # type: ignore[arg-type]
+            npy.write_array_header_1_0(member, header)
             while piece := spool.read(_COPY):
                 member.write(piece)
 

@@ -1,8 +1,8 @@
-"""ROOT container: a TTree `showers` with one branch a column, metadata in a TObjString `caloforge` (needs uproot)."""
+"""ROOT container: a TTree `showers` with one branch a column, metadata in a TObjString "
+"`caloforge` (needs uproot)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +30,8 @@ def _uproot() -> Any:
         import uproot
     except ImportError as error:
         raise CaloForgeError(
-            "ROOT files need the package uproot, which is not installed: pip install 'caloforge[root]'."
+            "ROOT files need the package uproot, which is not installed: pip install "
+            "'caloforge[root]'."
         ) from error
     return uproot
 
@@ -41,8 +42,8 @@ class RootSource:
     def __init__(self, path: Path) -> None:
         uproot = _uproot()
         self._path = path
-        self.notes: dict[str, Any] = {}
-        self.metadata: dict[str, Any] = {}
+        self.notes: Mapping[str, Any] = {}
+        self.metadata: Mapping[str, Any] = {}
         with reading(path):
             self._file = uproot.open(path)
         try:
@@ -50,10 +51,11 @@ class RootSource:
                 names = self._file.keys(cycle=False)
                 if TREE not in names:
                     raise DataError(
-                        f"{path} holds {', '.join(names[:6]) or 'nothing'}; expected a TTree '{TREE}'."
+                        f"{path} holds {', '.join(names[:6]) or 'nothing'}; expected a TTree "
+                        f"'{TREE}'."
                     )
                 self._tree = self._file[TREE]
-                self.columns: dict[str, Column] = self._find_columns()
+                self.columns: Mapping[str, Column] = self._find_columns()
                 text = str(self._file[_METADATA]) if _METADATA in names else ""
             if text:
                 self.metadata = parse_metadata(text, path)
@@ -79,7 +81,8 @@ class RootSource:
             claimed = int(self._tree[key].uncompressed_bytes)
         if claimed > MOST_BLOCK * 1024:
             raise DataError(
-                f"'{key}' in {self._path} claims {claimed:.3g} bytes; the file is not what it says."
+                f"'{key}' in {self._path} claims {claimed:.3g} bytes; the file is not what it "
+                "says."
             )
 
     def read(self, key: str, start: int, stop: int) -> Array:
@@ -122,7 +125,7 @@ class RootSink:
         """Write the metadata and close."""
         text = dump_metadata({**metadata, "attributes": dict(attributes)})
         with writing(self._path):
-            self._file[_METADATA] = json.dumps(json.loads(text))
+            self._file[_METADATA] = text
             self._file.close()
 
     def abort(self) -> None:

@@ -10,19 +10,18 @@ from caloforge.errors import DataError, did_you_mean
 _SUFFIXES = (".hdf5", ".npz")
 
 
-def _folder() -> Path:
-    return Path(str(resources.files("caloforge"))) / "samples"
+SAMPLES = Path(str(resources.files("caloforge"))) / "samples"
 
 
 def sample_names() -> list[str]:
     """Names of the shipped samples, sorted."""
-    return sorted(f.stem for f in _folder().iterdir() if f.suffix in _SUFFIXES)
+    return sorted(f.stem for f in SAMPLES.iterdir() if f.suffix in _SUFFIXES)
 
 
 def sample_path(name: str) -> Path:
     """File of a shipped sample; raises DataError with the nearest name."""
     for suffix in _SUFFIXES:
-        path = _folder() / f"{name}{suffix}"
+        path = SAMPLES / f"{name}{suffix}"
         if name in sample_names() and path.is_file():
             return path
     raise DataError(f"There is no shipped sample '{name}': {did_you_mean(name, sample_names())}")

@@ -13,8 +13,9 @@ def holdout_split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Set aside a fraction of showers, stratified in energy.
 
-    The showers are put in order of energy (equal ones in random order), cut into equal blocks, and one of each block is
-    held out. A scan is so divided point by point to within one shower, a spectrum quantile by quantile.
+    The showers are put in order of energy (equal ones in random order), cut into equal blocks, and
+    one of each block is held out. A scan is so divided point by point to within one shower, a
+    spectrum quantile by quantile.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ def holdout_split(
         raise DataError(f"Got a hold-out fraction of {fraction}; expected between 0 and 1.")
     if energy.ndim != 1 or len(energy) < 2 or not np.isfinite(energy).all():
         raise DataError(
-            f"Got incident energies of shape {energy.shape}; expected at least two finite numbers in MeV."
+            f"Got incident energies of shape {energy.shape}; expected at least two finite numbers "
+            "in MeV."
         )
     count = len(energy)
     held = min(count - 1, max(1, round(fraction * count)))

@@ -1,31 +1,23 @@
-"""Open, read, write and convert files of showers, whatever their format, in bounded memory."""
+"""Open and read files of showers, whatever their format, in bounded memory."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.containers import Array, Sink, Source
-from caloforge.data.formats import FORMATS, Format, find_format, get_format, same_tail
+from caloforge.data.checks import check_units
+from caloforge.data.containers import Source
+from caloforge.data.formats import FORMATS, find_format, same_tail
 from caloforge.errors import CaloForgeError, DataError
-from caloforge.files import atomic_path
 from caloforge.geometry import Geometry
 from caloforge.showers import SCHEMA_VERSION, Showers
 
-Compression = Literal["fast", "small", "none"]
-
 BLOCK_BYTES = 64 << 20  # energies held at once while streaming
-# Deposited over incident energy of real calorimeters: 0.018 for bare silicon layers, about 1 when calibrated. The window
-# is narrow enough that a factor of 1000 (GeV or keV for MeV) always leaves it.
-RESPONSE = (2e-3, 3.0)
-_FEW = 20  # below so many showers the mean response fluctuates too much to say anything of units
 
 
 class ShowerFile:
@@ -74,23 +66,26 @@ class ShowerFile:
         return self._layout.name
 
     def read(self, start: int = 0, stop: int | None = None) -> Showers:
-        """Showers start to stop (default: all) as one object of (n, V) energies in MeV and (n, C) conditions.
+        """Showers start to stop (default: all) as one object of (n, V) energies in MeV and (n, C)
+        conditions.
 
         Raises
         ------
         DataError
-            For damaged content, NaN or negative energies, rows that are not there, or energies in the wrong unit.
+            For damaged content, NaN or negative energies, rows that are not there, or energies in
+            the wrong unit.
         """
         stop = len(self) if stop is None else stop
         if not 0 <= start <= stop <= len(self):
             raise DataError(
-                f"Rows {start} to {stop} of {self._path} were asked for; it holds {len(self)} showers: choose within 0 "
+                f"Rows {start} to {stop} of {self._path} were asked for; it holds {len(self)} "
+                "showers: choose within 0 "
                 f"to {len(self)}."
             )
         energies = np.empty((stop - start, self.geometry.n_cells), dtype=np.float32)
         cells = self._layout.cells(self.geometry)
-        for first in range(start, stop, self._block()):
-            last = min(first + self._block(), stop)
+        for first in range(start, stop, self.block_rows()):
+            last = min(first + self.block_rows(), stop)
             columns = {key: self._source.read(key, first, last) for key in cells}
             # An overflow becomes infinite and is then refused by Showers with a sentence.
             with np.errstate(over="ignore", invalid="ignore"):
@@ -110,7 +105,7 @@ class ShowerFile:
         """All showers in order, at most `size` and at most 64 MiB of energies at a time."""
         if size < 1:
             raise DataError(f"Got a chunk size of {size}; expected 1 or more.")
-        step = min(size, self._block())
+        step = min(size, self.block_rows())
         for start in range(0, len(self), step):
             yield self.read(start, min(start + step, len(self)))
 
@@ -124,7 +119,8 @@ class ShowerFile:
         with np.errstate(over="ignore", invalid="ignore"):
             return self._layout.decode_conditions(columns, self.geometry)
 
-    def _block(self) -> int:
+    def block_rows(self) -> int:
+        """Showers whose energies fill 64 MiB, a multiple of what the file is compressed in."""
         rows = max(1, BLOCK_BYTES // (4 * self.geometry.n_cells))
         unit = self._source.block_rows
         return rows // unit * unit if rows > unit else rows
@@ -142,7 +138,8 @@ class ShowerFile:
             problem = f"it was written for '{embedded.name}' with {embedded.n_cells} cells"
         if problem:
             raise DataError(
-                f"{self._path} does not belong to the geometry '{given.name}': {problem}; give the geometry it was made "
+                f"{self._path} does not belong to the geometry '{given.name}': {problem}; give "
+                "the geometry it was made "
                 "with, or none."
             )
         return given
@@ -161,7 +158,8 @@ class ShowerFile:
             }
             listed = ", ".join(f"'{k}' {s}" for k, s in list(shapes.items())[:6])
             raise DataError(
-                f"{self._path} holds {listed}, which no shipped {self._layout.name} geometry has; name the geometry it "
+                f"{self._path} holds {listed}, which no shipped {self._layout.name} geometry has; "
+                "name the geometry it "
                 "was made with."
             )
         return candidates[0]
@@ -173,7 +171,8 @@ class ShowerFile:
         version = metadata.get("schema_version")
         if not isinstance(version, int) or version > SCHEMA_VERSION:
             raise DataError(
-                f"{self._path} has the schema version {version}; expected at most {SCHEMA_VERSION}: update CaloForge."
+                f"{self._path} has the schema version {version}; expected at most "
+                f"{SCHEMA_VERSION}: update CaloForge."
             )
         if not isinstance(metadata.get("geometry"), dict):
             raise DataError(f"{self._path} names a geometry but does not hold it; write it again.")
@@ -209,94 +208,38 @@ class ShowerFile:
             column = self._source.columns.get(key)
             if column is None:
                 raise DataError(
-                    f"{self._path} has no column '{key}'; expected it in the {layout.name} format of '{geometry.name}'."
+                    f"{self._path} has no column '{key}'; expected it in the {layout.name} format "
+                    f"of '{geometry.name}'."
                 )
             if column.dtype.kind not in "fiu":
                 raise DataError(
-                    f"'{key}' in {self._path} has the type {column.dtype}; expected numbers: save it as float32."
+                    f"'{key}' in {self._path} has the type {column.dtype}; expected numbers: save "
+                    "it as float32."
                 )
             count = column.shape[0] if count is None else count
             if not same_tail(column.shape[1:], tail) or column.shape[0] != count:
                 raise DataError(
-                    f"'{key}' in {self._path} has the shape {column.shape}; expected {(count, *tail)} for "
+                    f"'{key}' in {self._path} has the shape {column.shape}; expected "
+                    f"{(count, *tail)} for "
                     f"'{geometry.name}': check the geometry, or write the file again."
                 )
             self._source.check(key)
         return int(count or 0)
 
 
-class ShowerWriter:
-    """A file of showers being written; made by `create_showers`."""
-
-    def __init__(
-        self,
-        path: Path,
-        geometry: Geometry,
-        provenance: dict[str, Any] | None,
-        layout: Format,
-        sink: Sink,
-    ) -> None:
-        self.geometry = geometry
-        self.provenance = provenance
-        self._path = path
-        self._layout = layout
-        self._sink = sink
-        self._count = 0
-        self._sink.append(self._encode(_no_showers(geometry)))  # a file without showers is valid
-
-    def __len__(self) -> int:
-        """Showers written so far."""
-        return self._count
-
-    def append(self, showers: Showers) -> None:
-        """Write showers at the end.
-
-        Raises
-        ------
-        DataError
-            When they have another geometry.
-        CaloForgeError
-            When the disk is full.
-        """
-        if showers.geometry.hash != self.geometry.hash:
-            raise DataError(
-                f"Cannot add showers of '{showers.geometry.name}' to {self._path}, which is for "
-                f"'{self.geometry.name}'; write them to a file of their own."
-            )
-        if self.provenance is None:
-            self.provenance = dict(showers.provenance)
-        self._sink.append(self._encode(showers))
-        self._count += len(showers)
-
-    def _encode(self, showers: Showers) -> dict[str, Array]:
-        return {
-            **self._layout.encode_conditions(showers.conditions, self.geometry),
-            **self._layout.encode_cells(showers.energies, self.geometry),
-        }
-
-    def finish(self) -> None:
-        """Write geometry and provenance and close; `create_showers` does this at the end of its block."""
-        metadata = {
-            "schema_version": SCHEMA_VERSION,
-            "format": self._layout.name,
-            "geometry": self.geometry.to_dict(),
-            "geometry_hash": self.geometry.hash,
-            "provenance": self.provenance or {},
-        }
-        self._sink.close(metadata, self._layout.attributes)
-
-
 def open_showers(path: str | Path, geometry: Geometry | None = None) -> ShowerFile:
     """Open a file of showers for reading.
 
-    The container (HDF5, npz, ROOT) is found from its first bytes and the format from its columns, not from the name.
+    The container (HDF5, npz, ROOT) is found from its first bytes and the format from its columns,
+    not from the name.
 
     Parameters
     ----------
     path
         The file.
     geometry
-        Its read-out; by default the one embedded in the file, else the shipped one with these shapes.
+        Its read-out; by default the one embedded in the file, else the shipped one with these
+        shapes.
 
     Raises
     ------
@@ -317,116 +260,8 @@ def read_showers(
 ) -> Showers:
     """Read showers into memory: all of them, or the rows of a slice with a step of 1."""
     with open_showers(path, geometry) as file:
-        start, stop = _range(rows, len(file))
+        start, stop = row_range(rows, len(file))
         return file.read(start, stop)
-
-
-@contextmanager
-def create_showers(
-    path: str | Path,
-    geometry: Geometry,
-    *,
-    provenance: dict[str, Any] | None = None,
-    format: str | None = None,
-    compression: Compression = "fast",
-) -> Iterator[ShowerWriter]:
-    """Write a file of showers piece by piece: `with create_showers(...) as writer: writer.append(showers)`.
-
-    The file appears under its name when the block ends; after any exception (Ctrl-C too) nothing is left of it.
-
-    Parameters
-    ----------
-    path
-        Target; `.npz` gives an npz file, `.root` a ROOT file with a TTree `showers`, anything else HDF5.
-    geometry
-        Read-out of the showers.
-    provenance
-        Who made them: strings and numbers; by default that of the first showers appended.
-    format
-        Key of `FORMATS`; by default the field's own format for this geometry.
-    compression
-        "fast" (gzip 1), "small" (gzip 9) or "none".
-
-    Raises
-    ------
-    DataError
-        When the format cannot hold the geometry.
-    CaloForgeError
-        When the disk is full or the folder cannot be written.
-    """
-    path = Path(path)
-    if compression not in ("fast", "small", "none"):
-        raise DataError(f"Got the compression '{compression}'; expected fast, small or none.")
-    default = "root" if path.suffix == ".root" else geometry.format
-    layout = get_format(default if format is None else format)
-    problem = layout.problem(geometry)
-    if problem:
-        raise DataError(
-            f"The format '{layout.name}' cannot hold '{geometry.name}': {problem}; use format='caloforge'."
-        )
-    with atomic_path(path) as temporary:
-        sink = _open_sink(temporary, path.suffix, compression)
-        try:
-            writer = ShowerWriter(path, geometry, provenance, layout, sink)
-            yield writer
-            writer.finish()
-        finally:
-            sink.abort()
-
-
-def convert(
-    source: str | Path,
-    target: str | Path,
-    *,
-    geometry: Geometry | None = None,
-    format: str | None = None,
-    rows: slice | None = None,
-) -> int:
-    """Copy showers into another file and format, in bounded memory. Returns how many."""
-    with open_showers(source, geometry) as file:
-        start, stop = _range(rows, len(file))
-        provenance = {**file.provenance, "converted_from": Path(source).name}
-        step = min(8192, file._block())
-        with create_showers(target, file.geometry, provenance=provenance, format=format) as writer:
-            for first in range(start, stop, step):
-                writer.append(file.read(first, min(first + step, stop)))
-            return len(writer)
-
-
-def check_units(showers: Showers, where: str) -> None:
-    """Refuse showers whose energies cannot be in MeV.
-
-    Raises
-    ------
-    DataError
-        When the mean response or the incident energies are off by factors that only a wrong unit explains.
-    """
-    incident, deposited = showers.incident_energy, float(showers.energies.sum(dtype=np.float64))
-    if len(showers) == 0 or deposited == 0:
-        return
-    response = deposited / float(incident.sum())
-    many = len(showers) >= _FEW
-    if response > (RESPONSE[1] if many else 10 * RESPONSE[1]):
-        raise DataError(
-            f"The showers in {where} deposit {response:.3g} times their incident energy; expected {RESPONSE[0]:g} to "
-            f"{RESPONSE[1]:g}: the cells look like keV or the incident energies like GeV; convert the file to the units "
-            "of its format."
-        )
-    if many and response < RESPONSE[0]:
-        raise DataError(
-            f"The showers in {where} deposit {response:.3g} of their incident energy; expected {RESPONSE[0]:g} to "
-            f"{RESPONSE[1]:g}: the cells look like GeV; convert the file to the units of its format."
-        )
-    known = {c.name: c for c in showers.geometry.conditions}.get("energy")
-    if known is None or math.isinf(known.high):
-        return
-    low, high = float(incident.min()), float(incident.max())
-    if low < known.low / 100 or high > known.high * 100:
-        unit = "GeV or TeV" if low < known.low / 100 else "keV"
-        raise DataError(
-            f"The incident energies in {where} are {low:g} to {high:g} MeV; expected about {known.low:g} to "
-            f"{known.high:g}: they look like {unit}; convert the file to the units of its format."
-        )
 
 
 def _open_source(path: Path) -> Source:
@@ -452,34 +287,14 @@ def _open_source(path: Path) -> Source:
 
         return Hdf5Source(path)
     raise DataError(
-        f"{path} is neither HDF5 nor npz nor ROOT (it starts with {head!r}); expected a file of showers: check that it "
+        f"{path} is neither HDF5 nor npz nor ROOT (it starts with {head!r}); expected a file of "
+        "showers: check that it "
         "was fetched completely."
     )
 
 
-def _open_sink(path: Path, suffix: str, compression: Compression) -> Sink:
-    if suffix == ".npz":
-        from caloforge.data.npz import NpzSink
-
-        return NpzSink(path, compression)
-    if suffix == ".root":
-        from caloforge.data.root import RootSink
-
-        return RootSink(path, compression)
-    from caloforge.data.hdf5 import Hdf5Sink
-
-    return Hdf5Sink(path, compression)
-
-
-def _no_showers(geometry: Geometry) -> Showers:
-    return Showers(
-        np.zeros((0, geometry.n_cells), dtype=np.float32),
-        np.zeros((0, len(geometry.conditions))),
-        geometry,
-    )
-
-
-def _range(rows: slice | None, count: int) -> tuple[int, int]:
+def row_range(rows: slice | None, count: int) -> tuple[int, int]:
+    """First and last row of a slice of `count` rows; raises DataError for steps other than 1."""
     if rows is None:
         return 0, count
     if rows.step not in (None, 1):

@@ -1,0 +1,58 @@
+"""Is this physical? Energies in a wrong unit are found from the response of the calorimeter."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from caloforge.errors import DataError
+from caloforge.showers import Showers
+
+# Deposited over incident energy of real calorimeters: 0.018 for bare silicon layers, about 1 when
+# calibrated. The window is narrow enough that a factor of 1000 (GeV or keV for MeV) always leaves
+# it.
+RESPONSE = (2e-3, 3.0)
+_FEW = 20  # below so many showers the mean response fluctuates too much to say anything of units
+
+
+def check_units(showers: Showers, where: str) -> None:
+    """Refuse showers whose energies cannot be in MeV.
+
+    Raises
+    ------
+    DataError
+        When the mean response or the incident energies are off by factors that only a wrong unit
+        explains.
+    """
+    incident, deposited = showers.incident_energy, float(showers.energies.sum(dtype=np.float64))
+    if len(showers) == 0 or deposited == 0:
+        return
+    response = deposited / float(incident.sum())
+    many = len(showers) >= _FEW
+    if response > (RESPONSE[1] if many else 10 * RESPONSE[1]):
+        raise DataError(
+            f"The showers in {where} deposit {response:.3g} times their incident energy; expected "
+            f"{RESPONSE[0]:g} to "
+            f"{RESPONSE[1]:g}: the cells look like keV or the incident energies like GeV; convert "
+            "the file to the units "
+            "of its format."
+        )
+    if many and response < RESPONSE[0]:
+        raise DataError(
+            f"The showers in {where} deposit {response:.3g} of their incident energy; expected "
+            f"{RESPONSE[0]:g} to "
+            f"{RESPONSE[1]:g}: the cells look like GeV; convert the file to the units of its "
+            "format."
+        )
+    known = {c.name: c for c in showers.geometry.conditions}.get("energy")
+    if known is None or math.isinf(known.high):
+        return
+    low, high = float(incident.min()), float(incident.max())
+    if low < known.low / 100 or high > known.high * 100:
+        unit = "GeV or TeV" if low < known.low / 100 else "keV"
+        raise DataError(
+            f"The incident energies in {where} are {low:g} to {high:g} MeV; expected about "
+            f"{known.low:g} to "
+            f"{known.high:g}: they look like {unit}; convert the file to the units of its format."
+        )
