@@ -160,7 +160,8 @@ class NpzSink:
         ):
             for key, spool in self._spools.items():
                 self._write_member(archive, key, spool)
-            # Not writestr: it would record the time, and the same showers should give the same file.
+            # Not writestr: it would record the time, and the same showers should give the same
+            # file.
             with archive.open(_METADATA, "w") as member:
                 member.write(text.encode())
         self.abort()
