@@ -10,7 +10,7 @@ then also given at that size, in `details["at_floor_size"]`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ PIONS = ("pi+", "pi-", "piplus", "piminus", "pion", "pions")
 
 @dataclass(frozen=True)
 class Value:
-    """A figure, its statistical standard deviation, its floor, and the generated showers that entered."""
+    """A figure, its standard deviation, its floor, and how many generated showers entered."""
 
     value: float
     error: float | None
@@ -71,11 +71,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Sample:
-    """The part of a summary that figures are made of; `voxels` are the counts with flow, or None."""
+    """The rows of a summary that figures are made of, and counts of voxel energies with flow."""
 
     summary: Summary
     rows: Array
-    voxels: Array | None
+    voxels: Array
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -118,13 +118,13 @@ def compare(
         if sample.geometry.hash != reference.geometry.hash:
             raise DataError(
                 f"'{sample.name}' has the read-out '{sample.geometry.name}' but the reference "
-                f"'{reference.name}' has '{reference.geometry.name}'; expected one read-out for both."
+                f"'{reference.name}' has '{reference.geometry.name}'; expected one for both."
             )
     for sample in [reference, *generated, *([floor] if floor is not None else [])]:
         if len(sample) < FEWEST:
             raise DataError(
-                f"'{sample.name}' holds {len(sample)} showers; expected at least {FEWEST} to judge "
-                "them with a floor."
+                f"'{sample.name}' holds {len(sample)} showers; expected at least {FEWEST} to "
+                "judge them with a floor."
             )
     return [_compare_one(reference, sample, floor, seed) for sample in generated]
 
@@ -133,36 +133,32 @@ def _compare_one(
     reference: Summary, generated: Summary, floor: Summary | None, seed: int
 ) -> Comparison:
     whole, judged = _whole(reference), _whole(generated)
-    details: dict[str, Any] = {"warnings": _warnings(reference, generated)}
-    figures = _figures(whole, judged)
     if floor is not None:
-        second = _part(floor, min(len(generated), len(floor)), seed)
-        floors = _figures(whole, second)
-        details["floor"] = {
-            "kind": f"second reference sample '{floor.name}'",
-            "n_reference": len(whole),
-            "n": len(second),
-        }
+        kind, base, second = f"second reference sample '{floor.name}'", whole, _whole(floor)
     else:
-        half1, half2 = _halves(reference, seed)
-        floors = _figures(half1, half2)
-        small = _part(generated, min(len(generated), len(half2)), seed)
-        at_floor_size = _with_floor(_figures(half1, small), floors, len(small))
-        details["at_floor_size"] = at_floor_size
-        details["floor"] = {
-            "kind": "halves of the reference",
-            "n_reference": len(half1),
-            "n": len(half2),
-        }
+        kind, (base, second) = "halves of the reference", _halves(reference, seed)
+    n = min(len(judged), len(second))
+    floors = _figures(base, _part(second, n, seed))
+    details: dict[str, Any] = {
+        "warnings": _warnings(reference, generated),
+        "floor": {"kind": kind, "n_reference": len(base), "n": n},
+    }
+    if n < len(judged) or len(base) < len(whole):
+        small = _figures(base, _part(judged, n, seed))
+        details["at_floor_size"] = _with_floor(small, floors, n)
     per_energy, more = _per_energy(whole, judged)
     details.update(more)
-    return Comparison(
-        generated.name, _with_floor(figures, floors, len(judged)), per_energy, details
-    )
+    metrics = _with_floor(_figures(whole, judged), floors, len(judged))
+    if "chi2_ndf_energy" not in metrics:
+        details["warnings"].append(
+            "Chi-square of the total energy was left out: no energy has enough showers in both "
+            "samples."
+        )
+    return Comparison(generated.name, metrics, per_energy, details)
 
 
 def _figures(reference: _Sample, judged: _Sample) -> dict[str, tuple[float, float | None]]:
-    """All metrics of two samples: key -> (value, error). The edges are those of the whole reference."""
+    """All metrics of two samples, key -> (value, error), in the edges of the whole reference."""
     result: dict[str, tuple[float, float | None]] = {}
     chi2 = _chi2(reference, judged)
     if chi2.ndf:
@@ -175,13 +171,14 @@ def _figures(reference: _Sample, judged: _Sample) -> dict[str, tuple[float, floa
             counts(sample.values(observable.key), edges, flow=True)
             for sample in (reference, judged)
         ]
-    if reference.voxels is not None and judged.voxels is not None:
+    if _same_voxels(reference.summary, judged.summary):
         histograms[VOXELS] = [reference.voxels, judged.voxels]
     for family, inside in (("separation", slice(1, -1)), ("separation_with_flow", slice(None))):
         for key, (first, second) in histograms.items():
             result[f"{family}/{key}"] = (
                 histogram_separation(first[inside], second[inside]),
-                separation_error(first[inside], second[inside]),
+                # The voxels of one shower are not independent: no error is known for theirs.
+                None if key == VOXELS else separation_error(first[inside], second[inside]),
             )
     for observable in table:
         result[f"wasserstein/{observable.key}"] = wasserstein(
@@ -202,9 +199,8 @@ def _with_floor(
 
 
 def _chi2(reference: _Sample, judged: _Sample) -> Chi2:
-    particles = (
-        reference.summary.provenance.get("particle") or reference.summary.geometry.particles
-    )
+    summary = reference.summary
+    particles = summary.provenance.get("particle") or summary.geometry.particles
     names = [particles] if isinstance(particles, str) else list(particles)
     pions = bool(names) and all(str(name).lower() in PIONS for name in names)
     return energy_chi2(
@@ -245,7 +241,7 @@ def _per_energy(
             both = [counts(response1[rows1], edges), counts(response2[rows2], edges)]
             value = Value(histogram_separation(*both), separation_error(*both), None, len(rows2))
             point["separation/response"] = value
-            details[f"separation/response@{energy:g}"] = value
+            details[f"separation/response@{energy:.10g}"] = value
         points[energy] = point
     details["chi2_left_out"] = chi2.left_out
     for name, responses in (("reference", first), ("generated", second)):
@@ -261,9 +257,9 @@ def _warnings(reference: Summary, generated: Summary) -> list[str]:
     result = []
     if ks_2samp(reference.incident_energy, generated.incident_energy).pvalue < 1e-6:
         result.append(
-            "The incident energies of reference and generated showers are distributed differently: "
-            "figures over all energies compare different mixtures; generate with the conditions of "
-            "the reference."
+            "The incident energies of reference and generated showers are distributed "
+            "differently: figures over all energies compare different mixtures; generate with the "
+            "conditions of the reference."
         )
     if not _same_voxels(reference, generated):
         result.append(
@@ -282,20 +278,24 @@ def _whole(summary: Summary) -> _Sample:
 
 
 def _halves(summary: Summary, seed: int) -> tuple[_Sample, _Sample]:
-    """Two halves with the same mixture of energies. Their voxels are those of even and odd showers."""
-    order = _mixed(summary, seed)
+    """Two halves with the same mixture of energies; their voxels are of even and odd showers."""
+    order = _mixed(_whole(summary), seed)
     even, odd = summary.cell_separation_counts
     return _Sample(summary, order[0::2], even), _Sample(summary, order[1::2], odd)
 
 
-def _part(summary: Summary, n: int, seed: int) -> _Sample:
-    """`n` showers chosen at random with the mixture of energies kept."""
-    order = _mixed(summary, seed)
-    voxels = summary.cell_separation_counts.sum(axis=0)
-    return _Sample(summary, order[np.arange(n) * len(order) // n], voxels)
+def _part(sample: _Sample, n: int, seed: int) -> _Sample:
+    """`n` showers chosen at random with the mixture of energies kept.
+
+    The voxels stay those of the whole sample: a summary has no cells to choose from.
+    """
+    if n >= len(sample):
+        return sample
+    order = _mixed(sample, seed)
+    return replace(sample, rows=order[np.arange(n) * len(order) // n])
 
 
-def _mixed(summary: Summary, seed: int) -> Array:
-    """All rows ordered by incident energy, those of equal energy in random order."""
-    random = np.random.default_rng(seed).random(len(summary))
-    return np.lexsort((random, summary.incident_energy))
+def _mixed(sample: _Sample, seed: int) -> Array:
+    """The rows ordered by incident energy, those of equal energy in random order."""
+    random = np.random.default_rng(seed).random(len(sample))
+    return sample.rows[np.lexsort((random, sample.incident))]

@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 def wasserstein(reference: Array, generated: Array) -> tuple[float, float]:
-    """First Wasserstein distance of (N,) and (M,) values in their unit, and its standard deviation.
+    """First Wasserstein distance of (N,) and (M,) values in their unit, and its error.
 
     W1 = integral |F - G| dx over the two cumulative distributions (SciPy). To first order in the
     fluctuations of F and G, W1 is the difference of the means of phi, phi' = -sign(F - G), over
@@ -30,8 +30,8 @@ def wasserstein(reference: Array, generated: Array) -> tuple[float, float]:
     second = np.sort(np.asarray(generated, dtype=np.float64))
     if len(first) == 0 or len(second) == 0:
         raise DataError(
-            f"Got {len(first)} reference and {len(second)} generated values; expected at least one "
-            "of each."
+            f"Got {len(first)} reference and {len(second)} generated values; expected at "
+            "least one of each."
         )
     # Sorted, NaN is last and infinities are at the ends.
     if not np.isfinite([first[0], first[-1], second[0], second[-1]]).all():

@@ -1,4 +1,4 @@
-"""Response and resolution of a calorimeter per energy point, and the terms fitted to the resolution."""
+"""Response and resolution of a calorimeter per energy point, and the terms of the resolution."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FEWEST = 10  # showers at an energy point for a resolution with an error
 
 @dataclass(frozen=True)
 class Response:
-    """Mean of total / incident energy and resolution sigma / mean at one energy, with errors; n showers.
+    """Mean of total / incident energy and sigma / mean of n showers at one energy, with errors.
 
-    The resolution and the errors are None below ten showers.
+    Resolution and errors are None below ten showers.
     """
 
     n: int
@@ -33,7 +33,7 @@ class Response:
 
 @dataclass(frozen=True)
 class ResolutionFit:
-    """(sigma / E)^2 = stochastic^2 / (E / GeV) + constant^2; the terms as fractions, with errors."""
+    """(sigma / E)^2 = stochastic^2 / (E / GeV) + constant^2: both terms with errors."""
 
     stochastic: float
     stochastic_error: float
