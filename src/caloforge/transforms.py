@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from caloforge.errors import ModelError, did_you_mean
 from caloforge.geometry import Geometry
 from caloforge.showers import Showers
-
-EPSILON = 1e-6  # distance kept from 0 and 1 before a logit
 
 
 class IncidentEnergy(nn.Module):
@@ -112,11 +110,7 @@ class IncidentFraction(Transform):
         energy = self.incident(condition)
         if not self.energy_scale:
             return energy
-        log_energy = energy.log().contiguous()
-        right = torch.searchsorted(self.log_energy, log_energy).clamp(1, len(self.response) - 1)
-        x0, x1 = self.log_energy[right - 1], self.log_energy[right]
-        t = ((log_energy - x0) / (x1 - x0)).clamp(0, 1)
-        return energy * torch.lerp(self.response[right - 1], self.response[right], t)
+        return energy * interpolate(energy.log(), self.log_energy, self.response)
 
     def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
         """MeV to fractions of the incident energy, (N, V)."""
@@ -132,8 +126,132 @@ class IncidentFraction(Transform):
         return energies
 
 
+class LayerLogs(Transform):
+    """Logarithms of layer and cell energies, held together by the total: for models that work on unbounded numbers.
+
+    x = [pull, log(1 + E_layer / floor), log(1 + E_cell / floor)], each standardised over the training showers. The pull
+    is (E_total / E_inc - mean) / sigma with the mean response interpolated in log E and sigma^2 = a + b/E + c/E^2 (E the
+    incident energy) fitted to the training showers, so that one number carries the energy resolution at every energy.
+    `inverse` takes the total from the pull, shares it out over the layers and each layer's over its cells; cells below
+    half the floor are zero. Cells below `floor` MeV are not modelled: they are zero after forward and inverse.
+
+    Layer energies before cells follow CaloFlow (arXiv:2106.05285); logarithms with a floor CaloDREAM (arXiv:2405.09629).
+    """
+
+    KNOTS = 16
+
+    def __init__(self, geometry: Geometry, floor: float) -> None:
+        super().__init__()
+        self.cells, self.layers, self.floor = geometry.n_cells, geometry.n_layers, floor
+        self.settings = {"floor": floor}
+        self.incident = IncidentEnergy(geometry)
+        self.register_buffer("layer", torch.from_numpy(geometry.layer_of_cell))
+        self.register_buffer("knots", torch.linspace(0.0, 1.0, self.KNOTS))
+        self.register_buffer("mean_response", torch.ones(self.KNOTS))
+        self.register_buffer("variance", torch.tensor([1.0, 0.0, 0.0]))
+        self.register_buffer("mean", torch.zeros(self.size()))
+        self.register_buffer("std", torch.ones(self.size()))
+
+    @classmethod
+    def fit(cls, showers: Showers, *, floor: float | None = None) -> Self:
+        """Fitted to the training showers; `floor` in MeV defaults to the geometry's cut, or 0.1 where it has none."""
+        transform = cls(showers.geometry, floor or showers.geometry.cut or 0.1)
+        energies = torch.from_numpy(showers.energies)
+        condition = torch.from_numpy(showers.conditions).float()
+        energy = transform.incident(condition)[:, 0]
+        kept = torch.where(energies < transform.floor, 0.0, energies)
+        response = (kept.sum(dim=1) / energy).double()
+        transform._fit_response(energy.double(), response)
+        x = transform._raw(kept, condition)
+        transform.mean.copy_(x.mean(dim=0))
+        # A cell that never fires has no spread; dividing by 1 keeps it where it is.
+        spread = x.std(dim=0)
+        transform.std.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
+        return transform
+
+    def _fit_response(self, energy: Tensor, response: Tensor) -> None:
+        import numpy as np
+        from scipy.optimize import nnls
+
+        log_energy = energy.log()
+        quantiles = torch.linspace(0, 1, self.KNOTS, dtype=torch.float64)
+        points = log_energy.unique()
+        if (
+            len(points) <= self.KNOTS
+        ):  # a scan: one knot an energy, the last repeated a little further on
+            missing = self.KNOTS - len(points)
+            knots = torch.cat([points, points[-1] + torch.arange(1, missing + 1)])
+        else:
+            knots = log_energy.quantile(quantiles) + 1e-6 * torch.arange(self.KNOTS)
+        nearest = (log_energy[:, None] - knots[None, :]).abs().argmin(dim=1)
+        means = [response[nearest == k].mean() for k in range(self.KNOTS) if (nearest == k).any()]
+        means += [means[-1]] * (self.KNOTS - len(means))
+        self.knots.copy_(knots)
+        self.mean_response.copy_(torch.stack(means))
+        pull2 = (response - self._mean_response(energy.float()[:, None])[:, 0].double()).square()
+        design = torch.stack(
+            [torch.ones_like(energy), 1 / energy, 1 / energy.square()], dim=1
+        ).numpy()
+        # Relative weights: the variance spans orders of magnitude between the lowest and the highest energy.
+        weight = 1 / (0.01 / energy.numpy() * 1000 + 1e-5)
+        scale = design.max(axis=0)
+        solution, _ = nnls(design / scale * weight[:, None], pull2.numpy() * weight)
+        self.variance.copy_(torch.from_numpy(np.maximum(solution / scale, 0)).float())
+
+    def size(self) -> int:
+        """1 + L + V."""
+        return 1 + self.layers + self.cells
+
+    def _mean_response(self, energy: Tensor) -> Tensor:
+        return interpolate(energy.log(), self.knots, self.mean_response)
+
+    def _sigma(self, energy: Tensor) -> Tensor:
+        a, b, c = self.variance
+        return (a + b / energy + c / energy.square()).sqrt().clamp(min=1e-4)
+
+    def _sums(self, energies: Tensor) -> Tensor:
+        return energies.new_zeros(len(energies), self.layers).index_add(1, self.layer, energies)
+
+    def _raw(self, energies: Tensor, condition: Tensor) -> Tensor:
+        energy = self.incident(condition)
+        total = energies.sum(dim=1, keepdim=True)
+        pull = (total / energy - self._mean_response(energy)) / self._sigma(energy)
+        return torch.cat(
+            [pull, (self._sums(energies) / self.floor).log1p(), (energies / self.floor).log1p()],
+            dim=1,
+        )
+
+    def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
+        """MeV (N, V) to standardised logs (N, 1 + L + V)."""
+        kept = torch.where(energies < self.floor, 0.0, energies)
+        return (self._raw(kept, condition) - self.mean) / self.std
+
+    def inverse(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Standardised logs to MeV (N, V)."""
+        raw = x * self.std + self.mean
+        energy = self.incident(condition)
+        total = (self._mean_response(energy) + raw[:, :1] * self._sigma(energy)).clamp(
+            min=0
+        ) * energy
+        # 30 is far above log(1 + any energy / floor): it keeps an untrained model's output finite.
+        layers = raw[:, 1 : 1 + self.layers].clamp(0, 30).expm1()
+        cells = raw[:, 1 + self.layers :].clamp(0, 30).expm1()
+        cells = torch.where(cells < 0.5, 0.0, cells)
+        layers = torch.where(self._sums(cells) > 0, layers, 0.0)
+        layers = layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))
+        return cells * (layers / self._sums(cells).clamp(min=1e-12))[:, self.layer]
+
+
+def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
+    """Piecewise-linear function through (knots, values) at x, constant beyond the ends; x of any shape."""
+    right = torch.searchsorted(knots, x.contiguous()).clamp(1, len(knots) - 1)
+    x0, x1 = knots[right - 1], knots[right]
+    return torch.lerp(values[right - 1], values[right], ((x - x0) / (x1 - x0)).clamp(0, 1))
+
+
 TRANSFORMS: dict[str, type[Transform]] = {
     "incident-fraction": IncidentFraction,
+    "layer-logs": LayerLogs,
 }
 
 

@@ -8,12 +8,14 @@ from caloforge.errors import ModelError, did_you_mean
 from caloforge.geometry import Geometry
 from caloforge.models.base import Refusal, ShowerModel, check_hyper, parameter_count
 from caloforge.models.caloshowergan import CaloShowerGAN
+from caloforge.models.flowmatching import FlowMatching
 from caloforge.models.split import EnergySplit
 from caloforge.transforms import Transform
 
 MODELS: dict[str, type[ShowerModel]] = {
     "caloshowergan": CaloShowerGAN,
     "caloshowergan-split": EnergySplit,
+    "flow-matching": FlowMatching,
 }
 
 

@@ -1,0 +1,43 @@
+"""Conditions in physical units turned into numbers a network likes, by what the geometry says about them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.geometry import Geometry
+
+
+class ConditionFeatures(nn.Module):
+    """(N, C) in physical units to (N, F) of order one.
+
+    Linear and categorical conditions are mapped from their range to [-1, 1], logarithmic ones by their logarithm, angles
+    become sine and cosine.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.scales = [c.scale for c in geometry.conditions]
+        self.ranges = [
+            (math.log(c.low), math.log(c.high)) if c.scale == "log" else (c.low, c.high)
+            for c in geometry.conditions
+        ]
+
+    @property
+    def size(self) -> int:
+        """F, the number of features."""
+        return len(self.scales) + self.scales.count("angle")
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Features of each shower's condition."""
+        features = []
+        for column, (scale, (low, high)) in enumerate(zip(self.scales, self.ranges, strict=True)):
+            value = condition[:, column : column + 1]
+            if scale == "angle":
+                features += [value.sin(), value.cos()]
+            else:
+                value = value.log() if scale == "log" else value
+                features.append((2 * value - low - high) / (high - low))
+        return torch.cat(features, dim=1)
