@@ -241,10 +241,10 @@ def _network(url: str) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.HTTPError as error:
-        status = error.response.status_code
+        answer = error.response
+        said = f"{answer.status_code} ({answer.reason})" if answer is not None else "an error"
         raise CaloForgeError(
-            f"{url} answers {status} ({error.response.reason}); the archive may be down or the "
-            "record moved: try later."
+            f"{url} answers {said}; the archive may be down or the record moved: try later."
         ) from error
     except requests.exceptions.RequestException as error:
         raise CaloForgeError(
