@@ -1,4 +1,6 @@
-"""The command line: `caloforge COMMAND ...`. Each command reads, calls one function of the package, and writes."""
+"""The command line: `caloforge COMMAND ...`. Each command reads, calls one function of the
+package, and writes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import typer
 from caloforge.errors import CaloForgeError
 
 app = typer.Typer(
-    help="Fast calorimeter simulation with generative models: train, judge and deploy shower generators.",
+    help="Fast calorimeter simulation with generative models: train, judge and deploy shower "
+    "generators.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,7 +27,9 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Entry point: errors a user can cause become one sentence and exit code 2, Ctrl-C becomes 130."""
+    """Entry point: errors a user can cause become one sentence and exit code 2, Ctrl-C becomes
+    130.
+    """
     warnings.showwarning = _one_line_warning
     try:
         app(standalone_mode=False)
@@ -37,7 +42,8 @@ def main() -> None:
     except OSError as error:
         _stop(f"{error.strerror or error}: {error.filename or 'the system refused'}.")
     except Exception as error:
-        # Typer's own usage errors carry a message meant for people; anything else is a bug and keeps its traceback.
+        # Typer's own usage errors carry a message meant for people; anything else is a bug and
+        # keeps its traceback.
         if hasattr(error, "format_message"):
             _stop(error.format_message())
         if type(error).__name__ in ("Exit", "Abort"):
@@ -68,7 +74,7 @@ def _console() -> Any:
     return Console()
 
 
-# --- data ---------------------------------------------------------------------------------------------------------
+# --- data ------------------------------------------------------------------------------------
 @data_app.command("list")
 def data_list() -> None:
     """Shipped samples and the public data sets that `fetch` can get."""
@@ -96,7 +102,9 @@ def data_list() -> None:
 def data_info(
     file: Annotated[str, typer.Argument(help="A file of showers or a shipped sample's name.")],
 ) -> None:
-    """What a file holds: geometry, conditions, showers per energy, response, occupancy, provenance."""
+    """What a file holds: geometry, conditions, showers per energy, response, occupancy,
+    provenance.
+    """
     from rich.pretty import Pretty
 
     from caloforge.data import describe, resolve_data
@@ -140,7 +148,7 @@ def data_convert(
     _console().print(f"{count} showers written to {target}")
 
 
-# --- models and recipes -------------------------------------------------------------------------------------------
+# --- models and recipes ----------------------------------------------------------------------
 @app.command("models")
 def models() -> None:
     """The models one can train, and the trained generators shipped with the package."""
@@ -184,7 +192,7 @@ def recipes(
     _console().print(table)
 
 
-# --- train, generate, evaluate ------------------------------------------------------------------------------------
+# --- train, generate, evaluate ---------------------------------------------------------------
 @app.command("train")
 def train(
     recipe: Annotated[str, typer.Argument(help="Shipped recipe or TOML file.")],
@@ -203,7 +211,9 @@ def train(
         typer.Option("--set", help="key=value, for example training.batch_size=256."),
     ] = None,
 ) -> None:
-    """Train a recipe; writes OUT/model.safetensors (the chosen generator), OUT/checkpoints and OUT/index.html."""
+    """Train a recipe; writes OUT/model.safetensors (the chosen generator), OUT/checkpoints and
+    OUT/index.html.
+    """
     from caloforge.config import load_recipe
     from caloforge.data import read_showers, resolve_data
     from caloforge.progress import TrainingBar
@@ -218,9 +228,10 @@ def train(
     write_training_page(out)
     ending = "stopped at" if outcome.interrupted else "done:"
     _console().print(
-        f"{ending} step {outcome.step}; chosen: step {outcome.best_step} with chi2/NDF {outcome.best_score:.2f} on the "
-        f"held-out showers; generator in {out / 'model.safetensors'}, curves in {out / 'index.html'}"
-        + ("; continue with --resume" if outcome.interrupted else "")
+        f"{ending} step {outcome.step}; chosen: step {outcome.best_step} with chi2/NDF "
+        f"{outcome.best_score:.2f} on the "
+        f"held-out showers; generator in {out / 'model.safetensors'}, curves in "
+        f"{out / 'index.html'}" + ("; continue with --resume" if outcome.interrupted else "")
     )
     if outcome.interrupted:
         raise typer.Exit(130)
@@ -273,7 +284,8 @@ def generate(
         raise CaloForgeError(f"Got -n {count}; expected at least one shower.")
     if extrapolate:
         warnings.warn(
-            "conditions outside the trained range are allowed; nothing is known about such showers",
+            "conditions outside the trained range are allowed; nothing is known about such "
+            "showers",
             stacklevel=1,
         )
     with counter("generating", count) as advance:
@@ -288,7 +300,8 @@ def generate(
             progress=advance,
         )
     _console().print(
-        f"{count} showers in {seconds:.2f} s ({1e6 * seconds / count:.1f} µs each, file included): {out}"
+        f"{count} showers in {seconds:.2f} s ({1e6 * seconds / count:.1f} µs each, file "
+        f"included): {out}"
     )
 
 
@@ -324,7 +337,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of every random choice the judge makes.")] = 0,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write every figure as PDF.")] = False,
 ) -> None:
-    """Judge showers against reference showers: results.json, results.md and one self-contained report.html."""
+    """Judge showers against reference showers: results.json, results.md and one self-contained
+    report.html.
+    """
     from caloforge.judge import judge
 
     with _console().status("judging") as status:
@@ -348,7 +363,9 @@ def demo(
     minutes: Annotated[float, typer.Option(help="Time for the training.")] = 2.5,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
-    """Train a generator from scratch on shipped Geant4 showers, generate, judge: about five minutes on two cores."""
+    """Train a generator from scratch on shipped Geant4 showers, generate, judge: about five
+    minutes on two cores.
+    """
     from caloforge.demo import run_demo
 
     run_demo(out, minutes=minutes, seed=seed)

@@ -1,4 +1,6 @@
-"""Recipes: everything that defines a training, in one TOML file; an unknown key is an error naming the nearest valid one."""
+"""Recipes: everything that defines a training, in one TOML file; an unknown key is an error naming
+the nearest valid one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ class _Strict(BaseModel):
 
 
 class Selection(_Strict):
-    """How the generator to keep is chosen: the lowest chi2/NDF of the total energy on the held-out showers."""
+    """How the generator to keep is chosen: the lowest chi2/NDF of the total energy on the held-out
+    showers.
+    """
 
     every: int = Field(1000, ge=1)
     showers: int = Field(1000, ge=10)  # generated per energy point
@@ -44,7 +48,9 @@ class Training(_Strict):
 
 
 class Recipe(_Strict):
-    """A training: model and hyper-parameters, transform, geometry, loop settings, and where they come from."""
+    """A training: model and hyper-parameters, transform, geometry, loop settings, and where they
+    come from.
+    """
 
     name: str
     description: str
@@ -70,8 +76,8 @@ def recipe_names() -> list[str]:
 def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Recipe by shipped name or TOML file, with `--set key=value` overrides applied.
 
-    Raises RecipeError with one sentence for an unknown name, broken TOML, an unknown key (naming the nearest valid one)
-    or a value of the wrong type.
+    Raises RecipeError with one sentence for an unknown name, broken TOML, an unknown key (naming
+    the nearest valid one) or a value of the wrong type.
     """
     if str(source) in recipe_names():
         path = resources.files("caloforge") / "recipes" / f"{source}.toml"
@@ -128,7 +134,9 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _tuples(value: Any) -> Any:
-    """TOML has lists only; the settings are frozen and hold tuples. Tables of the model keep their lists."""
+    """TOML has lists only; the settings are frozen and hold tuples. Tables of the model keep their
+    lists.
+    """
     if not isinstance(value, dict):
         return value
     plain = dict(value)

@@ -1,4 +1,4 @@
-"""Every error a user can cause is a `CaloForgeError`: one sentence with what was got, what was expected, what to do."""
+"""Errors a user can cause: one sentence with what was got, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class CaloForgeError(Exception):
-    """Base of all errors that are answered with one sentence and no traceback on the command line."""
+    """Base of all errors answered with one sentence and no traceback on the command line."""
 
 
 class GeometryError(CaloForgeError):

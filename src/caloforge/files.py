@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: write to a temporary name beside the target, then rename."""
+"""Files are written whole or not at all: to a temporary name beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from caloforge.errors import CaloForgeError
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `target`; rename it to `target` on success, delete it on any error.
+    """Yield a temporary path in the folder of `target`; rename it to `target` on success, delete
+    it on any error.
 
     Raises
     ------
@@ -30,10 +31,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
         yield temporary
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise CaloForgeError(
-            f"Cannot write {target}: {error.strerror or error}. Nothing was left behind; free some space or choose "
+            f"Cannot write {target}: {error.strerror or error}. Nothing was left behind; free "
+            f"some space or choose "
             "another place."
         ) from error
     finally:

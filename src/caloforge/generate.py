@@ -1,4 +1,6 @@
-"""Showers from a trained model: any number, streamed, each a function of its condition, the seed and its own number."""
+"""Showers from a trained model: any number, streamed, each a function of its condition, the seed
+and its own number.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,15 @@ from caloforge.models.file import ModelFile
 from caloforge.noise import normals
 from caloforge.showers import SCHEMA_VERSION, Showers
 
-BATCH = 4096  # showers made at a time; a multiple of the noise block, small enough for the caches to help
+# Showers made at a time: a multiple of the noise block, few enough for the caches to help.
+BATCH = 4096
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Conditions for any number of showers: `table` (M, C) in physical units, repeated from the top when it runs out."""
+    """Conditions for any number of showers: `table` (M, C) in physical units, repeated from the
+    top when it runs out.
+    """
 
     geometry: Geometry
     table: NDArray[np.float64]
@@ -38,14 +43,17 @@ class Conditions:
         with open_showers(path) as source:
             if source.geometry.hash != geometry.hash:
                 raise ConditionError(
-                    f"{path} holds showers of '{source.geometry.name}', the model makes '{geometry.name}'; expected the "
+                    f"{path} holds showers of '{source.geometry.name}', the model makes "
+                    f"'{geometry.name}'; expected the "
                     "same read-out."
                 )
             return cls(geometry, source.conditions())
 
     @classmethod
     def of(cls, geometry: Geometry, values: dict[str, float]) -> Conditions:
-        """One condition for all showers, every column named. Raises ConditionError for unknown or missing names."""
+        """One condition for all showers, every column named. Raises ConditionError for unknown or
+        missing names.
+        """
         for name in values:
             if name not in geometry.condition_names:
                 hint = did_you_mean(name, geometry.condition_names)
@@ -53,7 +61,8 @@ class Conditions:
         missing = [name for name in geometry.condition_names if name not in values]
         if missing:
             raise ConditionError(
-                f"The condition lacks {', '.join(missing)}; give --condition {missing[0]}=VALUE for each, or --like FILE."
+                f"The condition lacks {', '.join(missing)}; give --condition "
+                f"{missing[0]}=VALUE for each, or --like FILE."
             )
         return cls(
             geometry, np.array([[float(values[name]) for name in geometry.condition_names]])
@@ -74,7 +83,8 @@ def check_range(file: ModelFile, conditions: Conditions) -> None:
         outside = values[(values < low - slack) | (values > high + slack)]
         if len(outside):
             raise ConditionError(
-                f"{condition.name} = {outside[0]:g} {condition.unit} lies outside the trained range "
+                f"{condition.name} = {outside[0]:g} {condition.unit} lies outside the trained "
+                f"range "
                 f"[{low:g}, {high:g}]; choose a value inside, or --extrapolate at your own risk."
             )
 
@@ -99,8 +109,9 @@ def stream(
 ) -> Iterator[Showers]:
     """`count` showers, `batch` at a time, in order.
 
-    Shower k is made from condition k and the noise of counter k under `seed`: the same whatever `batch` is, to 1e-5 of
-    the incident energy (bit for bit at the same batch, threads and machine).
+    Shower k is made from condition k and the noise of counter k under `seed`: the same whatever
+    `batch` is, to 1e-5 of the incident energy (bit for bit at the same batch, threads and
+    machine).
     """
     model, device = file.model, next(file.model.parameters()).device
     origin = provenance(file, seed)
@@ -122,7 +133,9 @@ def generate(
     batch: int = BATCH,
     extrapolate: bool = False,
 ) -> Showers:
-    """`count` showers in memory (default: one for each condition). See `stream`; raises ConditionError out of range."""
+    """`count` showers in memory (default: one for each condition). See `stream`; raises
+    ConditionError out of range.
+    """
     if not extrapolate:
         check_range(file, conditions)
     number = len(conditions.table) if count is None else count
@@ -140,7 +153,9 @@ def generate_file(
     extrapolate: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> float:
-    """As `generate`, into a file in the geometry's own format; memory stays flat. Returns the seconds it took."""
+    """As `generate`, into a file in the geometry's own format; memory stays flat. Returns the
+    seconds it took.
+    """
     if not extrapolate:
         check_range(file, conditions)
     number = len(conditions.table) if count is None else count

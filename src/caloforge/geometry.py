@@ -1,8 +1,9 @@
-"""Frozen description of a calorimeter read-out: layers, cell edges, conditions, exact symmetries, and a stable hash.
+"""Frozen description of a calorimeter read-out: layers, cell edges, conditions, exact symmetries,
+and a stable hash.
 
-Symbols used here and everywhere: N showers, V cells (voxels), L layers, C conditions. Cells are ordered layer by layer;
-inside a layer the first axis is the slow one and the second the fast one (for polar layers: alpha slow, r fast, the
-order of the CaloChallenge, arXiv:2410.21611).
+Symbols used here and everywhere: N showers, V cells (voxels), L layers, C conditions. Cells are
+ordered layer by layer; inside a layer the first axis is the slow one and the second the fast one
+(for polar layers: alpha slow, r fast, the order of the CaloChallenge, arXiv:2410.21611).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ Array = NDArray[Any]
 class Condition:
     """One column of the condition vector: its name, unit, valid range and natural scale.
 
-    `scale` is "log" or "linear" for continuous quantities, "angle" for periodic ones (period 2 pi) and "category" for
-    whole numbers from `low` to `high`.
+    `scale` is "log" or "linear" for continuous quantities, "angle" for periodic ones (period 2 pi)
+    and "category" for whole numbers from `low` to `high`.
     """
 
     name: str
@@ -48,14 +49,17 @@ class Condition:
             )
         if not self.high > self.low or (self.scale == "log" and self.low <= 0):
             raise GeometryError(
-                f"Condition '{self.name}' has the range [{self.low}, {self.high}]; expected low < high"
+                f"Condition '{self.name}' has the range [{self.low}, {self.high}]; expected "
+                f"low < high"
                 f"{' and low > 0 for a log scale' if self.scale == 'log' else ''}."
             )
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A window that moves with a condition: edges of `axis` are shifted by step (mm) times the condition's value."""
+    """A window that moves with a condition: edges of `axis` are shifted by step (mm) times the
+    condition's value.
+    """
 
     axis: str
     condition: str
@@ -66,8 +70,9 @@ class Shift:
 class Layer:
     """One sampling layer, read out in cells along two axes.
 
-    A polar layer has axes ("alpha", "r") with alpha edges in rad from -pi to pi; a grid layer has two Cartesian axes in
-    mm. `z` is the depth range in mm from the front of the calorimeter, where the geometry states it.
+    A polar layer has axes ("alpha", "r") with alpha edges in rad from -pi to pi; a grid layer has
+    two Cartesian axes in mm. `z` is the depth range in mm from the front of the calorimeter, where
+    the geometry states it.
     """
 
     id: int
@@ -81,10 +86,12 @@ class Layer:
     def __post_init__(self) -> None:
         for axis, edges in zip(self.axes, self.edges, strict=True):
             if len(edges) == 1 and self.kind == "polar" and axis == "r":
-                continue  # a layer without voxels, allowed by the binning files of the CaloChallenge
+                # A layer without voxels, as the binning files of the CaloChallenge allow.
+                continue
             if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
                 raise GeometryError(
-                    f"Layer {self.id} has {axis} edges {list(edges)[:6]}; expected at least two finite, increasing numbers."
+                    f"Layer {self.id} has {axis} edges {list(edges)[:6]}; expected at least "
+                    f"two finite, increasing numbers."
                 )
         if self.kind == "polar" and self.edges[1][0] < 0:
             raise GeometryError(
@@ -110,7 +117,8 @@ class Layer:
 
     @cached_property
     def xy(self) -> tuple[Array, Array]:
-        """Cell centres as transverse coordinates in mm (polar: r cos alpha, r sin alpha), two arrays (size,).
+        """Cell centres as transverse coordinates in mm (polar: r cos alpha, r sin alpha), two
+        arrays (size,).
 
         A polar layer with a single alpha bin cannot tell a direction: its cells sit at the origin.
         """
@@ -132,7 +140,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Symmetry:
-    """An exact symmetry of the shower physics: `energies[:, permutation]` belongs to conditions `c @ matrix.T + offset`."""
+    """An exact symmetry of the shower physics: `energies[:, permutation]` belongs to conditions `c
+    @ matrix.T + offset`.
+    """
 
     name: str
     permutation: Array  # (V,)
@@ -142,7 +152,9 @@ class Symmetry:
 
 @dataclass(frozen=True)
 class Geometry:
-    """One calorimeter read-out. Read it with `load_geometry`; never build its numbers anywhere else."""
+    """One calorimeter read-out. Read it with `load_geometry`; never build its numbers anywhere
+    else.
+    """
 
     name: str
     title: str
@@ -172,7 +184,7 @@ class Geometry:
                     f"Geometry '{self.name}' uses a {what} twice: {names}; expected unique ones."
                 )
 
-    # --- sizes and positions -------------------------------------------------------------------------------------
+    # --- sizes and positions -----------------------------------------------------------------
     @cached_property
     def n_cells(self) -> int:
         """V, the number of cells of one shower."""
@@ -207,13 +219,15 @@ class Geometry:
         return self.condition_names.index(name)
 
     def incident_energy(self, conditions: Array) -> Array:
-        """Incident energy in MeV of conditions (N, C): the column `energy`, or |p| of (px, py, pz). Returns (N,)."""
+        """Incident energy in MeV of conditions (N, C): the column `energy`, or |p| of (px, py,
+        pz). Returns (N,).
+        """
         if "energy" in self.condition_names:
             return conditions[:, self.column("energy")]
         columns = [self.column(axis) for axis in ("px", "py", "pz")]
         return np.sqrt(np.square(conditions[:, columns]).sum(axis=1))
 
-    # --- identity ------------------------------------------------------------------------------------------------
+    # --- identity ----------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able description; `Geometry.from_dict` reads it back."""
         return {
@@ -234,7 +248,9 @@ class Geometry:
 
     @cached_property
     def hash(self) -> str:
-        """Sixteen hex digits that change when read-out or conditions change, and with nothing else."""
+        """Sixteen hex digits that change when read-out or conditions change, and with nothing
+        else.
+        """
         plain = self.to_dict()
         content = {
             "layers": [
@@ -248,7 +264,9 @@ class Geometry:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Geometry:
-        """Build from the content of a geometry file. Raises GeometryError that names what is wrong."""
+        """Build from the content of a geometry file. Raises GeometryError that names what is
+        wrong.
+        """
         valid = {
             "name",
             "title",
@@ -300,11 +318,12 @@ class Geometry:
         except (TypeError, ValueError, AttributeError) as error:
             raise GeometryError(f"The geometry cannot be read: {error}.") from error
 
-    # --- symmetries ----------------------------------------------------------------------------------------------
+    # --- symmetries --------------------------------------------------------------------------
     def symmetry_group(self, names: tuple[str, ...] | list[str] | None = None) -> list[Symmetry]:
         """All combinations of the named exact symmetries (default: all), the identity first.
 
-        Used to augment a training set. Raises GeometryError for a symmetry this geometry does not have.
+        Used to augment a training set. Raises GeometryError for a symmetry this geometry does not
+        have.
         """
         known = dict(self.symmetries)
         generators = []
@@ -359,14 +378,16 @@ def _permute(index: Array, layer: Layer, operation: str) -> Array:
     if operation == "swap":
         if layer.shape[0] != layer.shape[1] or not np.allclose(layer.edges[0], layer.edges[1]):
             raise GeometryError(
-                f"Layer {layer.id} of shape {layer.shape} is not square: it has no symmetry 'swap'."
+                f"Layer {layer.id} of shape {layer.shape} is not square: it has no symmetry "
+                f"'swap'."
             )
         return index.T
     if operation.startswith("reflect-") and operation.removeprefix("reflect-") in layer.axes:
         axis = layer.axes.index(operation.removeprefix("reflect-"))
         return np.flip(index, axis=axis)
     raise GeometryError(
-        f"Unknown symmetry '{operation}': expected rotate-alpha, reflect-alpha, reflect-AXIS or swap."
+        f"Unknown symmetry '{operation}': expected rotate-alpha, reflect-alpha, reflect-AXIS "
+        f"or swap."
     )
 
 
@@ -384,7 +405,9 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
 
 
 def _layers_from_dict(entry: dict[str, Any]) -> list[Layer]:
-    """One entry of a geometry file: a layer, or `copies` of it with consecutive ids, each behind the one before."""
+    """One entry of a geometry file: a layer, or `copies` of it with consecutive ids, each behind
+    the one before.
+    """
     valid = {
         "id",
         "name",
@@ -447,7 +470,8 @@ def geometry_names() -> list[str]:
 def load_geometry(source: str | Path) -> Geometry:
     """Geometry by shipped name, or from a TOML file of ours or a CaloChallenge binning XML file.
 
-    Raises GeometryError for an unknown name (with the nearest one) and for files that cannot be read.
+    Raises GeometryError for an unknown name (with the nearest one) and for files that cannot be
+    read.
     """
     text = str(source)
     if text in geometry_names():

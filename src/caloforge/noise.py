@@ -1,19 +1,23 @@
-"""Counter-based noise: the standard normals of shower k are the same whatever the batch, worker or machine."""
+"""Counter-based noise: the standard normals of shower k are the same whatever the batch, worker or
+machine.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Showers that share one counter: row k % BLOCK of block k // BLOCK belongs to shower k. Changing it changes every seed.
+# Showers that share one counter: row k % BLOCK of block k // BLOCK belongs to shower k. Changing
+# it changes every seed.
 BLOCK = 256
 
 
 def normals(seed: int, start: int, stop: int, size: int) -> NDArray[np.float32]:
     """Standard normals (stop - start, size) of the showers start..stop-1 under `seed`.
 
-    Each block of showers has its own Philox4x64 stream (Salmon et al. 2011, doi:10.1145/2063384.2063405) with the seed
-    as key and the block as counter, so any shower's noise can be made without that of the showers before it.
+    Each block of showers has its own Philox4x64 stream (Salmon et al. 2011,
+    doi:10.1145/2063384.2063405) with the seed as key and the block as counter, so any shower's
+    noise can be made without that of the showers before it.
     """
     first, last = start // BLOCK, -(-stop // BLOCK)
     out = np.empty(((last - first) * BLOCK, size), np.float32)

@@ -11,7 +11,9 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
-    """E[D(fake)] - E[D(real)], which the critic minimises (Wasserstein GAN, arXiv:1701.07875, Eq. 2)."""
+    """E[D(fake)] - E[D(real)], which the critic minimises (Wasserstein GAN, arXiv:1701.07875, Eq.
+    2).
+    """
     return fake.mean() - real.mean()
 
 
@@ -21,7 +23,8 @@ def wasserstein_generator(fake: Tensor) -> Tensor:
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """E[(|grad_x D(x)| - 1)^2] at x between real and fake (WGAN-GP, arXiv:1704.00028, Eq. 3), without its weight lambda.
+    """E[(|grad_x D(x)| - 1)^2] at x between real and fake (WGAN-GP, arXiv:1704.00028, Eq. 3),
+    without its weight lambda.
 
     Parameters
     ----------

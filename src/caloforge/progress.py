@@ -18,7 +18,7 @@ from rich.progress import (
 
 
 class TrainingBar:
-    """A training's bar: steps, losses, steps per second, time left, the last and the best score."""
+    """A training's bar: steps, losses, steps per second, time left, the last score."""
 
     def __init__(self) -> None:
         self._bar = Progress(

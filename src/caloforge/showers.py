@@ -1,4 +1,6 @@
-"""Showers: deposited energies in MeV, the conditions they were made under, the read-out, and where they came from."""
+"""Showers: deposited energies in MeV, the conditions they were made under, the read-out, and where
+they came from.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Showers:
     energies
         (N, V) float32, MeV per cell, finite and >= 0, in the cell order of the geometry.
     conditions
-        (N, C) float64, physical units (MeV, mm, rad), columns in the order of `geometry.conditions`.
+        (N, C) float64, physical units (MeV, mm, rad), columns in the order of
+        `geometry.conditions`.
     geometry
         The read-out.
     provenance
@@ -33,7 +36,8 @@ class Showers:
     Raises
     ------
     DataError
-        For shapes that do not fit the geometry, NaN, infinite or negative energies, or an incident energy <= 0.
+        For shapes that do not fit the geometry, NaN, infinite or negative energies, or an incident
+        energy <= 0.
     """
 
     energies: NDArray[np.float32]
@@ -49,12 +53,14 @@ class Showers:
         geometry = self.geometry
         if energies.ndim != 2 or energies.shape[1] != geometry.n_cells:
             raise DataError(
-                f"Showers have the shape {energies.shape}; expected (N, {geometry.n_cells}) for '{geometry.name}': "
+                f"Showers have the shape {energies.shape}; expected (N, {geometry.n_cells}) "
+                f"for '{geometry.name}': "
                 "check that the geometry is the one of the file."
             )
         if conditions.shape != (len(energies), len(geometry.conditions)):
             raise DataError(
-                f"Conditions have the shape {conditions.shape}; expected ({len(energies)}, {len(geometry.conditions)}): "
+                f"Conditions have the shape {conditions.shape}; expected ({len(energies)}, "
+                f"{len(geometry.conditions)}): "
                 f"one row a shower with {', '.join(geometry.condition_names)}."
             )
         # Two passes without a mask array: min and max are NaN when anything is.
@@ -62,17 +68,20 @@ class Showers:
         if not (np.isfinite(low) and np.isfinite(high)):
             bad = int(np.argmin(np.isfinite(energies).all(axis=1)))
             raise DataError(
-                f"Shower {bad} holds a NaN or infinite cell energy; expected finite MeV: remove or repair it."
+                f"Shower {bad} holds a NaN or infinite cell energy; expected finite MeV: "
+                f"remove or repair it."
             )
         if low < 0:
             bad = int(np.argmax(energies.min(axis=1) < 0))
             raise DataError(
-                f"Shower {bad} holds a cell of {low:g} MeV; expected energies >= 0: set noise below 0 to 0."
+                f"Shower {bad} holds a cell of {low:g} MeV; expected energies >= 0: set noise "
+                f"below 0 to 0."
             )
         if not np.isfinite(conditions).all():
             bad = int(np.argmin(np.isfinite(conditions).all(axis=1)))
             raise DataError(
-                f"Shower {bad} has a NaN or infinite condition; expected finite numbers in MeV, mm and rad."
+                f"Shower {bad} has a NaN or infinite condition; expected finite numbers in "
+                f"MeV, mm and rad."
             )
         if len(energies) and float(self.incident_energy.min()) <= 0:
             raise DataError(
@@ -102,7 +111,9 @@ class Showers:
         )
 
     def after_cut(self, cut: float | None = None) -> Showers:
-        """Cells below `cut` MeV (default: the geometry's) set to zero, as every metric of the field does first."""
+        """Cells below `cut` MeV (default: the geometry's) set to zero, as every metric of the
+        field does first.
+        """
         value = self.geometry.cut if cut is None else cut
         if value <= 0:
             return self
@@ -119,7 +130,8 @@ class Showers:
         for part in parts[1:]:
             if part.geometry.hash != first.geometry.hash:
                 raise DataError(
-                    f"Cannot join showers of '{first.geometry.name}' and '{part.geometry.name}'; expected one read-out."
+                    f"Cannot join showers of '{first.geometry.name}' and "
+                    f"'{part.geometry.name}'; expected one read-out."
                 )
         return replace(
             first,
@@ -129,6 +141,8 @@ class Showers:
 
 
 def energy_points(incident_energy: NDArray[np.float64], most: int = 40) -> NDArray[np.float64]:
-    """Distinct incident energies in MeV when there are at most `most` of them (a scan), else an empty array (a spectrum)."""
+    """Distinct incident energies in MeV when there are at most `most` of them (a scan), else an
+    empty array (a spectrum).
+    """
     points = np.unique(incident_energy)
     return points if len(points) <= most else points[:0]

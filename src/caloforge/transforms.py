@@ -1,4 +1,6 @@
-"""Invertible maps from MeV to the space a model works in, fitted when they are made and saved with the model."""
+"""Invertible maps from MeV to the space a model works in, fitted when they are made and saved with
+the model.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ class IncidentEnergy(nn.Module):
 class Transform(nn.Module):
     """x = forward(energies, condition), energies = inverse(x, condition).
 
-    Subclasses are made by `fit`, which returns a ready object; `settings` (plain values) and the buffers are enough to
-    make it again with `restore`.
+    Subclasses are made by `fit`, which returns a ready object; `settings` (plain values) and the
+    buffers are enough to make it again with `restore`.
     """
 
     settings: dict[str, Any]
@@ -62,8 +64,9 @@ class Transform(nn.Module):
 class IncidentFraction(Transform):
     """Cells divided by the incident energy (CaloShowerGAN, arXiv:2309.06515): x = E_cell / E_inc.
 
-    Options the authors tried and found of no use, off by default: `low_cut` sets cells below so many MeV to zero;
-    `energy_scale` also divides by the mean response at that incident energy (interpolated linearly in log E).
+    Options the authors tried and found of no use, off by default: `low_cut` sets cells below so
+    many MeV to zero; `energy_scale` also divides by the mean response at that incident energy
+    (interpolated linearly in log E).
     """
 
     def __init__(self, geometry: Geometry, low_cut: float, knots: int) -> None:
@@ -78,7 +81,9 @@ class IncidentFraction(Transform):
 
     @classmethod
     def fit(cls, showers: Showers, *, low_cut: float = 0.0, energy_scale: bool = False) -> Self:
-        """Nothing to fit unless `energy_scale` is asked for: then the mean response at 16 incident energies."""
+        """Nothing to fit unless `energy_scale` is asked for: then the mean response at 16 incident
+        energies.
+        """
         knots = 16 if energy_scale else 0
         transform = cls(showers.geometry, low_cut, knots)
         if knots:
@@ -127,15 +132,19 @@ class IncidentFraction(Transform):
 
 
 class LayerLogs(Transform):
-    """Logarithms of layer and cell energies, held together by the total: for models that work on unbounded numbers.
+    """Logarithms of layer and cell energies, held together by the total: for models that work on
+    unbounded numbers.
 
-    x = [pull, log(1 + E_layer / floor), log(1 + E_cell / floor)], each standardised over the training showers. The pull
-    is (E_total / E_inc - mean) / sigma with the mean response interpolated in log E and sigma^2 = a + b/E + c/E^2 (E the
-    incident energy) fitted to the training showers, so that one number carries the energy resolution at every energy.
-    `inverse` takes the total from the pull, shares it out over the layers and each layer's over its cells; cells below
-    half the floor are zero. Cells below `floor` MeV are not modelled: they are zero after forward and inverse.
+    x = [pull, log(1 + E_layer / floor), log(1 + E_cell / floor)], each standardised over the
+    training showers. The pull is (E_total / E_inc - mean) / sigma with the mean response
+    interpolated in log E and sigma^2 = a + b/E + c/E^2 (E the incident energy) fitted to the
+    training showers, so that one number carries the energy resolution at every energy. `inverse`
+    takes the total from the pull, shares it out over the layers and each layer's over its cells;
+    cells below half the floor are zero. Cells below `floor` MeV are not modelled: they are zero
+    after forward and inverse.
 
-    Layer energies before cells follow CaloFlow (arXiv:2106.05285); logarithms with a floor CaloDREAM (arXiv:2405.09629).
+    Layer energies before cells follow CaloFlow (arXiv:2106.05285); logarithms with a floor
+    CaloDREAM (arXiv:2405.09629).
     """
 
     KNOTS = 16
@@ -154,7 +163,9 @@ class LayerLogs(Transform):
 
     @classmethod
     def fit(cls, showers: Showers, *, floor: float | None = None) -> Self:
-        """Fitted to the training showers; `floor` in MeV defaults to the geometry's cut, or 0.1 where it has none."""
+        """Fitted to the training showers; `floor` in MeV defaults to the geometry's cut, or 0.1
+        where it has none.
+        """
         transform = cls(showers.geometry, floor or showers.geometry.cut or 0.1)
         energies = torch.from_numpy(showers.energies)
         condition = torch.from_numpy(showers.conditions).float()
@@ -192,7 +203,8 @@ class LayerLogs(Transform):
         design = torch.stack(
             [torch.ones_like(energy), 1 / energy, 1 / energy.square()], dim=1
         ).numpy()
-        # Relative weights: the variance spans orders of magnitude between the lowest and the highest energy.
+        # Relative weights: the variance spans orders of magnitude between the lowest and the
+        # highest energy.
         weight = 1 / (0.01 / energy.numpy() * 1000 + 1e-5)
         scale = design.max(axis=0)
         solution, _ = nnls(design / scale * weight[:, None], pull2.numpy() * weight)
@@ -243,7 +255,9 @@ class LayerLogs(Transform):
 
 
 def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
-    """Piecewise-linear function through (knots, values) at x, constant beyond the ends; x of any shape."""
+    """Piecewise-linear function through (knots, values) at x, constant beyond the ends; x of any
+    shape.
+    """
     right = torch.searchsorted(knots, x.contiguous()).clamp(1, len(knots) - 1)
     x0, x1 = knots[right - 1], knots[right]
     return torch.lerp(values[right - 1], values[right], ((x - x0) / (x1 - x0)).clamp(0, 1))
@@ -256,7 +270,9 @@ TRANSFORMS: dict[str, type[Transform]] = {
 
 
 def fit_transform(name: str, showers: Showers, **settings: Any) -> Transform:
-    """Fit the named transform. Raises ModelError for an unknown name or setting, with the nearest valid one."""
+    """Fit the named transform. Raises ModelError for an unknown name or setting, with the nearest
+    valid one.
+    """
     if name not in TRANSFORMS:
         raise ModelError(f"Unknown transform '{name}': {did_you_mean(name, TRANSFORMS)}")
     try:

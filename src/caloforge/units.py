@@ -1,4 +1,6 @@
-"""Units inside the package: energies in MeV, lengths in mm, angles in rad. Readers and writers convert at the border."""
+"""Units inside the package: energies in MeV, lengths in mm, angles in rad. Readers and writers
+convert at the border.
+"""
 
 MEV = 1.0
 KEV = 1e-3

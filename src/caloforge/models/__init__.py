@@ -22,7 +22,9 @@ MODELS: dict[str, type[ShowerModel]] = {
 def make_model(
     name: str, geometry: Geometry, transform: Transform | None = None, **hyper: Any
 ) -> ShowerModel:
-    """The named model with fresh weights. Raises ModelError for an unknown name or hyper-parameter."""
+    """The named model with fresh weights. Raises ModelError for an unknown name or
+    hyper-parameter.
+    """
     if name not in MODELS:
         raise ModelError(f"Unknown model '{name}': {did_you_mean(name, MODELS)}")
     check_hyper(MODELS[name], hyper)

@@ -1,4 +1,6 @@
-"""The contract every model keeps: a shower is a deterministic function of its condition and its noise."""
+"""The contract every model keeps: a shower is a deterministic function of its condition and its
+noise.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from caloforge.transforms import IncidentEnergy, Transform
 
 
 class Batch(NamedTuple):
-    """One batch of training showers: energies (B, V) in MeV and conditions (B, C) in physical units."""
+    """One batch of training showers: energies (B, V) in MeV and conditions (B, C) in physical
+    units.
+    """
 
     energies: Tensor
     condition: Tensor
@@ -27,7 +31,9 @@ Loss = Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant" or "cyclic" (arXiv:1506.01186)."""
+    """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant" or
+    "cyclic" (arXiv:1506.01186).
+    """
 
     name: str = "adam"
     lr: float = 1e-4
@@ -53,7 +59,8 @@ class OptimiserSettings:
 class Phase:
     """One player's turn in a training step: `repeats` optimiser updates of `parameters` on `loss`.
 
-    `loss(batch, rng)` returns the scalar to minimise and numbers to log; every random number comes from `rng`.
+    `loss(batch, rng)` returns the scalar to minimise and numbers to log; every random number comes
+    from `rng`.
     """
 
     name: str
@@ -72,7 +79,9 @@ class Refusal:
 
 @dataclass(frozen=True)
 class EnergyRange:
-    """A part of a model that is responsible for (and trained on) showers with low <= incident energy <= high, in MeV."""
+    """A part of a model that is responsible for (and trained on) showers with low <= incident
+    energy <= high, in MeV.
+    """
 
     low: float
     high: float
@@ -82,8 +91,9 @@ class EnergyRange:
 class ShowerModel(nn.Module):
     """p(shower given condition).
 
-    Subclasses are made as `Model(geometry, transform=None, **hyper)`; hyper-parameters are keyword-only and kept
-    unchanged in `hyper`. Without a transform a model makes its own (only models whose transform needs no fit can).
+    Subclasses are made as `Model(geometry, transform=None, **hyper)`; hyper-parameters are
+    keyword-only and kept unchanged in `hyper`. Without a transform a model makes its own (only
+    models whose transform needs no fit can).
     """
 
     # Sub-modules that only training needs: they are left out of the model file.
@@ -126,11 +136,15 @@ class ShowerModel(nn.Module):
         raise NotImplementedError
 
     def core(self) -> nn.Module | Refusal:
-        """The module to export, forward(noise (N, Z), condition (N, C)) -> MeV (N, V), or a refusal with its reason."""
+        """The module to export, forward(noise (N, Z), condition (N, C)) -> MeV (N, V), or a
+        refusal with its reason.
+        """
         return Sampler(self)
 
     def energy_ranges(self) -> list[EnergyRange]:
-        """The parts that are trained on ranges of incident energy; one part over everything unless a model is split."""
+        """The parts that are trained on ranges of incident energy; one part over everything unless
+        a model is split.
+        """
         return [EnergyRange(0.0, float("inf"), self)]
 
     def generator_state(self) -> dict[str, Tensor]:
@@ -156,7 +170,9 @@ class Sampler(nn.Module):
 
 
 def check_hyper(kind: type[ShowerModel], hyper: dict[str, Any]) -> None:
-    """Raise ModelError naming the nearest valid hyper-parameter when `hyper` holds one the model does not have."""
+    """Raise ModelError naming the nearest valid hyper-parameter when `hyper` holds one the model
+    does not have.
+    """
     valid = [
         name
         for name in inspect.signature(kind).parameters

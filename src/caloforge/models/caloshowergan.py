@@ -1,14 +1,16 @@
 """CaloShowerGAN: a Wasserstein GAN of dense layers for voxelised showers.
 
-Reference: M. Faucci Giannelli, R. Zhang, "CaloShowerGAN, a generative adversarial network model for fast calorimeter
-shower simulation", 2023, arXiv:2309.06515; talk at the CaloChallenge workshop, Frascati, May 2023.
+Reference: M. Faucci Giannelli, R. Zhang, "CaloShowerGAN, a generative adversarial network model
+for fast calorimeter shower simulation", 2023, arXiv:2309.06515; talk at the CaloChallenge
+workshop, Frascati, May 2023.
 
 Differs from the paper:
 - Energies below zero at the output are set to zero when sampling (`IncidentFraction.inverse`).
-- `output_activation` is an option. The documents say that every layer has an activation and do not name the output's.
+- `output_activation` is an option. The documents say that every layer has an activation and do not
+  name the output's.
 
-Shapes: condition (N, C), noise (N, latent), voxels (N, V). Generator latent + 1 -> `generator` -> V, critic
-V + 1 -> `critic` -> 1; the extra input is the label log(E/Emin)/log(Emax/Emin).
+Shapes: condition (N, C), noise (N, latent), voxels (N, V). Generator latent + 1 -> `generator` ->
+V, critic V + 1 -> `critic` -> 1; the extra input is the label log(E/Emin)/log(Emax/Emin).
 
 Example
 -------

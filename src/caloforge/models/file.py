@@ -1,4 +1,6 @@
-"""Model files: weights, transform, geometry, recipe, versions and seed in one safetensors file; nothing is unpickled."""
+"""Model files: weights, transform, geometry, recipe, versions and seed in one safetensors file;
+nothing is unpickled.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ FORMAT = "caloforge-model"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A loaded model with what its file says about it: recipe, training, trained condition ranges, versions, seed."""
+    """A loaded model with what its file says about it: recipe, training, trained condition ranges,
+    versions, seed.
+    """
 
     model: ShowerModel
     about: dict[str, Any]
@@ -70,7 +74,9 @@ def save_model(
 
 
 def _own_storage(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Entries that share storage (a transform used by several parts) cloned: the format does not allow sharing."""
+    """Entries that share storage (a transform used by several parts) cloned: the format does not
+    allow sharing.
+    """
     seen: set[int] = set()
     for key, value in state.items():
         if value.untyped_storage().data_ptr() in seen:
@@ -93,7 +99,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> ModelFil
             metadata = file.metadata() or {}
             if FORMAT not in metadata:
                 raise ModelError(
-                    f"{path} is a safetensors file, but not a CaloForge model: expected one from `caloforge train`."
+                    f"{path} is a safetensors file, but not a CaloForge model: expected one "
+                    f"from `caloforge train`."
                 )
             about = json.loads(metadata[FORMAT])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -107,7 +114,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> ModelFil
         ) from error
     if not isinstance(about, dict) or about.get("schema", SCHEMA + 1) > SCHEMA:
         raise ModelError(
-            f"{path} was written by a newer CaloForge; expected schema {SCHEMA} or older: update the package."
+            f"{path} was written by a newer CaloForge; expected schema {SCHEMA} or older: "
+            f"update the package."
         )
     try:
         geometry = Geometry.from_dict(about["geometry"])
@@ -131,17 +139,20 @@ def _load_weights(model: ShowerModel, tensors: dict[str, torch.Tensor]) -> None:
     if set(tensors) != set(expected):
         odd = sorted(set(tensors) ^ set(expected))[:3]
         raise ModelError(
-            f"The model file has other weights than its model: {', '.join(odd)} ...; it may be damaged."
+            f"The model file has other weights than its model: {', '.join(odd)} ...; it may be "
+            f"damaged."
         )
     for key, value in tensors.items():
         if value.shape != expected[key].shape:
             raise ModelError(
-                f"Weight {key} has the shape {tuple(value.shape)}; expected {tuple(expected[key].shape)}."
+                f"Weight {key} has the shape {tuple(value.shape)}; expected "
+                f"{tuple(expected[key].shape)}."
             )
     model.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()}, strict=False)
     if not all(
         torch.isfinite(v).all() for v in model.generator_state().values() if v.is_floating_point()
     ):
         raise ModelError(
-            "The model file holds weights that are NaN or infinite; the training broke down or it is damaged."
+            "The model file holds weights that are NaN or infinite; the training broke down or "
+            "it is damaged."
         )

@@ -1,14 +1,17 @@
-"""Flow matching: a network learns the velocity that carries noise into showers, and an ODE solver follows it.
+"""Flow matching: a network learns the velocity that carries noise into showers, and an ODE solver
+follows it.
 
-Reference: Y. Lipman et al., "Flow Matching for Generative Modeling", 2022, arXiv:2210.02747 (Eq. 23, straight paths); for
-calorimeters: L. Favaro et al., "CaloDREAM", 2024, arXiv:2405.09629.
+Reference: Y. Lipman et al., "Flow Matching for Generative Modeling", 2022, arXiv:2210.02747 (Eq.
+23, straight paths); for calorimeters: L. Favaro et al., "CaloDREAM", 2024, arXiv:2405.09629.
 
 Differs from the papers:
-- One dense network carries layer and voxel energies together (CaloDREAM has a transformer for each), on the `LayerLogs`
-  of the shower, so that it learns within minutes on two cores. It is slower to generate than a GAN: 2 x `ode_steps`
-  passes through the network for each shower instead of one.
+- One dense network carries layer and voxel energies together (CaloDREAM has a transformer for
+  each), on the `LayerLogs` of the shower, so that it learns within minutes on two cores. It is
+  slower to generate than a GAN: 2 x `ode_steps` passes through the network for each shower instead
+  of one.
 
-Shapes: condition (N, C), noise (N, 1 + L + V), velocity network (1 + L + V) + features -> `hidden` ... -> 1 + L + V.
+Shapes: condition (N, C), noise (N, 1 + L + V), velocity network (1 + L + V) + features -> `hidden`
+... -> 1 + L + V.
 
 Example
 -------
@@ -16,7 +19,8 @@ Example
 >>> from caloforge.geometry import load_geometry
 >>> from caloforge.transforms import LayerLogs
 >>> geometry = load_geometry("ds1-photons")
->>> model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), hidden=32, blocks=2, ode_steps=2)
+>>> model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), hidden=32, blocks=2,
+ode_steps=2)
 >>> model.sample(torch.tensor([[65536.0]]), torch.zeros(1, model.noise_size)).shape
 torch.Size([1, 368])
 """
@@ -60,7 +64,8 @@ class Velocity(nn.Module):
 
 
 class FlowMatching(ShowerModel):
-    """Continuous flow trained by flow matching; accurate after minutes, slower than a GAN to generate.
+    """Continuous flow trained by flow matching; accurate after minutes, slower than a GAN to
+    generate.
 
     Parameters
     ----------
@@ -107,7 +112,9 @@ class FlowMatching(ShowerModel):
         return [Phase("velocity", list(self.velocity.parameters()), self.loss, 1, self.settings)]
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """E |v(x_t, t) - (x_1 - x_0)|^2 with x_t on the straight line from noise to shower (arXiv:2210.02747, Eq. 23)."""
+        """E |v(x_t, t) - (x_1 - x_0)|^2 with x_t on the straight line from noise to shower
+        (arXiv:2210.02747, Eq. 23).
+        """
         shower = self.transform(batch.energies, batch.condition)
         noise = torch.randn(shower.shape, generator=rng, device=shower.device)
         time = torch.rand(len(shower), 1, generator=rng, device=shower.device)
@@ -117,7 +124,9 @@ class FlowMatching(ShowerModel):
         return (velocity.float() - (shower - noise)).square().mean(), {}
 
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
-        """Follow the velocity from noise at t = 0 to the shower at t = 1 in midpoint steps; MeV (N, V)."""
+        """Follow the velocity from noise at t = 0 to the shower at t = 1 in midpoint steps; MeV
+        (N, V).
+        """
         x, features = noise, self.features(condition)
         step = 1.0 / self.ode_steps
         for k in range(self.ode_steps):

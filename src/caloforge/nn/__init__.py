@@ -1,1 +1,1 @@
-
+"""Small network blocks shared by the models."""

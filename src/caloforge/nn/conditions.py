@@ -1,4 +1,6 @@
-"""Conditions in physical units turned into numbers a network likes, by what the geometry says about them."""
+"""Conditions in physical units turned into numbers a network likes, by what the geometry says
+about them.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from caloforge.geometry import Geometry
 class ConditionFeatures(nn.Module):
     """(N, C) in physical units to (N, F) of order one.
 
-    Linear and categorical conditions are mapped from their range to [-1, 1], logarithmic ones by their logarithm, angles
-    become sine and cosine.
+    Linear and categorical conditions are mapped from their range to [-1, 1], logarithmic ones by
+    their logarithm, angles become sine and cosine.
     """
 
     def __init__(self, geometry: Geometry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ def activation(name: str) -> nn.Module:
 
 
 def initialise(module: nn.Module, name: str) -> None:
-    """Draw all dense weights of `module` by the named rule and set the biases to zero, in place."""
+    """Draw all dense weights of `module` by the named rule; biases become zero. In place."""
     if name not in INITIALISERS:
         raise ModelError(f"Unknown initialisation '{name}': {did_you_mean(name, INITIALISERS)}")
     for part in module.modules():
@@ -41,17 +42,20 @@ def initialise(module: nn.Module, name: str) -> None:
 
 
 def batch_norm(features: int) -> nn.BatchNorm1d:
-    """Batch normalisation with the constants of Keras (epsilon 1e-3, momentum 0.99), which the published GANs used."""
+    """Batch normalisation with the constants of Keras (epsilon 1e-3, momentum 0.99), which the
+    published GANs used.
+    """
     return nn.BatchNorm1d(features, eps=1e-3, momentum=0.01)
 
 
 def dense_stack(sizes: Sequence[int], act: str, *, normalise: bool = False) -> nn.Sequential:
-    """Dense layers from sizes[0] to sizes[-1], each followed by batch normalisation (if asked) and the activation.
+    """Dense layers from sizes[0] to sizes[-1], each followed by batch normalisation (if asked) and
+    the activation.
 
     Shapes: (N, sizes[0]) to (N, sizes[-1]).
     """
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         layers.append(nn.Linear(n_in, n_out))
         if normalise:
             layers.append(batch_norm(n_out))

@@ -1,4 +1,4 @@
-"""Trained generators shipped with the package, each with its results and the command that made it."""
+"""Trained generators shipped with the package, each with its results and its command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pretrained_names() -> list[str]:
 
 
 def pretrained_summary(name: str) -> str:
-    """One line about a shipped generator: its recipe's description and the steps it was trained."""
+    """One line about a shipped generator: its recipe's description and its training steps."""
     from safetensors import safe_open
 
     with safe_open(_folder() / name / "model.safetensors", framework="numpy") as file:
@@ -40,5 +40,6 @@ def resolve_model(source: str | Path) -> Path:
     if str(source) in pretrained_names():
         return _folder() / str(source) / "model.safetensors"
     raise ModelError(
-        f"There is no model file '{source}' and no such shipped generator: {did_you_mean(str(source), pretrained_names())}"
+        f"There is no model file '{source}' and no such shipped generator: "
+        f"{did_you_mean(str(source), pretrained_names())}"
     )

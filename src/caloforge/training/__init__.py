@@ -34,10 +34,12 @@ def train(
     resume: bool = False,
     observer: Observer | None = None,
 ) -> Outcome:
-    """Train `recipe` on `showers` and write `out`/model.safetensors, the chosen generator, and `out`/checkpoints.
+    """Train `recipe` on `showers` and write `out`/model.safetensors, the chosen generator, and
+    `out`/checkpoints.
 
-    A tenth of the showers (seeded, stratified in incident energy) is held out: the generator is chosen on it. A model
-    split in energy trains its ranges one after the other, each with its own choice, in `out`/range0, range1, ...
+    A tenth of the showers (seeded, stratified in incident energy) is held out: the generator is
+    chosen on it. A model split in energy trains its ranges one after the other, each with its own
+    choice, in `out`/range0, range1, ...
 
     Parameters
     ----------
@@ -55,7 +57,8 @@ def train(
     Raises
     ------
     TrainingError
-        For showers of another geometry, a folder that holds another training, or losses that are not finite.
+        For showers of another geometry, a folder that holds another training, or losses that are
+        not finite.
     ModelError, RecipeError
         For settings the model does not have.
     """
@@ -111,7 +114,8 @@ def build(recipe: Recipe, showers: Showers) -> ShowerModel:
     expected = load_geometry(recipe.geometry)
     if expected.hash != showers.geometry.hash:
         raise TrainingError(
-            f"The showers are of '{showers.geometry.name}', the recipe is for '{recipe.geometry}'; expected the same "
+            f"The showers are of '{showers.geometry.name}', the recipe is for "
+            f"'{recipe.geometry}'; expected the same "
             "read-out: choose another recipe or `--set geometry=...`."
         )
     settings = {k: v for k, v in recipe.transform.items() if k != "name"}

@@ -1,4 +1,6 @@
-"""Checkpoints: the whole state of a training in one safetensors file, written atomically; nothing is unpickled."""
+"""Checkpoints: the whole state of a training in one safetensors file, written atomically; nothing
+is unpickled.
+"""
 
 from __future__ import annotations
 

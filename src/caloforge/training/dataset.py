@@ -1,4 +1,6 @@
-"""Training showers on the device: shuffled batches drawn without leaving it, turned and mirrored where a recipe asks."""
+"""Training showers on the device: shuffled batches drawn without leaving it, turned and mirrored
+where a recipe asks.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,16 @@ from caloforge.showers import Showers
 class TrainingSet:
     """All training showers on one device.
 
-    Every epoch is a fresh permutation made from (seed, epoch) alone, so that the position (epoch, cursor) is all a
-    checkpoint needs. Batches run across the end of an epoch: none is short.
+    Every epoch is a fresh permutation made from (seed, epoch) alone, so that the position (epoch,
+    cursor) is all a checkpoint needs. Batches run across the end of an epoch: none is short.
 
     Parameters
     ----------
     showers
         The training showers, N of them.
     augment
-        Names of exact symmetries of the geometry; each drawn shower is put through a random element of the group they
-        make, its conditions too.
+        Names of exact symmetries of the geometry; each drawn shower is put through a random
+        element of the group they make, its conditions too.
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""One loop trains every model: batches, optimisers, averaging, log, checkpoints, resume and the choice of the generator."""
+"""One loop trains every model: batches, optimisers, averaging, log, checkpoints, resume and the
+choice of the generator.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class Silent:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended: the last step done, the chosen step with its score, and whether it was interrupted."""
+    """How a training ended: the last step done, the chosen step with its score, and whether it was
+    interrupted.
+    """
 
     step: int
     best_step: int
@@ -102,7 +106,7 @@ class Run:
         if settings.ema > 0:
             self.average = {k: v.detach().clone() for k, v in model.generator_state().items()}
 
-    # --- one step ------------------------------------------------------------------------------------------------
+    # --- one step ----------------------------------------------------------------------------
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase its number of times. Returns the last losses, still on the device."""
         numbers: dict[str, Tensor] = {}
@@ -143,7 +147,7 @@ class Run:
         finally:
             self.model.load_state_dict(own, strict=False)
 
-    # --- choosing and keeping ------------------------------------------------------------------------------------
+    # --- choosing and keeping ----------------------------------------------------------------
     def choose(self, observer: Observer) -> None:
         """Score the generator; when it is the best so far, write it as the model file."""
         with self.generator() as model:
@@ -190,7 +194,8 @@ class Run:
         theirs = {key: about[key] for key in mine}
         if mine != theirs:
             raise TrainingError(
-                f"The checkpoint was made with {theirs}, this training has {mine}; expected the same: "
+                f"The checkpoint was made with {theirs}, this training has {mine}; expected "
+                f"the same: "
                 "resume with those, or start in another folder."
             )
 
@@ -201,7 +206,8 @@ class Run:
             self.model.load_state_dict(part("model."))
         except RuntimeError as error:
             raise TrainingError(
-                f"The checkpoint in {self.folder} belongs to another model; resume with its recipe."
+                f"The checkpoint in {self.folder} belongs to another model; resume with its "
+                f"recipe."
             ) from error
         for player in self.players:
             player.load(part(f"player.{player.phase.name}."))
@@ -213,7 +219,7 @@ class Run:
         self.best_step, self.best_score = about["best_step"], about["best_score"]
         return True
 
-    # --- the loop ------------------------------------------------------------------------------------------------
+    # --- the loop ----------------------------------------------------------------------------
     def go(self, observer: Observer) -> Outcome:
         """Train to the last step; Ctrl-C stops after the step under way, with everything saved."""
         settings, interrupted = self.settings, False
@@ -243,7 +249,8 @@ class Run:
         wrong = [key for key, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise TrainingError(
-                f"{wrong[0]} became {values[wrong[0]]} at step {self.step}; the last good state is kept in "
+                f"{wrong[0]} became {values[wrong[0]]} at step {self.step}; the last good "
+                f"state is kept in "
                 f"{self.folder}: lower the learning rate or clip the gradient, then --resume."
             )
         values["steps_per_second"] = rate

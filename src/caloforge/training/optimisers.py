@@ -1,4 +1,6 @@
-"""Optimisers by name, and their state as plain tensors so that a checkpoint never holds pickled code."""
+"""Optimisers by name, and their state as plain tensors so that a checkpoint never holds pickled
+code.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def _triangle(update: int) -> float:
 
 
 class Player:
-    """The optimiser of one phase: takes gradients, updates parameters, keeps its own count of updates."""
+    """The optimiser of one phase: takes gradients, updates parameters, keeps its own count of
+    updates.
+    """
 
     def __init__(self, phase: Phase, gradient_clip: float) -> None:
         settings = phase.optimiser

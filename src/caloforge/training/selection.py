@@ -1,8 +1,9 @@
-"""Which generator is kept: the one with the lowest chi2/NDF of the total energy on held-out training showers.
+"""Which generator is kept: the one with the lowest chi2/NDF of the total energy on held-out
+training showers.
 
-Source: CaloShowerGAN (arXiv:2309.06515): a checkpoint each 1000 iterations, the lowest chi-square over all energies wins.
-Showers outside the histogram count as two more bins here: without them a young generator whose energies all lie outside
-scores better than one that is nearly right.
+Source: CaloShowerGAN (arXiv:2309.06515): a checkpoint each 1000 iterations, the lowest chi-square
+over all energies wins. Showers outside the histogram count as two more bins here: without them a
+young generator whose energies all lie outside scores better than one that is nearly right.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from caloforge.showers import Showers, energy_points
 
 
 class EnergyChi2:
-    """Scores a generator; the lower the better. The same conditions and noise every time, so that scores compare.
+    """Scores a generator; the lower the better. The same conditions and noise every time, so that
+    scores compare.
 
     Parameters
     ----------
     holdout
         Held-out training showers (never the test file's).
     settings
-        Showers to generate for each energy point, and how few held-out ones an energy point may have.
+        Showers to generate for each energy point, and how few held-out ones an energy point may
+        have.
     seed
         Of the conditions and the noise.
     """
