@@ -1,4 +1,4 @@
-"""Summary, comparison and results: streaming, floors, every read-out, one sentence for bad input."""
+"""Summary, comparison and results: streaming, floors, every read-out, bad input."""
 
 import json
 from dataclasses import replace
@@ -21,10 +21,8 @@ def toy(number=1200, seed=0, scale=1.0, spectrum=False):
     """Photon-like showers: a falling profile in every layer, total energy smeared by 10 %."""
     geometry = load_geometry("ds1-photons")
     rng = np.random.default_rng(seed)
-    if spectrum:
-        incident = 10 ** rng.uniform(3, 5, number)
-    else:
-        incident = 2.0 ** (10 + np.arange(number) % 4)
+    scan = 2.0 ** (10 + np.arange(number) % 4)
+    incident = 10 ** rng.uniform(3, 5, number) if spectrum else scan
     profile = rng.gamma(0.5, 1.0, (number, geometry.n_cells))
     profile /= profile.sum(axis=1, keepdims=True)
     energies = profile * (incident * scale * rng.normal(1, 0.1, number))[:, None]
@@ -131,7 +129,7 @@ def test_summary_refuses_nothing_and_silence(reference):
     with pytest.raises(DataError, match="deposits any energy above the cut of 1 MeV"):
         summarise(Showers(np.full((5, 368), 0.5), np.full((5, 1), 256.0), geometry))
     calogan = load_geometry("calogan")
-    other = Showers(np.ones((5, 504)), np.full((5, 5), 0.1) + [[2000, 0, 0, 0, 0]], calogan)
+    other = Showers(np.ones((5, 504)), np.tile([2000.0, 0, 0, 0.1, 0.1], (5, 1)), calogan)
     with pytest.raises(DataError, match="one read-out for both"):
         summarise(other, like=reference)
     with pytest.raises(DataError, match="read-out"):
@@ -219,7 +217,8 @@ def test_warnings_say_what_makes_figures_hard_to_read(reference):
     few = summarise(toy(40, seed=1), "few", like=reference)
     (result,) = compare(reference, [few])
     assert "chi2_ndf_energy" not in result.metrics
-    assert "Chi-square" in result.details["warnings"][0]
+    sizes, left_out = result.details["warnings"]
+    assert "40 generated showers meet 1200" in sizes and "Chi-square" in left_out
     assert len(result.details["chi2_left_out"]) == 4
 
 
@@ -263,7 +262,9 @@ def test_geant4_sits_on_its_floor_in_every_read_out(shared, tmp_path, train, tes
         if key in figures and v.error is not None and v.value > v.floor + 5 * v.error + 1e-9
     ]
     assert len(above) <= 0.02 * len(figures), above
-    assert result.details["resolution_fit_reference"]["stochastic"] > 0.01
+    fit = result.details["resolution_fit_reference"]
+    # The 1000 LCD showers make two slices, too few for two terms.
+    assert fit is None if train.startswith("lcd") else fit["stochastic"] > 0.001
     write_results(tmp_path / "results.json", reference, [result])
     back = json.loads((tmp_path / "results.json").read_text())
     assert back["reference"]["n"] == len(reference)

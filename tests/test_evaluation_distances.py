@@ -1,4 +1,4 @@
-"""Chi-square, separation power, Wasserstein distance, resolution: closed forms, errors, published numbers."""
+"""Chi-square, separation power, Wasserstein distance, resolution: closed forms and errors."""
 
 import json
 

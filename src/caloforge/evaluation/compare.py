@@ -261,6 +261,11 @@ def _warnings(reference: Summary, generated: Summary) -> list[str]:
             "differently: figures over all energies compare different mixtures; generate with the "
             "conditions of the reference."
         )
+    if not 0.5 <= len(generated) / len(reference) <= 2:
+        result.append(
+            f"{len(generated)} generated showers meet {len(reference)} of the reference: "
+            "chi-square grows when the sizes differ; judge it against its floor."
+        )
     if not _same_voxels(reference, generated):
         result.append(
             "The voxel distribution was left out: summarise the generated showers with "

@@ -217,22 +217,20 @@ def _layer_observables(geometry: Geometry, position: int, highest: float) -> lis
 
 def _limits(geometry: Geometry, layer: Layer, axis: str) -> tuple[float, float, float]:
     """Lowest and highest centre and highest width in mm along an axis of a layer."""
+    window = _window(geometry, layer)
     if geometry.format == "calochallenge":
-        if geometry.pid == 11:
-            kind = "electrons"
-        else:
-            kind = "layers 12, 13" if layer.id in (12, 13) else "others"
-        centre, width = LIMITS[kind]
+        kind = "layers 12, 13" if layer.id in (12, 13) else "others"
+        centre, width = LIMITS["electrons" if geometry.pid == 11 else kind]
         if axis != "r":
             return -centre, centre, width
-        # The challenge prints no range in r; layers with wide first rings need the wide one.
-        coarse = layer.edges[1][1] - layer.edges[1][0] >= 50
-        width = LIMITS["layers 12, 13"][1] if coarse else width
-        return 0.0, width, width
+        # The challenge prints no range in r: its widths' suits narrow showers in fine rings.
+        fine = layer.edges[1][1] - layer.edges[1][0] < 50 and geometry.pid != 211
+        outer = width if fine else window[1][1]
+        return 0.0, outer, width if fine else outer / 2
     if axis == "r":
-        outer = max(abs(e) for edges in _window(geometry, layer) for e in edges)
+        outer = float(np.hypot(*np.abs(window).max(axis=1)))
         return 0.0, outer, outer / 2
-    low, high = _window(geometry, layer)[layer.axes.index(axis)]
+    low, high = window[layer.axes.index(axis)]
     return low, high, (high - low) / 4
 
 

@@ -41,8 +41,9 @@ def energy_slices(reference: Array, generated: Array, minimum: int = 100) -> Sli
     """Cut two samples by incident energy (MeV), (N,) and (M,).
 
     Up to 40 distinct energies of the reference are the points of a scan. More are a spectrum, cut
-    into up to eight slices with equal numbers of reference showers, not fewer than `minimum` each;
-    generated showers beyond the range of the reference belong to none.
+    into up to eight slices with equal numbers of reference showers, not fewer than four times
+    `minimum` each, so that a smaller generated sample counts as well; generated showers beyond the
+    range of the reference belong to none.
     """
     points = energy_points(reference)
     if len(points):
@@ -56,7 +57,7 @@ def energy_slices(reference: Array, generated: Array, minimum: int = 100) -> Sli
         near = np.abs(energy_points(generated)[:, None] - points) <= SAME_ENERGY * points
         unknown = energy_points(generated)[~near.any(axis=1)]
         return Slices(members, False, tuple(unknown.tolist()))
-    number = int(np.clip(len(reference) // max(minimum, 1), 1, SLICES))
+    number = int(np.clip(len(reference) // (4 * max(minimum, 1)), 1, SLICES))
     edges = np.quantile(reference, np.linspace(0, 1, number + 1))
     first = _bin(reference, edges)
     second = _bin(generated, edges)
