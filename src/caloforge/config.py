@@ -24,9 +24,9 @@ class Selection(_Strict):
     showers.
     """
 
-    every: int = Field(1000, ge=1)
-    showers: int = Field(1000, ge=10)  # generated per energy point
-    minimum: int = Field(20, ge=5)  # held-out showers an energy point needs to count
+    every: int = Field(default=1000, ge=1)
+    showers: int = Field(default=1000, ge=10)  # generated per energy point
+    minimum: int = Field(default=20, ge=5)  # held-out showers an energy point needs to count
     range_rms: tuple[float, float] = (3.0, 3.0)
 
 
@@ -37,13 +37,13 @@ class Training(_Strict):
     batch_size: int = Field(ge=2)
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    holdout: float = Field(0.1, gt=0.0, lt=0.9)
+    holdout: float = Field(default=0.1, gt=0.0, lt=0.9)
     augment: tuple[str, ...] = ()
-    gradient_clip: float = Field(0.0, ge=0.0)  # largest norm of a gradient; 0: no clipping
-    ema: float = Field(0.0, ge=0.0, lt=1.0)  # decay of the averaged generator; 0: no averaging
-    checkpoint_every: int = Field(1000, ge=1)
-    keep: int = Field(2, ge=1)  # checkpoints kept
-    log_every: int = Field(50, ge=1)
+    gradient_clip: float = Field(default=0.0, ge=0.0)  # largest norm of a gradient; 0: no clipping
+    ema: float = Field(default=0.0, ge=0.0, lt=1.0)  # decay of the averaged generator; 0: no averaging
+    checkpoint_every: int = Field(default=1000, ge=1)
+    keep: int = Field(default=2, ge=1)  # checkpoints kept
+    log_every: int = Field(default=50, ge=1)
     selection: Selection = Selection()
 
 

@@ -69,6 +69,9 @@ class IncidentFraction(Transform):
     (interpolated linearly in log E).
     """
 
+    log_energy: Tensor
+    response: Tensor
+
     def __init__(self, geometry: Geometry, low_cut: float, knots: int) -> None:
         super().__init__()
         self.cells = geometry.n_cells
@@ -80,7 +83,9 @@ class IncidentFraction(Transform):
         self.energy_scale = knots > 0
 
     @classmethod
-    def fit(cls, showers: Showers, *, low_cut: float = 0.0, energy_scale: bool = False) -> Self:
+    def fit(  # type: ignore[override]  # every transform names its own settings
+        cls, showers: Showers, *, low_cut: float = 0.0, energy_scale: bool = False
+    ) -> Self:
         """Nothing to fit unless `energy_scale` is asked for: then the mean response at 16 incident
         energies.
         """
@@ -148,6 +153,12 @@ class LayerLogs(Transform):
     """
 
     KNOTS = 16
+    layer: Tensor
+    knots: Tensor
+    mean_response: Tensor
+    variance: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, geometry: Geometry, floor: float) -> None:
         super().__init__()
@@ -162,7 +173,9 @@ class LayerLogs(Transform):
         self.register_buffer("std", torch.ones(self.size()))
 
     @classmethod
-    def fit(cls, showers: Showers, *, floor: float | None = None) -> Self:
+    def fit(  # type: ignore[override]
+        cls, showers: Showers, *, floor: float | None = None
+    ) -> Self:
         """Fitted to the training showers; `floor` in MeV defaults to the geometry's cut, or 0.1
         where it has none.
         """
@@ -186,7 +199,7 @@ class LayerLogs(Transform):
 
         log_energy = energy.log()
         quantiles = torch.linspace(0, 1, self.KNOTS, dtype=torch.float64)
-        points = log_energy.unique()
+        points = torch.unique(log_energy)
         if (
             len(points) <= self.KNOTS
         ):  # a scan: one knot an energy, the last repeated a little further on

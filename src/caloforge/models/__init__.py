@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from caloforge.errors import ModelError, did_you_mean
@@ -12,7 +13,8 @@ from caloforge.models.flowmatching import FlowMatching
 from caloforge.models.split import EnergySplit
 from caloforge.transforms import Transform
 
-MODELS: dict[str, type[ShowerModel]] = {
+# Each is called as Model(geometry, transform=None, **hyper).
+MODELS: dict[str, Callable[..., ShowerModel]] = {
     "caloshowergan": CaloShowerGAN,
     "caloshowergan-split": EnergySplit,
     "flow-matching": FlowMatching,
@@ -28,7 +30,7 @@ def make_model(
     if name not in MODELS:
         raise ModelError(f"Unknown model '{name}': {did_you_mean(name, MODELS)}")
     check_hyper(MODELS[name], hyper)
-    return MODELS[name](geometry, transform, **hyper)  # type: ignore[call-arg]
+    return MODELS[name](geometry, transform, **hyper)
 
 
 __all__ = ["MODELS", "Refusal", "ShowerModel", "check_hyper", "make_model", "parameter_count"]

@@ -169,7 +169,7 @@ class Sampler(nn.Module):
         return self.model.sample(condition, noise)
 
 
-def check_hyper(kind: type[ShowerModel], hyper: dict[str, Any]) -> None:
+def check_hyper(kind: Callable[..., ShowerModel], hyper: dict[str, Any]) -> None:
     """Raise ModelError naming the nearest valid hyper-parameter when `hyper` holds one the model
     does not have.
     """
@@ -181,7 +181,7 @@ def check_hyper(kind: type[ShowerModel], hyper: dict[str, Any]) -> None:
     for key in hyper:
         if key not in valid:
             raise ModelError(
-                f"Unknown hyper-parameter '{key}' of {kind.__name__}: {did_you_mean(key, valid)}"
+                f"Unknown hyper-parameter '{key}' of {getattr(kind, '__name__', kind)}: {did_you_mean(key, valid)}"
             )
 
 

@@ -66,6 +66,7 @@ class CaloShowerGAN(ShowerModel):
     """
 
     training_only = ("critic",)
+    log_range: Tensor
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class EnergySplit(ShowerModel):
         middle: dict[str, Any] | None = None,
         high: dict[str, Any] | None = None,
     ) -> None:
-        hyper = {
+        hyper: dict[str, Any] = {
             "edges": list(edges),
             "low": low or {},
             "middle": middle or {},
@@ -81,7 +81,7 @@ class EnergySplit(ShowerModel):
         self.parts = nn.ModuleList()
         for number, chosen in enumerate(settings):
             check_hyper(CaloShowerGAN, chosen)
-            own = {"label_range": (bounds[number], bounds[number + 1]), **chosen}
+            own: dict[str, Any] = {"label_range": (bounds[number], bounds[number + 1]), **chosen}
             self.parts.append(CaloShowerGAN(geometry, self.transform, **own))
 
     @property
@@ -136,7 +136,7 @@ def _on_range(phase: Phase, part: EnergyRange) -> Any:
         energy = part.model.incident(batch.condition)[:, 0]
         inside = (energy >= part.low) & (energy <= part.high)
         if int(inside.sum()) < 2:  # batch statistics need two showers
-            return sum(p.sum() for p in phase.parameters) * 0.0, {}  # type: ignore[return-value]
+            return torch.stack([p.sum() for p in phase.parameters]).sum() * 0.0, {}
         return phase.loss(Batch(batch.energies[inside], batch.condition[inside]), rng)
 
     return loss

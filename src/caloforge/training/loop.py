@@ -108,7 +108,7 @@ class Run:
 
     # --- one step ----------------------------------------------------------------------------
     def advance(self) -> dict[str, Tensor]:
-        """One step: every phase its number of times. Returns the last losses, still on the device."""
+        """One step: every phase its number of times. Returns the last losses, on the device."""
         numbers: dict[str, Tensor] = {}
         for player in self.players:
             phase: Phase = player.phase
