@@ -1,0 +1,289 @@
+"""The figures of a report that show showers as images: averages of every layer, the profile in depth, single showers."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from caloforge.report.blocks import Picture
+from caloforge.report.curves import draw_point_ratio, draw_profile
+from caloforge.report.estimates import FEWEST, Array, EnergySlice, energy_text
+from caloforge.report.images import (
+    ENERGY_MAP,
+    RATIO_MAP,
+    core_radius,
+    draw_disc,
+    draw_map,
+    energy_norm,
+    ratio,
+    ratio_norm,
+)
+from caloforge.report.layer_figures import shown_note
+from caloforge.report.panels import WIDTH, Grid, dress, legend, panel_figure
+from caloforge.report.samples import Samples, layer_title, names
+from caloforge.report.style import REFERENCE_LOOK
+
+if TYPE_CHECKING:
+    from caloforge.evaluation.summary import Summary
+    from caloforge.geometry import Layer
+
+Draw = Callable[[Axes, Any, Array, Normalize, str], Any]
+_LEFT, _RIGHT, _TOP, _GAP = 1.25, 0.85, 0.3, 0.12
+
+
+def _image_rows(samples: Samples, row: int, density: bool) -> list[tuple[str, str, Array, bool]]:
+    """Label, colour, cells (V,) and whether it is a ratio, for every row of a figure of averages."""
+    area = np.concatenate([layer.area for layer in samples.geometry.layers]) if density else 1.0
+    reference = _average(samples, samples.reference, row)
+    rows = [("Geant4", "#26292c", reference / area, False)]
+    for look, summary in samples.drawn[1:]:
+        cells = _average(samples, summary, row)
+        if summary is not samples.floor:
+            rows.append((look.label, look.color, cells / area, False))
+            rows.append(("ratio to Geant4", look.color, ratio(cells, reference), True))
+        else:
+            rows.append(("second Geant4\nto first", "#26292c", ratio(cells, reference), True))
+    return rows
+
+
+def _average(samples: Samples, summary: Summary, row: int) -> Array:
+    """Average shower (V,) of a sample at the energy of the reference's row; zeros where it has none of that energy."""
+    if row == 0:
+        return summary.mean_cells[0]
+    there = samples.slices[row - 1].select(summary.points)
+    return summary.mean_cells[1:][there].sum(axis=0)
+
+
+def _image_figure(
+    samples: Samples, rows: list[tuple[str, str, Array, bool]], draw: Draw, height: float
+) -> Figure:
+    """One column a layer, one row a sample or ratio; one colour scale for all energies, one for all ratios."""
+    layers = samples.layers
+    total = _TOP + len(rows) * (height + _GAP) + 0.5
+    figure = Figure(figsize=(WIDTH, total))
+    width = (WIDTH - _LEFT - _RIGHT) / len(layers)
+    norm = energy_norm([cells for _, _, cells, is_ratio in rows if not is_ratio])
+    meshes: dict[bool, Any] = {}
+    for r, (label, color, cells, is_ratio) in enumerate(rows):
+        bottom = total - _TOP - (r + 1) * (height + _GAP) + _GAP
+        for c, position in enumerate(layers):
+            box = (_LEFT + c * width + 0.06, bottom, width - 0.12, height)
+            ax = figure.add_axes((box[0] / WIDTH, box[1] / total, box[2] / WIDTH, box[3] / total))
+            layer = samples.geometry.layers[position]
+            scale, colors = (ratio_norm(), RATIO_MAP) if is_ratio else (norm, ENERGY_MAP)
+            part = cells[samples.geometry.slices[position]]
+            meshes[is_ratio] = draw(ax, layer, part, scale, colors)
+            ax.tick_params(length=0, labelsize=6.5, top=False, right=False)
+            if r < len(rows) - 1:
+                ax.tick_params(labelbottom=False)
+            if r == 0:
+                ax.set_title(layer_title(layer))
+            if c == 0:
+                middle = (bottom + height / 2) / total
+                figure.text(
+                    (_LEFT - 0.1) / WIDTH,
+                    middle,
+                    _wrap(label),
+                    color=color,
+                    ha="right",
+                    va="center",
+                    fontsize=8,
+                )
+    return _with_colorbars(figure, meshes, total)
+
+
+def _with_colorbars(figure: Figure, meshes: dict[bool, Any], total: float) -> Figure:
+    x, width = (WIDTH - _RIGHT + 0.08) / WIDTH, 0.11 / WIDTH
+    usable = (total - _TOP - 0.5) / total
+    for is_ratio, mesh in meshes.items():
+        share = usable * (0.42 if len(meshes) == 2 else 0.9)
+        bottom = 0.5 / total + (0 if is_ratio or len(meshes) == 1 else usable - share)
+        bar = figure.colorbar(mesh, cax=figure.add_axes((x, bottom, width, share)), extend="both")
+        bar.ax.tick_params(labelsize=6.5)
+        bar.ax.minorticks_off()
+        if is_ratio:
+            bar.set_ticks([0.5, 0.7, 1.0, 1.4, 2.0], labels=["0.5", "0.7", "1", "1.4", "2"])
+    return figure
+
+
+def _wrap(label: str) -> str:
+    return "\n".join(
+        line for part in label.split("\n") for line in textwrap.wrap(part, 17, max_lines=3)
+    )
+
+
+def average_discs(samples: Samples, row: int = 0) -> Picture:
+    """Average shower of every shown layer in transverse space, as energy density; `row` of `mean_cells`."""
+    reference = _average(samples, samples.reference, row)
+    radii = {
+        id(layer): core_radius(layer, reference[samples.geometry.slices[k]])
+        for k, layer in enumerate(samples.geometry.layers)
+        if layer.kind == "polar"
+    }
+
+    def draw(ax: Axes, layer: Layer, cells: Array, norm: Normalize, cmap: str) -> Any:
+        mesh = draw_disc(ax, layer, cells, norm, cmap, radius=radii.get(id(layer)))
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for side in ax.spines.values():
+            side.set_visible(layer.kind != "polar")
+        return mesh
+
+    # What is not drawn must not stretch the colours.
+    outside = np.concatenate(
+        [
+            layer.centres[1] > radii[id(layer)] if id(layer) in radii else np.zeros(layer.size, bool)
+            for layer in samples.geometry.layers
+        ]
+    )
+    rows = [
+        (label, color, np.where(outside, 0.0, cells), is_ratio)
+        for label, color, cells, is_ratio in _image_rows(samples, row, density=True)
+    ]
+    shown = [radii.get(id(samples.geometry.layers[k])) for k in samples.layers]
+    drawn = names([f"{r:g}" for r in shown if r is not None])
+    scale = f" Drawn out to 95 % of each layer's energy: radii of {drawn} mm." if drawn else ""
+    return Picture(
+        f"average-showers{_suffix(samples, row)}",
+        f"Average shower, {_which(samples, row)}, in the transverse plane: mean energy per area (MeV/mm², logarithmic) and "
+        "ratio to Geant4. Look for rings or sectors of one colour in the ratio: statistical noise has none, as the row of "
+        f"Geant4 against Geant4 shows.{scale}{shown_note(samples)}",
+        "Average energy density of each layer in the transverse plane for Geant4 and each generator, and their ratios.",
+        _image_figure(samples, rows, draw, 1.45),
+    )
+
+
+def average_maps(samples: Samples, row: int = 0) -> Picture | None:
+    """Average shower cell by cell, every cell of equal size, with ratio rows; `row` of `mean_cells`.
+
+    None for read-outs without polar layers, whose cells the figure in space shows as well.
+    """
+    if all(layer.kind != "polar" for layer in samples.geometry.layers):
+        return None
+    figure = _image_figure(samples, _image_rows(samples, row, density=False), draw_map, 0.95)
+    return Picture(
+        f"average-cells{_suffix(samples, row)}",
+        f"The same average, {_which(samples, row)}, cell by cell: α upwards, r (mm) to the right, every cell drawn equally "
+        "large; mean MeV per cell and ratio to Geant4. Look at the last columns: the tail of the shower, few cells in "
+        f"number and little energy, but most of the area.{_worst_cells(samples, row)}{shown_note(samples)}",
+        "Average energy of every cell for Geant4 and each generator, and their ratios.",
+        figure,
+    )
+
+
+def _which(samples: Samples, row: int) -> str:
+    return "all energies" if row == 0 else f"{samples.slices[row - 1].label} incident energy"
+
+
+def _suffix(samples: Samples, row: int) -> str:
+    return "" if row == 0 else f"-{samples.slices[row - 1].energy:.6g}-MeV"
+
+
+def _worst_cells(samples: Samples, row: int) -> str:
+    """Share of the energy that sits in cells more than 20 % off, per generator."""
+    reference = _average(samples, samples.reference, row)
+    found = []
+    for look, summary in zip(samples.looks, samples.generated, strict=True):
+        values = ratio(_average(samples, summary, row), reference)
+        off = np.isfinite(values) & (np.abs(values - 1) > 0.2)
+        share = float(reference[off].sum() / max(float(reference.sum()), 1e-30))
+        found.append(f"{100 * share:.1f} % ({look.label})")
+    return f" Cells off by more than 20 % hold {names(found)} of the energy."
+
+
+# --- depth -------------------------------------------------------------------------------------------------------
+def longitudinal_profile(samples: Samples) -> Picture | None:
+    """Mean energy per layer against depth: all showers, and the lowest, a middle and the highest usable energy."""
+    geometry = samples.geometry
+    if geometry.n_layers < 2:
+        return None
+    chosen: list[EnergySlice | None] = [None, *three_energies(samples)]
+    figure, pairs = panel_figure(
+        len(chosen), Grid(columns=len(chosen), height=2.3, left=0.6, ratio=0.33)
+    )
+    edges = np.arange(geometry.n_layers + 1) - 0.5
+    for k, (pair, part) in enumerate(zip(pairs, chosen, strict=True)):
+        curves = []
+        for look, summary in samples.drawn:
+            curves.append((look, *_profile(summary, part)))
+        draw_profile(pair[0], edges, curves)
+        draw_point_ratio(pair[1], np.arange(geometry.n_layers), curves, log_x=False)
+        dress(
+            pair,
+            "all energies" if part is None else part.label,
+            first=k == 0,
+            y_label="mean of $E_\\mathrm{layer}\\,/\\,E_\\mathrm{inc}$",
+        )
+        pair[0].set_xlim(edges[0], edges[-1])
+        pair[0].set_ylim(0, None)
+        _layer_ticks(pair[1], samples)
+    legend(figure, samples.looks, floor=samples.floor is not None, kind="points")
+    return Picture(
+        "longitudinal-profile",
+        "Mean share of the incident energy in each layer, in order of depth, with statistical errors. Look for a shower that starts too early or "
+        "leaks too far: a ratio that rises or falls steadily with depth.",
+        "Longitudinal profile: mean energy per layer for Geant4 and generators at several energies, with ratios.",
+        figure,
+    )
+
+
+def _profile(summary: Summary, part: EnergySlice | None) -> tuple[Array, Array]:
+    """Mean fraction of the incident energy in each layer and its error, both (L,); NaN without showers."""
+    inside = slice(None) if part is None else part.select(summary.incident_energy)
+    incident = summary.incident_energy[inside]
+    layers = summary.geometry.layers
+    if len(incident) == 0:
+        return np.full(len(layers), np.nan), np.full(len(layers), np.nan)
+    rows = np.stack(
+        [summary.observables[f"layer_energy/{x.id}"][inside] / incident for x in layers]
+    )
+    return rows.mean(axis=1), rows.std(axis=1) / np.sqrt(len(incident))
+
+
+def _layer_ticks(ax: Axes, samples: Samples) -> None:
+    layers = samples.geometry.layers
+    shown = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), 8)).round().astype(int))
+    ax.set_xticks(shown, [str(layers[k].id) for k in shown])
+    ax.set_xlabel("layer, front to back")
+    ax.minorticks_off()
+
+
+def three_energies(samples: Samples) -> list[EnergySlice]:
+    """Lowest, middle and highest energy slice with enough reference showers for a mean."""
+    incident = samples.reference.incident_energy
+    usable = [p for p in samples.slices if int(p.select(incident).sum()) >= 2 * FEWEST]
+    if not usable:
+        return []
+    return [usable[k] for k in sorted({0, len(usable) // 2, len(usable) - 1})]
+
+
+def examples(samples: Samples, count: int = 3) -> Picture | None:
+    """Single showers, cell by cell: a row a shower, a column a layer, at `count` energies. None without examples."""
+    energies = samples.geometry.incident_energy(samples.reference.example_conditions)
+    if len(energies) == 0:
+        return None
+    targets = np.sort(energies)[((np.arange(count) + 0.5) / count * len(energies)).astype(int)]
+    rows = []
+    for target in np.unique(targets).tolist():
+        for look, summary in samples.drawn:
+            mine = samples.geometry.incident_energy(summary.example_conditions)
+            if summary is samples.floor or len(mine) == 0:
+                continue
+            nearest = int(np.abs(np.log(mine / target)).argmin())
+            name = "Geant4" if look is REFERENCE_LOOK else look.label
+            label = f"{name}\n{energy_text(float(mine[nearest]))}"
+            rows.append((label, look.color, summary.examples[nearest], False))
+    polar = any(layer.kind == "polar" for layer in samples.geometry.layers)
+    return Picture(
+        "single-showers",
+        "Single showers of each sample at about the same incident energies, cell by cell, MeV (logarithmic). Single showers "
+        "fluctuate: look for what no real shower does, such as smeared-out or repeated images.",
+        "Single showers of Geant4 and of each generator, cell by cell.",
+        _image_figure(samples, rows, draw_map, 0.5 if polar else 0.9),
+    )

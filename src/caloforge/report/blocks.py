@@ -1,0 +1,64 @@
+"""What a report page is made of: pictures, tables and sections. Other parts of the package may add their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure of the page.
+
+    Parameters
+    ----------
+    name
+        File name without suffix, and anchor on the page: letters, digits, dots and dashes.
+    caption
+        One to three sentences: what is shown and what to look for. Plain text.
+    alt
+        What a reader who cannot see it needs to know. Plain text.
+    figure
+        The figure, drawn inside `caloforge.report.style.style()`.
+    kind
+        "svg" for few lines, "png" for many panels and images.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    figure: Figure
+    kind: Literal["svg", "png"] = "png"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table: its text, and how far it is from the floor ("good", "near", "off", "far", or "")."""
+
+    text: str
+    level: Literal["", "good", "near", "off", "far"] = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain text; the first column is the row's name. `collapsed` hides it behind its title."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    collapsed: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A headed part of the page: text, then tables, then pictures; `more` is shown behind a click."""
+
+    title: str
+    text: str = ""
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    more: tuple[Picture, ...] = ()

@@ -1,0 +1,86 @@
+"""Numbers behind the curves of the report: energy slices, and means with errors in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge import units
+from caloforge.evaluation import slices as judged
+
+Array = NDArray[Any]
+
+FEWEST = 20  # showers below which a mean or a panel shows nothing one could judge
+
+
+@dataclass(frozen=True)
+class EnergySlice:
+    """Showers of one incident energy, or of a range of them when the sample is a spectrum (`low` < `high`), in MeV."""
+
+    energy: float
+    low: float
+    high: float
+
+    @property
+    def is_point(self) -> bool:
+        """True for a discrete energy."""
+        return self.low == self.high
+
+    @property
+    def label(self) -> str:
+        """The energy with its unit, or the range."""
+        if self.is_point:
+            return energy_text(self.energy)
+        return f"{energy_text(self.low)} – {energy_text(self.high)}"
+
+    def select(self, incident: Array) -> NDArray[np.bool_]:
+        """Which of the showers with these incident energies (N,) in MeV belong here, (N,)."""
+        if self.is_point:
+            return np.isclose(incident, self.energy, rtol=judged.SAME_ENERGY, atol=0.0)
+        return (incident >= self.low) & (incident <= self.high)
+
+
+def energy_text(energy: float) -> str:
+    """An energy in MeV, written in MeV, GeV or TeV with three digits."""
+    for unit, size in (("TeV", units.TEV), ("GeV", units.GEV)):
+        if energy >= 0.9995 * size:
+            return f"{energy / size:.3g} {unit}"
+    return f"{energy:.3g} MeV"
+
+
+def energy_slices(incident: Array, points: Array) -> list[EnergySlice]:
+    """The discrete energies `points` (K,) of a sample, or the slices of its spectrum (N,) that are judged, in MeV."""
+    if len(points):
+        return [EnergySlice(float(p), float(p), float(p)) for p in points]
+    medians = list(judged.energy_slices(incident, incident[:0]).members)
+    edges = np.quantile(incident, np.linspace(0, 1, len(medians) + 1))
+    return [
+        EnergySlice(median, float(low), float(high))
+        for median, low, high in zip(medians, edges[:-1], edges[1:], strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean and its statistical error per energy slice; NaN where too few showers, both (K,)."""
+
+    mean: Array
+    error: Array
+
+
+def means(values: Array, incident: Array, slices: list[EnergySlice]) -> Means:
+    """Mean of `values` (N,) in each slice of the incident energy (N,) in MeV; NaN below 20 showers."""
+    rows = []
+    for part in slices:
+        inside = values[part.select(incident)]
+        enough = len(inside) >= FEWEST
+        rows.append(
+            (inside.mean(), inside.std(ddof=1) / len(inside) ** 0.5)
+            if enough
+            else (np.nan, np.nan)
+        )
+    mean, error = np.array(rows, dtype=np.float64).reshape(-1, 2).T
+    return Means(mean, error)

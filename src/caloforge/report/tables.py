@@ -1,0 +1,233 @@
+"""The tables of a report: what was compared, the leaderboard, all figures, figures per incident energy, timing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from caloforge.report.blocks import Cell, Table
+from caloforge.report.energy_figures import observable_label
+from caloforge.report.estimates import energy_text
+from caloforge.report.samples import Samples
+
+if TYPE_CHECKING:
+    from caloforge.evaluation.compare import Comparison, Value
+    from caloforge.evaluation.summary import Summary
+
+# How many times its floor a figure may be; beyond the last it is "far".
+LEVELS: tuple[tuple[float, Literal["good", "near", "off"]], ...] = (
+    (1.5, "good"),
+    (3.0, "near"),
+    (10.0, "off"),
+)
+NAMES = {"chi2_ndf_energy": "χ²/NDF of total energy"}
+FAMILIES = {
+    "separation": "Separation power, bins and ranges of the CaloChallenge",
+    "separation_with_flow": "Separation power, under- and overflow counted",
+    "wasserstein": "Wasserstein distance, in the unit of the observable",
+}
+WORST = 3
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a dash for nothing."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
+
+
+def judge(value: float, floor: float | None) -> tuple[Literal["", "good", "near", "off", "far"], str]:
+    """How far a figure is from its floor, as a level and in words."""
+    if floor is None or not floor > 0 or value != value:
+        return "", ""
+    times = value / floor
+    level = next((name for most, name in LEVELS if times <= most), "far")
+    return level, f"{times:.1f} × floor" if times < 100 else f"{times:.0f} × floor"
+
+
+def figure_cell(comparison: Comparison, key: str, *, brief: bool = False) -> Cell:
+    """Value ± error with its floor, coloured by their ratio, at the size of the floor where that is another."""
+    value: Value | None = comparison.metrics.get(key)
+    if value is None:
+        return Cell("–")
+    same_size: Value = comparison.details.get("at_floor_size", {}).get(key, value)
+    level, times = judge(same_size.value, value.floor)
+    error = "" if value.error is None else f" ± {value.error:.1g}"
+    text = number(value.value) if brief else f"{number(value.value)}{error}"
+    return Cell(text, level, f"floor {number(value.floor)}" + (f", {times}" if times else ""))
+
+
+def mean_cell(comparison: Comparison, family: str) -> Cell:
+    """Mean of a family of figures over all observables, with the mean of their floors."""
+    keys = [k for k in comparison.metrics if k.startswith(f"{family}/")]
+    floors = [f for k in keys if (f := comparison.metrics[k].floor) is not None]
+    if not keys:
+        return Cell("–")
+    same_size = comparison.details.get("at_floor_size", comparison.metrics)
+    value = sum(comparison.metrics[k].value for k in keys) / len(keys)
+    sized = sum(same_size[k].value for k in keys) / len(keys)
+    floor = sum(floors) / len(floors) if len(floors) == len(keys) else None
+    level, times = judge(sized, floor)
+    return Cell(number(value), level, f"floor {number(floor)}" + (f", {times}" if times else ""))
+
+
+def leaderboard(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
+    """One row a generator: the figures over all observables, mean separation, and the worst observables."""
+    single = list(dict.fromkeys(k for c in comparisons for k in c.metrics if "/" not in k))
+    rows = []
+    for summary, comparison in zip(samples.generated, comparisons, strict=True):
+        prefix = "separation_with_flow/"
+        worst = sorted(
+            (k for k in comparison.metrics if k.startswith(prefix)),
+            key=lambda k: -comparison.metrics[k].value,  # noqa: B023, sorted before the next turn
+        )[:WORST]
+        text = "; ".join(
+            f"{observable_label(samples, k.removeprefix(prefix))} "
+            f"{number(comparison.metrics[k].value)} (floor {number(comparison.metrics[k].floor)})"
+            for k in worst
+        )
+        rows.append(
+            (
+                Cell(summary.name),
+                Cell(f"{len(summary):,}".replace(",", "\u202f")),
+                *(figure_cell(comparison, k) for k in single),
+                mean_cell(comparison, "separation_with_flow"),
+                mean_cell(comparison, "separation"),
+                Cell(text or "–"),
+            )
+        )
+    return Table(
+        "Leaderboard",
+        (
+            "generator",
+            "showers",
+            *(NAMES.get(k, k.replace("_", " ")) for k in single),
+            "mean separation, all observables",
+            "the same without under- and overflow",
+            "largest separations",
+        ),
+        tuple(rows),
+    )
+
+
+def compared(samples: Samples) -> Table:
+    """Every sample: its role, number of showers, energies and where it comes from."""
+    roles = ["reference", *(["second reference"] if samples.floor else [])]
+    roles += ["generated"] * len(samples.generated)
+    rows = [
+        (Cell(summary.name), Cell(role), Cell(f"{len(summary):,}".replace(",", "\u202f")), *_origin(summary))
+        for role, summary in zip(roles, (samples.reference, *samples.others), strict=True)
+    ]
+    return Table(
+        "What was compared",
+        ("sample", "role", "showers", "incident energies", "provenance"),
+        tuple(rows),
+    )
+
+
+def _origin(summary: Summary) -> tuple[Cell, Cell]:
+    low, high = float(summary.incident_energy.min()), float(summary.incident_energy.max())
+    span = energy_text(low) if low == high else f"{energy_text(low)} – {energy_text(high)}"
+    points = f", {len(summary.points)} values" if len(summary.points) > 1 else ""
+    plain = [
+        f"{key.replace('_', ' ')}: {value}"
+        for key, value in summary.provenance.items()
+        if isinstance(value, str | int | float)
+    ]
+    return Cell(span + points), Cell("; ".join(plain) or "not stated")
+
+
+def metric_tables(samples: Samples, comparisons: Sequence[Comparison]) -> tuple[Table, ...]:
+    """All figures of all generators: one collapsed table a family, those without a family first."""
+    keys = list(dict.fromkeys(k for c in comparisons for k in c.metrics))
+    families = list(dict.fromkeys(k.partition("/")[0] if "/" in k else "" for k in keys))
+    tables = []
+    for family in sorted(families, key=lambda f: f != ""):
+        mine = [k for k in keys if (k.partition("/")[0] if "/" in k else "") == family]
+        rows = tuple(
+            (
+                Cell(_row_name(samples, k)),
+                *(figure_cell(c, k) for c in comparisons),
+            )
+            for k in mine
+        )
+        title = FAMILIES.get(family, family.replace("_", " ")) if family else "Figures over all showers"
+        tables.append(
+            Table(title, ("figure" if not family else "observable", *_names(samples)), rows, collapsed=True)
+        )
+    return tuple(tables)
+
+
+def _row_name(samples: Samples, key: str) -> str:
+    if "/" not in key:
+        return NAMES.get(key, key.replace("_", " "))
+    return observable_label(samples, key.partition("/")[2])
+
+
+def _names(samples: Samples) -> tuple[str, ...]:
+    return tuple(s.name for s in samples.generated)
+
+
+def energy_table(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
+    """Chi-square, response and resolution at each incident energy, the reference first."""
+    energies = list(dict.fromkeys(e for c in comparisons for e in c.per_energy))
+    rows = []
+    for energy in sorted(energies):
+        points = [c.per_energy.get(energy, {}) for c in comparisons]
+        reference = next((p["reference"] for p in points if p), {})
+        cells = [Cell(energy_text(energy)), _response_cell(reference)]
+        for point in points:
+            cells += [_chi2_cell(point), _response_cell(point.get("generated", {}))]
+        rows.append(tuple(cells))
+    columns = ["incident energy", "Geant4: response, resolution"]
+    for name in _names(samples):
+        columns += [f"{name}: χ²/NDF", f"{name}: response, resolution"]
+    return Table(
+        "Per incident energy",
+        tuple(columns),
+        tuple(rows),
+        note="Response: mean of total over incident energy; resolution: its relative standard deviation. In a spectrum the "
+        "energy is the median of its slice.",
+        collapsed=True,
+    )
+
+
+def _chi2_cell(point: Mapping[str, Any]) -> Cell:
+    if not point.get("ndf"):
+        return Cell("–", "", str(point.get("chi2_left_out", "")))
+    outside = 100 * float(point["outside_generated"])
+    return Cell(
+        f"{point['chi2']:.1f} / {point['ndf']} = {point['chi2'] / point['ndf']:.3g}",
+        "",
+        f"{outside:.1f} % outside the histogram",
+    )
+
+
+def _response_cell(found: Mapping[str, Any]) -> Cell:
+    if found.get("response") is None:
+        return Cell("–")
+    resolution = found.get("resolution")
+    text = f"{found['response']:.4f}"
+    if found.get("response_error") is not None:
+        text += f" ± {found['response_error']:.4f}"
+    if resolution is not None:
+        text += f", ({100 * resolution:.2f} ± {100 * (found['resolution_error'] or 0):.2f}) %"
+    return Cell(text, "", f"{found.get('n', 0)} showers")
+
+
+def timing_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows of equal keys as they come: names as columns, numbers with three digits."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return Table(
+        "Time",
+        tuple(c.replace("_", " ") for c in columns),
+        tuple(tuple(Cell(_plain(row.get(c))) for c in columns) for row in rows),
+    )
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return number(value)
+    return str(value)
