@@ -1,0 +1,58 @@
+# Each target sets up what it needs in .venv; nothing has to be installed before but Python and make.
+PYTHON ?= python3
+PIP_FLAGS ?=
+BIN := .venv/bin
+# One thread a worker: the workers share the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint types format bench clean
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.installed  ## Train on shipped Geant4 showers, generate, judge: about five minutes
+	$(BIN)/caloforge demo
+
+test: .venv/.test  ## All tests that take seconds
+	$(PYTEST) -m "not slow and not gpu and not browser"
+
+test-all: .venv/.test  ## Also the slow ones, and those that need a GPU or a browser (else skipped)
+	$(PYTEST)
+
+lint: .venv/.dev  ## ruff: style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+format: .venv/.dev  ## Let ruff repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed  ## All benchmarks, short: see benchmarks/README.md
+	$(BIN)/python benchmarks/training.py --quick
+	$(BIN)/python benchmarks/generation.py --quick
+	$(BIN)/python benchmarks/evaluation.py --quick
+	$(BIN)/python benchmarks/io.py --quick
+
+clean:  ## Remove the environment, caches and the demo's output
+	rm -rf .venv demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set-up, done once and again when the dependencies change.
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e .
+	@touch $@
+
+.venv/.test: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e ".[test]"
+	@touch $@ .venv/.installed
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	@touch $@ .venv/.test .venv/.installed
