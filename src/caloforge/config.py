@@ -25,7 +25,7 @@ class Selection(_Strict):
     """
 
     every: int = Field(default=1000, ge=1)
-    showers: int = Field(default=1000, ge=10)  # generated per energy point
+    repeats: int = Field(default=8, ge=1)  # generated samples, each as large as the held-out one
     minimum: int = Field(default=20, ge=5)  # held-out showers an energy point needs to count
     range_rms: tuple[float, float] = (3.0, 3.0)
 

@@ -55,6 +55,9 @@ class CaloShowerGAN(ShowerModel):
         Hidden activation of the generator and the initialisations (the critic is ReLU).
     output_batch_norm, output_activation
         What follows the generator's last dense layer.
+    output_gain
+        Factor on the first outputs. Fractions of the incident energy are of order 0.01 a voxel; a
+        generator that starts at order 1 spends its first ten thousand iterations on the scale alone.
     penalty
         lambda, the weight of the gradient penalty.
     critic_steps
@@ -81,6 +84,7 @@ class CaloShowerGAN(ShowerModel):
         critic_init: str = "he-uniform",
         output_batch_norm: bool = True,
         output_activation: str = "relu",
+        output_gain: float = 1.0,
         penalty: float = 3.0,
         critic_steps: int = 8,
         label_range: Sequence[float] | None = None,
@@ -104,6 +108,7 @@ class CaloShowerGAN(ShowerModel):
             [latent + 1, *generator, voxels], activation, output_batch_norm, output_activation
         )
         initialise(self.generator, generator_init)
+        _scale_output(self.generator, output_gain)
         self.critic = nn.Sequential(
             *dense_stack([voxels + 1, *critic], "relu"), nn.Linear(critic[-1], 1)
         )
@@ -188,3 +193,11 @@ def _generator(
     if output_norm:
         last.append(batch_norm(sizes[-1]))
     return nn.Sequential(*hidden, *last, activation(output_act))
+
+
+def _scale_output(generator: nn.Sequential, gain: float) -> None:
+    """Multiply what enters the output activation by `gain`, in place."""
+    last = generator[-2]
+    if isinstance(last, nn.Linear | nn.BatchNorm1d):
+        with torch.no_grad():
+            last.weight.mul_(gain)

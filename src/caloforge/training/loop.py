@@ -155,7 +155,7 @@ class Run:
             value = result.chi2_ndf
             # Without an energy point to judge (a tiny training file) the newest generator is kept.
             best = not math.isfinite(value) or value <= self.best_score
-            per_energy = {f"{e:g}": c / max(n, 1) for e, (c, n) in result.per_energy.items()}
+            per_energy = {f"{e:g}": c for e, c in result.per_energy.items()}
             self.history.append({"step": self.step, "chi2_ndf": value, "per_energy": per_energy})
             if best:
                 self.best_step, self.best_score = self.step, value

@@ -1,0 +1,100 @@
+"""Files in, verdict out: summarise the showers, compare them with the reference, write results and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from caloforge.data import resolve_data
+from caloforge.errors import DataError
+from caloforge.evaluation.compare import Comparison, compare
+from caloforge.evaluation.results import markdown_table, write_results
+from caloforge.evaluation.summary import Summary, summarise
+from caloforge.files import write_text
+from caloforge.geometry import load_geometry
+
+
+def judge(
+    reference: str | Path,
+    generated: Sequence[str | Path] | dict[str, str | Path],
+    out: str | Path,
+    *,
+    geometry: str | None = None,
+    floor: str | Path | None = None,
+    seed: int = 0,
+    pdf: bool = False,
+    extra: dict[str, Any] | None = None,
+    tell: Callable[[str], None] = lambda what: None,
+) -> str:
+    """Judge files of showers against a reference file; returns the leaderboard as Markdown.
+
+    Writes results.json, results.md and report.html into `out`. All reading streams: memory does not
+    grow with the number of voxels times showers.
+
+    Parameters
+    ----------
+    reference
+        Geant4 showers: a file or the name of a shipped sample.
+    generated
+        Files to judge, named by their stems, or name -> file.
+    geometry
+        Name or file of the read-out, where the files do not tell.
+    floor
+        A second reference sample; without it the halves of the reference give the floor.
+    seed
+        Of the halves and subsamples.
+    pdf
+        Also write every figure as PDF into `out`/figures.
+    extra
+        More keys for results.json (for example timing; its key `timing` is drawn).
+    tell
+        Called with what is being done.
+
+    Raises
+    ------
+    CaloForgeError
+        For files that cannot be read or do not belong together.
+    """
+    from caloforge.report.page import write_report
+
+    out = Path(out)
+    read_out = load_geometry(geometry) if geometry else None
+    named = generated if isinstance(generated, dict) else unique_names(generated)
+
+    def digest(name: str, source: str | Path, like: Summary | None) -> Summary:
+        tell(f"reading {name}")
+        return summarise(resolve_data(source), name, read_out, like=like)
+
+    base = digest(Path(reference).stem, reference, None)
+    judged = [digest(name, source, base) for name, source in named.items()]
+    second = digest(Path(floor).stem, floor, base) if floor is not None else None
+    tell("comparing")
+    comparisons: list[Comparison] = compare(base, judged, second, seed)
+    extra = {"seed": seed, **(extra or {})}
+    write_results(out / "results.json", base, comparisons, extra)
+    table = markdown_table(comparisons)
+    write_text(out / "results.md", table)
+    tell("drawing")
+    write_report(
+        out / "report.html",
+        base,
+        judged,
+        comparisons,
+        floor=second,
+        timing=extra.get("timing"),
+        figures_as_pdf=out / "figures" if pdf else None,
+    )
+    return table
+
+
+def unique_names(files: Sequence[str | Path]) -> dict[str, str | Path]:
+    """Name -> file: the stem, or the last folders with it where stems repeat. Raises DataError for one file twice."""
+    if not files:
+        raise DataError("Got no generated files; expected at least one to judge.")
+    paths = [Path(f) for f in files]
+    for depth in range(1, 1 + max(len(p.parts) for p in paths)):
+        names = ["/".join([*p.parts[-depth:-1], p.stem]) for p in paths]
+        if len(set(names)) == len(names):
+            return dict(zip(names, files, strict=True))
+    raise DataError(f"The file {paths[0]} was given twice; expected every generated file once.")
