@@ -35,7 +35,7 @@ class Training(_Strict):
 
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=2)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     holdout: float = Field(default=0.1, gt=0.0, lt=0.9)
     augment: tuple[str, ...] = ()
@@ -161,7 +161,7 @@ def _override(plain: dict[str, Any], override: str) -> None:
         )
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         value = {"true": True, "false": False}.get(text, text)
     *tables, last = key.strip().split(".")
     place = plain

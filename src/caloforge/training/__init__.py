@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from caloforge.config import Recipe, dump_recipe
+from caloforge.config import Recipe, dump_recipe, parse_recipe
 from caloforge.data import holdout_split
-from caloforge.errors import TrainingError
+from caloforge.errors import TrainingError, did_you_mean
 from caloforge.files import write_text
 from caloforge.models import make_model
 from caloforge.models.base import EnergyRange, ShowerModel
@@ -22,6 +22,7 @@ from caloforge.training.loop import Observer, Outcome, Run, Silent
 from caloforge.training.selection import EnergyChi2
 from caloforge.transforms import fit_transform
 
+DEVICES = ("auto", "cpu", "cuda")
 FEW_SHOWERS = 1000  # a range with fewer training showers is warned about
 
 
@@ -71,6 +72,10 @@ def train(
         raise TrainingError(
             f"{out} already holds a training; give --resume to continue it, or another --out."
         )
+    if device not in DEVICES:
+        raise TrainingError(f"Unknown device '{device}': {did_you_mean(device, DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("There is no CUDA device here; give --device cpu or auto.")
     fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
     model = build(recipe, showers)
     write_text(out / "recipe.toml", dump_recipe(recipe))
@@ -175,9 +180,13 @@ def _join(model: ShowerModel, ranges: list[EnergyRange], out: Path, about: dict[
 
 
 def with_settings(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with other loop settings (steps, seed, ...); None leaves one as it is."""
+    """The recipe with other loop settings (steps, seed, ...); None leaves one as it is.
+
+    Raises RecipeError for an unknown setting or a value that cannot be.
+    """
     given = {k: v for k, v in changes.items() if v is not None}
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=given)})
+    plain = recipe.model_dump()
+    return parse_recipe({**plain, "training": {**plain["training"], **given}})
 
 
 __all__ = ["Observer", "Outcome", "Silent", "build", "train", "with_settings"]

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from caloforge.errors import ModelError, did_you_mean
 from caloforge.models.base import OptimiserSettings, Phase
@@ -55,9 +54,6 @@ class Player:
         self.phase = phase
         self.parameters = phase.parameters
         self.optimiser = _KINDS[settings.name](self.parameters, settings)
-        self.schedule = (
-            LambdaLR(self.optimiser, _triangle) if settings.schedule == "cyclic" else None
-        )
         self.gradient_clip = gradient_clip
         self.updates = 0
         self.slow = [p.detach().clone() for p in self.parameters] if settings.lookahead else None
@@ -69,10 +65,11 @@ class Player:
             parameter.grad = gradient
         if self.gradient_clip > 0:
             nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+        if self.phase.optimiser.schedule == "cyclic":
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.phase.optimiser.lr * _triangle(self.updates)
         self.optimiser.step()
         self.updates += 1
-        if self.schedule is not None:
-            self.schedule.step()
         if self.slow is not None and self.updates % LOOKAHEAD_STEPS == 0:
             with torch.no_grad():
                 for slow, parameter in zip(self.slow, self.parameters, strict=True):
@@ -102,6 +99,3 @@ class Player:
             else:
                 state.setdefault(int(index), {})[key] = value
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
-        if self.schedule is not None:
-            self.schedule.last_epoch = self.updates - 1
-            self.schedule.step()
