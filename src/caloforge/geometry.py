@@ -26,6 +26,10 @@ from caloforge.errors import GeometryError, did_you_mean
 
 Array = NDArray[Any]
 
+# Far beyond any calorimeter: limits of what a geometry file may ask for.
+MOST_BINS = 100_000
+MOST_LAYERS = 10_000
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -284,9 +288,10 @@ class Geometry:
             if key not in valid:
                 raise GeometryError(f"Unknown geometry key '{key}': {did_you_mean(key, valid)}")
         try:
-            layers = tuple(
-                layer for entry in plain["layers"] for layer in _layers_from_dict(entry)
-            )
+            layers: list[Layer] = []
+            for entry in plain["layers"]:
+                layers += _layers_from_dict(entry)
+                _whole(len(layers), "layers", MOST_LAYERS)
             conditions = tuple(Condition(**entry) for entry in plain["conditions"])
             symmetries = tuple(
                 (
@@ -301,7 +306,7 @@ class Geometry:
             return cls(
                 name=str(plain["name"]),
                 title=str(plain.get("title", plain["name"])),
-                layers=layers,
+                layers=tuple(layers),
                 conditions=conditions,
                 format=str(plain.get("format", "caloforge")),
                 particles=tuple(plain.get("particles", ())),
@@ -315,7 +320,7 @@ class Geometry:
             raise GeometryError(
                 f"The geometry lacks the key {error}; see the shipped files for an example."
             ) from error
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise GeometryError(f"The geometry cannot be read: {error}.") from error
 
     # --- symmetries --------------------------------------------------------------------------
@@ -425,9 +430,7 @@ def _layers_from_dict(entry: dict[str, Any]) -> list[Layer]:
             raise GeometryError(f"Unknown layer key '{key}': {did_you_mean(key, valid)}")
     if entry["kind"] == "polar":
         axes = ("alpha", "r")
-        bins = int(entry["alpha_bins"])
-        if bins < 1:
-            raise GeometryError(f"Layer {entry['id']} has {bins} alpha bins; expected 1 or more.")
+        bins = _whole(entry["alpha_bins"], "alpha bins", MOST_BINS)
         alpha = tuple(float(a) for a in np.linspace(-math.pi, math.pi, bins + 1))
         edges = (alpha, _edges(entry["r_edges"]))
     elif entry["kind"] == "grid":
@@ -438,7 +441,7 @@ def _layers_from_dict(entry: dict[str, Any]) -> list[Layer]:
             f"Layer {entry['id']} has kind '{entry['kind']}'; expected 'polar' or 'grid'."
         )
     shift = Shift(**entry["shift"]) if "shift" in entry else None
-    copies = int(entry.get("copies", 1))
+    copies = _whole(entry.get("copies", 1), "copies of a layer", MOST_LAYERS)
     layers = []
     for k in range(copies):
         z = None
@@ -453,10 +456,16 @@ def _layers_from_dict(entry: dict[str, Any]) -> list[Layer]:
 def _edges(spec: Any) -> tuple[float, ...]:
     """Edges as a list of numbers, or as {low, high, bins} for equal cells."""
     if isinstance(spec, dict):
-        return tuple(
-            float(e) for e in np.linspace(spec["low"], spec["high"], int(spec["bins"]) + 1)
-        )
+        bins = _whole(spec["bins"], "bins", MOST_BINS)
+        return tuple(float(e) for e in np.linspace(spec["low"], spec["high"], bins + 1))
     return tuple(float(e) for e in spec)
+
+
+def _whole(value: Any, what: str, most: int) -> int:
+    """A whole number from 1 to `most`: a file from elsewhere must not make us allocate at will."""
+    if isinstance(value, bool) or value != int(value) or not 1 <= value <= most:
+        raise GeometryError(f"Got {value} {what}; expected a whole number from 1 to {most}.")
+    return int(value)
 
 
 def geometry_names() -> list[str]:

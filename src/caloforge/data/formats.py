@@ -98,7 +98,7 @@ class Format:
 
     def decode_cells(self, columns: Mapping[str, Array], geometry: Geometry) -> Array:
         """Cell columns -> (n, V) MeV."""
-        parts = [np.reshape(columns[k], (len(columns[k]), -1)) for k in self.cells(geometry)]
+        parts = [_flat(columns[k]) for k in self.cells(geometry)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def encode_cells(self, energies: Array, geometry: Geometry) -> dict[str, Array]:
@@ -114,7 +114,7 @@ class Format:
         count = len(columns[next(iter(keys))]) if keys else 0
         result = np.zeros((count, len(geometry.conditions)))
         for key, labels in keys.items():
-            values = np.asarray(columns[key], dtype=np.float64).reshape(count, -1)
+            values = _flat(np.asarray(columns[key], dtype=np.float64))
             for position, (name, factor) in enumerate(labels):
                 result[:, geometry.column(name)] = values[:, position] * factor
         return result
@@ -231,7 +231,7 @@ class Lcd(Format):
         ecal, hcal = columns["ECAL"], columns["HCAL"]
         if self.missing:
             ecal = np.pad(ecal, [(0, 0), (0, self.missing), (0, self.missing), (0, 0)])
-        parts = [np.moveaxis(a, 3, 1).reshape(len(a), -1) for a in (ecal, hcal)]
+        parts = [_flat(np.moveaxis(a, 3, 1)) for a in (ecal, hcal)]
         return np.concatenate(parts, axis=1)
 
     def encode_cells(self, energies: Array, geometry: Geometry) -> dict[str, Array]:
@@ -322,6 +322,11 @@ FORMATS: dict[str, Format] = {
 def same_tail(got: Tail, expected: Tail) -> bool:
     """Equal but for axes of length 1: (N,), (N, 1) and (N, 1, 1) hold one number a shower."""
     return [n for n in got if n != 1] == [n for n in expected if n != 1]
+
+
+def _flat(values: Array) -> Array:
+    """(n, ...) -> (n, rest), for n = 0 too."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def find_format(columns: Mapping[str, Column], where: str) -> Format:
