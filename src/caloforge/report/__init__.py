@@ -1,1 +1,1 @@
-"""Drawing of judged showers: plots that take results and Axes, and the self-contained report page."""
+"""Drawing of judged showers: plots that take results and Axes, and the report page."""

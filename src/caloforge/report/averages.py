@@ -1,4 +1,4 @@
-"""The figures of a report that show showers as images: averages of every layer, the profile in depth, single showers."""
+"""Figures that show showers as images: averages, the profile in depth, single showers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LEFT, _RIGHT, _TOP, _GAP = 1.25, 0.85, 0.3, 0.12
 
 
 def _image_rows(samples: Samples, row: int, density: bool) -> list[tuple[str, str, Array, bool]]:
-    """Label, colour, cells (V,) and whether it is a ratio, for every row of a figure of averages."""
+    """Label, colour, cells (V,) and whether it is a ratio, for every row of a figure."""
     area = np.concatenate([layer.area for layer in samples.geometry.layers]) if density else 1.0
     reference = _average(samples, samples.reference, row)
     rows = [("Geant4", "#26292c", reference / area, False)]
@@ -53,7 +53,7 @@ def _image_rows(samples: Samples, row: int, density: bool) -> list[tuple[str, st
 
 
 def _average(samples: Samples, summary: Summary, row: int) -> Array:
-    """Average shower (V,) of a sample at the energy of the reference's row; zeros where it has none of that energy."""
+    """Average shower (V,) at the energy of the reference's row; zeros where there is none."""
     if row == 0:
         return summary.mean_cells[0]
     there = samples.slices[row - 1].select(summary.points)
@@ -63,7 +63,7 @@ def _average(samples: Samples, summary: Summary, row: int) -> Array:
 def _image_figure(
     samples: Samples, rows: list[tuple[str, str, Array, bool]], draw: Draw, height: float
 ) -> Figure:
-    """One column a layer, one row a sample or ratio; one colour scale for all energies, one for all ratios."""
+    """One column a layer, one row a sample or ratio; common colour scales for each kind."""
     layers = samples.layers
     total = _TOP + len(rows) * (height + _GAP) + 0.5
     figure = Figure(figsize=(WIDTH, total))
@@ -119,16 +119,16 @@ def _wrap(label: str) -> str:
 
 
 def average_discs(samples: Samples, row: int = 0) -> Picture:
-    """Average shower of every shown layer in transverse space, as energy density; `row` of `mean_cells`."""
+    """Average shower in transverse space, as energy density; `row` of `mean_cells`."""
     reference = _average(samples, samples.reference, row)
     radii = {
-        id(layer): core_radius(layer, reference[samples.geometry.slices[k]])
+        layer.id: core_radius(layer, reference[samples.geometry.slices[k]])
         for k, layer in enumerate(samples.geometry.layers)
         if layer.kind == "polar"
     }
 
     def draw(ax: Axes, layer: Layer, cells: Array, norm: Normalize, cmap: str) -> Any:
-        mesh = draw_disc(ax, layer, cells, norm, cmap, radius=radii.get(id(layer)))
+        mesh = draw_disc(ax, layer, cells, norm, cmap, radius=radii.get(layer.id))
         ax.set_xticks([])
         ax.set_yticks([])
         for side in ax.spines.values():
@@ -137,30 +137,29 @@ def average_discs(samples: Samples, row: int = 0) -> Picture:
 
     # What is not drawn must not stretch the colours.
     outside = np.concatenate(
-        [
-            layer.centres[1] > radii[id(layer)] if id(layer) in radii else np.zeros(layer.size, bool)
-            for layer in samples.geometry.layers
-        ]
+        [layer.centres[1] > radii.get(layer.id, np.inf) for layer in samples.geometry.layers]
     )
     rows = [
         (label, color, np.where(outside, 0.0, cells), is_ratio)
         for label, color, cells, is_ratio in _image_rows(samples, row, density=True)
     ]
-    shown = [radii.get(id(samples.geometry.layers[k])) for k in samples.layers]
+    shown = [radii.get(samples.geometry.layers[k].id) for k in samples.layers]
     drawn = names([f"{r:g}" for r in shown if r is not None])
+    proof = ", as the row of Geant4 against Geant4 shows" if samples.floor else ""
     scale = f" Drawn out to 95 % of each layer's energy: radii of {drawn} mm." if drawn else ""
     return Picture(
         f"average-showers{_suffix(samples, row)}",
-        f"Average shower, {_which(samples, row)}, in the transverse plane: mean energy per area (MeV/mm², logarithmic) and "
-        "ratio to Geant4. Look for rings or sectors of one colour in the ratio: statistical noise has none, as the row of "
-        f"Geant4 against Geant4 shows.{scale}{shown_note(samples)}",
-        "Average energy density of each layer in the transverse plane for Geant4 and each generator, and their ratios.",
+        f"Average shower, {_which(samples, row)}, in the transverse plane: mean energy per area "
+        "(MeV/mm², logarithmic) and ratio to Geant4. Look for rings or sectors of one colour in "
+        f"the ratio: statistical noise has none{proof}.{scale}{shown_note(samples)}",
+        "Average energy density of each layer in the transverse plane for Geant4 and each "
+        "generator, and their ratios.",
         _image_figure(samples, rows, draw, 1.45),
     )
 
 
 def average_maps(samples: Samples, row: int = 0) -> Picture | None:
-    """Average shower cell by cell, every cell of equal size, with ratio rows; `row` of `mean_cells`.
+    """Average shower with every cell drawn equally large; `row` of `mean_cells`.
 
     None for read-outs without polar layers, whose cells the figure in space shows as well.
     """
@@ -169,9 +168,10 @@ def average_maps(samples: Samples, row: int = 0) -> Picture | None:
     figure = _image_figure(samples, _image_rows(samples, row, density=False), draw_map, 0.95)
     return Picture(
         f"average-cells{_suffix(samples, row)}",
-        f"The same average, {_which(samples, row)}, cell by cell: α upwards, r (mm) to the right, every cell drawn equally "
-        "large; mean MeV per cell and ratio to Geant4. Look at the last columns: the tail of the shower, few cells in "
-        f"number and little energy, but most of the area.{_worst_cells(samples, row)}{shown_note(samples)}",
+        f"The same average, {_which(samples, row)}, cell by cell: α upwards, r (mm) to the right, "
+        "every cell drawn equally large; mean MeV per cell and ratio to Geant4. Look at the last "
+        "columns: the tail of the shower, few cells in number and little energy, but most of the "
+        f"area.{_worst_cells(samples, row)}{shown_note(samples)}",
         "Average energy of every cell for Geant4 and each generator, and their ratios.",
         figure,
     )
@@ -197,9 +197,9 @@ def _worst_cells(samples: Samples, row: int) -> str:
     return f" Cells off by more than 20 % hold {names(found)} of the energy."
 
 
-# --- depth -------------------------------------------------------------------------------------------------------
+# --- depth ---------------------------------------------------------------------------------------
 def longitudinal_profile(samples: Samples) -> Picture | None:
-    """Mean energy per layer against depth: all showers, and the lowest, a middle and the highest usable energy."""
+    """Mean energy per layer against depth: all showers, and three energies of the scan."""
     geometry = samples.geometry
     if geometry.n_layers < 2:
         return None
@@ -226,15 +226,17 @@ def longitudinal_profile(samples: Samples) -> Picture | None:
     legend(figure, samples.looks, floor=samples.floor is not None, kind="points")
     return Picture(
         "longitudinal-profile",
-        "Mean share of the incident energy in each layer, in order of depth, with statistical errors. Look for a shower that starts too early or "
-        "leaks too far: a ratio that rises or falls steadily with depth.",
-        "Longitudinal profile: mean energy per layer for Geant4 and generators at several energies, with ratios.",
+        "Mean share of the incident energy in each layer, in order of depth, with statistical "
+        "errors. Look for a shower that starts too early or leaks too far: a ratio that rises or "
+        "falls steadily with depth.",
+        "Longitudinal profile: mean energy per layer for Geant4 and generators at several "
+        "energies, with ratios.",
         figure,
     )
 
 
 def _profile(summary: Summary, part: EnergySlice | None) -> tuple[Array, Array]:
-    """Mean fraction of the incident energy in each layer and its error, both (L,); NaN without showers."""
+    """Mean share of the incident energy in each layer and its error, (L,); NaN without showers."""
     inside = slice(None) if part is None else part.select(summary.incident_energy)
     incident = summary.incident_energy[inside]
     layers = summary.geometry.layers
@@ -264,7 +266,7 @@ def three_energies(samples: Samples) -> list[EnergySlice]:
 
 
 def examples(samples: Samples, count: int = 3) -> Picture | None:
-    """Single showers, cell by cell: a row a shower, a column a layer, at `count` energies. None without examples."""
+    """Single showers: a row a shower, a column a layer, at `count` energies; None without any."""
     energies = samples.geometry.incident_energy(samples.reference.example_conditions)
     if len(energies) == 0:
         return None
@@ -282,8 +284,9 @@ def examples(samples: Samples, count: int = 3) -> Picture | None:
     polar = any(layer.kind == "polar" for layer in samples.geometry.layers)
     return Picture(
         "single-showers",
-        "Single showers of each sample at about the same incident energies, cell by cell, MeV (logarithmic). Single showers "
-        "fluctuate: look for what no real shower does, such as smeared-out or repeated images.",
+        "Single showers of each sample at about the same incident energies, cell by cell, MeV "
+        "(logarithmic). Single showers fluctuate: look for what no real shower does, such as "
+        "smeared-out or repeated images.",
         "Single showers of Geant4 and of each generator, cell by cell.",
         _image_figure(samples, rows, draw_map, 0.5 if polar else 0.9),
     )

@@ -1,4 +1,4 @@
-"""What a report page is made of: pictures, tables and sections. Other parts of the package may add their own."""
+"""What a report page is made of: pictures, tables and sections; anyone may add some."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.figure import Figure
+
+Level = Literal["", "good", "near", "off", "far"]
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table: its text, and how far it is from the floor ("good", "near", "off", "far", or "")."""
+    """One entry of a table: `level` is its distance from the floor, `note` small print."""
 
     text: str
-    level: Literal["", "good", "near", "off", "far"] = ""
+    level: Level = ""
     note: str = ""
+    color: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain text; the first column is the row's name. `collapsed` hides it behind its title."""
+    """A table of plain text; the first column names the row. `collapsed` shows its title only."""
 
     title: str
     columns: tuple[str, ...]
@@ -55,7 +58,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of the page: text, then tables, then pictures; `more` is shown behind a click."""
+    """A headed part: text, pictures, tables; `more` pictures are shown behind a click."""
 
     title: str
     text: str = ""

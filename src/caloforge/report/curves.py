@@ -1,4 +1,4 @@
-"""Drawing of curves against energy, depth or training iteration: results and Axes in, artists out."""
+"""Drawing of curves against energy, depth or iteration: results and Axes in, artists out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 def draw_points(
     ax: Axes, x: Array, curves: Sequence[tuple[Look, Array, Array]], *, log_x: bool = True
 ) -> dict[str, Any]:
-    """Values with errors against x (K,), one (look, values (K,), errors (K,)) a sample, set slightly apart in x.
+    """Values with errors against x (K,): (look, values (K,), errors (K,)), slightly apart in x.
 
     The reference is drawn as a grey band. Returns the artists by label.
     """
@@ -70,7 +70,7 @@ def draw_point_ratio(
     *,
     log_x: bool = True,
 ) -> dict[str, Any]:
-    """Ratio of each curve to the first (the reference), whose own relative error is the grey band."""
+    """Ratio of each curve to the first (the reference), whose relative error is the grey band."""
     _, reference, error = curves[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(reference != 0, error / np.abs(reference), np.nan)
@@ -106,7 +106,7 @@ def draw_chi2_points(
     curves: Sequence[tuple[Look, Sequence[float]]],
     floor: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """Chi-square per degree of freedom at each energy (labels in order), on a logarithmic axis, over the floor.
+    """Chi-square per degree of freedom at each energy (labels in order), with its floor.
 
     Missing values are NaN and leave a gap. Returns the artists by label, the floor under "floor".
     """
@@ -146,10 +146,10 @@ def draw_ranking(
     curves: Sequence[tuple[Look, Sequence[float]]],
     floor: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """A figure of merit per observable as points on a logarithmic axis, one row an observable, over the floor.
+    """A figure of merit on a logarithmic axis, one row an observable, over the floor.
 
-    `labels` (R,) from top to bottom, values (R,) each. The floor is a grey bar up to its value. Returns the artists by
-    label, the floor under "floor".
+    `labels` (R,) from top to bottom, values (R,) each. The floor is a grey bar up to its value.
+    Returns the artists by label, the floor under "floor".
     """
     place = np.arange(len(labels))[::-1]
     positive = [v for _, values in curves for v in values if v > 0] or [1.0]
@@ -190,10 +190,10 @@ def draw_chi2_history(
     floor: float | None = None,
     look: Look | None = None,
 ) -> dict[str, Any]:
-    """Chi-square per degree of freedom of each checkpoint against the training iteration, both (K,).
+    """Chi-square per degree of freedom of checkpoints against training iteration, both (K,).
 
-    `chosen` marks the iteration that was kept (default: none), `floor` the Geant4-against-Geant4 value. Returns the
-    artists "curve", "chosen" and "floor", those that were drawn.
+    `chosen` marks the iteration that was kept (default: none), `floor` the Geant4-against-Geant4
+    value. Returns the artists "curve", "chosen" and "floor", those that were drawn.
 
     Raises
     ------
@@ -203,7 +203,8 @@ def draw_chi2_history(
     iterations, chi2 = np.asarray(iterations), np.asarray(chi2, dtype=np.float64)
     if iterations.shape != chi2.shape or iterations.ndim != 1 or len(iterations) == 0:
         raise CaloForgeError(
-            f"The training curve has {iterations.shape} iterations and {chi2.shape} values; expected two equal (K,)."
+            f"The training curve has {iterations.shape} iterations and {chi2.shape} values; "
+            "expected two equal (K,)."
         )
     drawn = look or Look(label, "#0072B2")
     artists: dict[str, Any] = {
@@ -248,7 +249,7 @@ def draw_chi2_history(
 def draw_profile(
     ax: Axes, depth: Array, curves: Sequence[tuple[Look, Array, Array]]
 ) -> dict[str, Any]:
-    """Longitudinal profile: mean energy per layer with its error, (L,), in bins of depth `depth` (L+1,).
+    """Longitudinal profile: mean and error per layer, (L,), in bins of depth, (L+1,).
 
     The reference is filled grey. Returns the artists by label.
     """
@@ -271,7 +272,7 @@ def draw_profile(
 
 
 def draw_timing(ax: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, Any]:
-    """Time a shower (column `y`) against batch size (column `x`) on double-logarithmic axes, one line a `name`.
+    """Column `y` against column `x` of the rows on logarithmic axes, one line a `name`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Figures of the total energy: response, per incident energy, chi-square, linearity and resolution, separation.
+"""Figures of the total energy, and the ranking of all observables.
 
-Each takes `Samples` and returns a `Picture` with its caption, or None where there is nothing to draw. Numbers in captions
-come from the samples.
+Each takes `Samples` and returns a `Picture` with its caption, or None where there is nothing to
+draw. Numbers in captions come from the samples.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def ending(samples: Samples) -> str:
     """What all figures with ratios say at their end."""
     second = " Dotted: a second, independent Geant4 sample." if samples.floor else ""
     return (
-        "Below: ratio to the reference with the errors of both samples; grey band: what Geant4 against Geant4 "
-        f"scatters.{second}"
+        "Below: ratio to the reference with the errors of both samples; grey band: what Geant4 "
+        f"against Geant4 scatters.{second}"
     )
 
 
@@ -65,9 +65,10 @@ def response(samples: Samples) -> Picture:
     ]
     return Picture(
         "response",
-        "Total deposited over incident energy. Look for a peak that is shifted or too wide (left) and for tails that are "
-        f"missing or too long (right). Mean response: {values.mean():.4g} (Geant4), {names(found)}. {ending(samples)} "
-        "Shaded end bins collect what lies outside the axis.",
+        "Total deposited over incident energy. Look for a peak that is shifted or too wide "
+        "(left) and for tails that are missing or too long (right). Mean response: "
+        f"{values.mean():.4g} (Geant4), {names(found)}. {ending(samples)} Shaded end bins collect "
+        "what lies outside the axis.",
         "Histograms of the energy response for Geant4 and the generators, with ratios.",
         figure,
     )
@@ -76,7 +77,7 @@ def response(samples: Samples) -> Picture:
 def response_per_energy(
     samples: Samples, comparisons: Sequence[Comparison], floor: Comparison | None
 ) -> Picture | None:
-    """Response at every energy point (or slice), with chi-square per degree of freedom in the panel."""
+    """Response at every energy point (or slice), with chi-square in the panel."""
     panels: list[tuple[EnergySlice, Overlay]] = []
     incident = samples.reference.incident_energy
     for part in samples.slices:
@@ -105,21 +106,23 @@ def response_per_energy(
     left_out = len(samples.slices) - len(panels)
     return Picture(
         "response-per-energy",
-        "Total deposited over incident energy at each incident energy. Look for a shifted peak, tails, and the spike of "
-        "showers that deposit next to nothing at low energy. χ²/NDF of the total energy is written in the colour of its "
-        f"sample, dark grey for Geant4 against Geant4. {ending(samples)}"
+        "Total deposited over incident energy at each incident energy. Look for a shifted peak, "
+        "tails, and the spike of showers that deposit next to nothing at low energy. χ²/NDF of "
+        "the total energy is written in the colour of its sample, dark grey for Geant4 against "
+        f"Geant4. {ending(samples)}"
         + (
             f" Not shown: {left_out} energies with fewer than {FEWEST} reference showers."
             if left_out
             else ""
         ),
-        "One histogram of the energy response per incident energy, Geant4 and generators, with ratios.",
+        "One histogram of the energy response per incident energy, Geant4 and generators, with "
+        "ratios.",
         figure,
     )
 
 
 def _peak_edges(values: Array) -> Array:
-    """Bins over the peak, three RMS to either side of the mean as for chi-square, wide enough to be filled."""
+    """Bins over the peak: three RMS about the mean as for chi-square, wide enough to be filled."""
     mean, rms = float(values.mean()), float(values.std())
     if not rms > 1e-12 * abs(mean):
         return shown_edges(values)
@@ -178,9 +181,11 @@ def chi2_per_energy(
     ]
     return Picture(
         "chi2-per-energy",
-        "χ²/NDF of the total energy at each incident energy with enough showers. A generator that cannot be told from "
-        f"Geant4 scatters about one as the dotted line does. Largest: {names(worst)}.",
-        "Chi-square per degree of freedom of the total energy against incident energy, with the Geant4 floor.",
+        "χ²/NDF of the total energy at each incident energy with enough showers. A generator "
+        "that cannot be told from Geant4 scatters about one as the dotted line does. Largest: "
+        f"{names(worst)}.",
+        "Chi-square per degree of freedom of the total energy against incident energy, with the "
+        "Geant4 floor.",
         figure,
         "svg",
     )
@@ -224,10 +229,12 @@ def linearity(samples: Samples) -> Picture | None:
     fitted = f" Fits of a/√(E/GeV) ⊕ c: {'; '.join(fits)}." if fits else ""
     return Picture(
         "linearity-resolution",
-        "Mean response (left) and relative width (right) against incident energy: points with statistical errors, lines "
-        "the fitted resolution, grey the reference. Look for a slope or a step in the ratio: a response that depends on "
-        f"the energy biases every calibration.{fitted}",
-        "Mean response and energy resolution against incident energy with fitted curves and ratios to Geant4.",
+        "Mean response (left) and relative width (right) against incident energy: points with "
+        "statistical errors, lines the fitted resolution, grey the reference. Look for a slope "
+        "or a step in the ratio: a response that depends on the energy biases every "
+        f"calibration.{fitted}",
+        "Mean response and energy resolution against incident energy with fitted curves and "
+        "ratios to Geant4.",
         figure,
     )
 
@@ -270,8 +277,9 @@ def ranking(samples: Samples, comparisons: Sequence[Comparison], most: int = 36)
     some = f" Shown: the {most} largest of {total}." if total > most else ""
     return Picture(
         "separation",
-        "Separation power of every observable, under- and overflow counted: the grey bar is the floor, what two Geant4 "
-        f"samples give. Points at the end of their bar are as good as Geant4; each factor of ten beyond is visible by eye.{some}",
+        "Separation power of every observable, under- and overflow counted. The grey bar is the "
+        "floor, what two Geant4 samples give: a point at its end is as good as Geant4, one far to "
+        f"the right of it is an observable that gives the generator away.{some}",
         "Separation power of each observable for each generator, with the Geant4 floor.",
         figure,
         "svg",

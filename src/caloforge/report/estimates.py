@@ -18,7 +18,7 @@ FEWEST = 20  # showers below which a mean or a panel shows nothing one could jud
 
 @dataclass(frozen=True)
 class EnergySlice:
-    """Showers of one incident energy, or of a range of them when the sample is a spectrum (`low` < `high`), in MeV."""
+    """Showers of one incident energy, or of a range (`low` < `high`) of a spectrum, in MeV."""
 
     energy: float
     low: float
@@ -52,7 +52,7 @@ def energy_text(energy: float) -> str:
 
 
 def energy_slices(incident: Array, points: Array) -> list[EnergySlice]:
-    """The discrete energies `points` (K,) of a sample, or the slices of its spectrum (N,) that are judged, in MeV."""
+    """The energy points (K,) of a sample, or the judged slices of its spectrum (N,), in MeV."""
     if len(points):
         return [EnergySlice(float(p), float(p), float(p)) for p in points]
     medians = list(judged.energy_slices(incident, incident[:0]).members)
@@ -72,7 +72,7 @@ class Means:
 
 
 def means(values: Array, incident: Array, slices: list[EnergySlice]) -> Means:
-    """Mean of `values` (N,) in each slice of the incident energy (N,) in MeV; NaN below 20 showers."""
+    """Mean of `values` (N,) in each slice of incident energy (N,); NaN below 20 showers."""
     rows = []
     for part in slices:
         inside = values[part.select(incident)]

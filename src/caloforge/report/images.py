@@ -1,4 +1,4 @@
-"""Drawing of showers as images: average or single, polar or grid, as energy density in space or cell by cell."""
+"""Drawing of showers as images: average or single, in space or cell by cell."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def draw_disc(
     *,
     radius: float | None = None,
 ) -> Any:
-    """One layer in transverse space: `cells` (size,) on the cells of the layer, in mm. Returns the mesh.
+    """One layer in transverse space (mm), `cells` (size,) as colours. Returns the mesh.
 
-    Polar layers become rings and sectors, drawn out to `radius` (mm; default: all). The caller chooses what a colour
-    means (MeV per cell or per mm^2).
+    Polar layers become rings and sectors, drawn out to `radius` (mm; default: all). The caller
+    chooses what a colour means (MeV per cell or per mm^2).
     """
     values = _image(layer, cells)
     if layer.kind == "polar":
@@ -55,10 +55,11 @@ def draw_disc(
 
 
 def draw_map(ax: Axes, layer: Layer, cells: Array, norm: Normalize, cmap: str = ENERGY_MAP) -> Any:
-    """One layer cell by cell: every cell has the same size, so that the core and the tail are seen alike.
+    """One layer with all cells of one size: core and tail are seen alike.
 
-    Columns are the fast axis (r), rows the slow one (alpha); ticks give the edges. `cells` (size,). Returns the mesh.
-    Grid layers are drawn to scale, their cells being of one size already.
+    Columns are the fast axis (r), rows the slow one (alpha); ticks give the edges. `cells`
+    (size,). Returns the mesh. Grid layers are drawn to scale, their cells being of one size
+    already.
     """
     values = _image(layer, cells)
     slow, fast = layer.shape
@@ -84,7 +85,7 @@ def _is_squarish(layer: Layer) -> bool:
 
 
 def core_radius(layer: Layer, cells: Array, share: float = 0.95) -> float:
-    """Edge (mm) of the innermost rings of a polar layer that hold `share` of its mean energy `cells` (size,)."""
+    """Edge (mm) of the inner rings of a polar layer that hold `share` of its energy (size,)."""
     rings = np.cumsum(np.asarray(cells, dtype=np.float64).reshape(layer.shape).sum(axis=0))
     if not rings[-1] > 0:
         return float(layer.edges[1][-1])
@@ -92,7 +93,7 @@ def core_radius(layer: Layer, cells: Array, share: float = 0.95) -> float:
 
 
 def energy_norm(cells: list[Array]) -> LogNorm:
-    """Common logarithmic colour scale of several images: seven decades at most below the largest value."""
+    """Common logarithmic colour scale of images: at most seven decades below the largest value."""
     positive = np.concatenate([np.ravel(c)[np.ravel(c) > 0] for c in cells] or [np.zeros(0)])
     if len(positive) == 0:
         return LogNorm(1e-3, 1.0)
@@ -107,17 +108,17 @@ def ratio_norm() -> LogNorm:
 
 
 def ratio(values: Array, reference: Array) -> Array:
-    """values / reference, both (V,), with NaN where the reference is empty; a generated zero is drawn at the low end."""
+    """values / reference, (V,): NaN where the reference is empty, a zero at the low end."""
     with np.errstate(divide="ignore", invalid="ignore"):
         result = np.where(reference > 0, values / reference, np.nan)
     return np.where(result == 0, RATIO_NORM[0] / 10, result)
 
 
 def shown_layers(geometry: Geometry, mean_cells: Array, most: int = 6) -> list[int]:
-    """Which layers (positions) a figure with one panel a layer shows: all, or `most` at equal steps of the energy.
+    """Positions of the layers a figure shows: all, or `most` at equal steps of the energy.
 
-    The steps are taken in the running sum of the mean energy `mean_cells` (V,) so that the layers shown are those that
-    hold the shower, first and last among them.
+    The steps are taken in the running sum of the mean energy `mean_cells` (V,) so that the layers
+    shown are those that hold the shower, first and last among them.
     """
     if geometry.n_layers <= most:
         return list(range(geometry.n_layers))

@@ -1,6 +1,7 @@
-"""Figures of layers and shapes: energies, centres, widths, sparsity, cell spectra; all showers and against energy.
+"""Figures of layers and shapes, of all showers and against incident energy.
 
-Each takes `Samples` and returns a `Picture` with its caption, or None where there is nothing to draw.
+Each takes `Samples` and returns a `Picture` with its caption, or None where there is nothing to
+draw.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def layer_energies(samples: Samples, part: EnergySlice | None = None) -> Picture
     grid = Grid(columns=columns(len(panels), 3), height=2.1, left=0.62)
     return Picture(
         f"layer-energies{suffix}",
-        f"Energy in each layer, {where}. Look for the shaded first bin (layers without energy), the shape of the rise and "
-        f"the end point. {ending(samples)}{shown_note(samples)}",
+        f"Energy in each layer, {where}. Look for the shaded first bin (layers without energy), "
+        f"the shape of the rise and the end point. {ending(samples)}{shown_note(samples)}",
         f"Histograms of the energy in each layer, {where}, Geant4 and generators, with ratios.",
         _grid_of(samples, panels, grid, log_y=True, y_label="fraction of showers"),
     )
@@ -63,11 +64,13 @@ def layer_energies(samples: Samples, part: EnergySlice | None = None) -> Picture
 SHAPES: dict[str, tuple[str, str]] = {
     "centre": (
         "Centre of energy in each layer",
-        "A peak that is too narrow or off its place means showers that do not move sideways as Geant4's do.",
+        "A peak that is too narrow or off its place means showers that do not move sideways as "
+        "Geant4's do.",
     ),
     "width": (
         "Energy-weighted width of the shower in each layer",
-        "Widths betray a generator that gets the energies right: look at both ends of the distribution.",
+        "Widths betray a generator that gets the energies right: look at both ends of the "
+        "distribution.",
     ),
     "sparsity": (
         "Fraction of cells without energy in each layer",
@@ -128,9 +131,11 @@ def cell_spectra(samples: Samples) -> Picture | None:
     grid = Grid(columns=columns(len(panels), 3), height=2.1, left=0.62)
     return Picture(
         "cell-spectra",
-        "Energies of single cells, in cells per shower. The low end shows whether the many soft cells are there, the high "
-        f"end the core of the shower. {ending(samples)} Errors count cells as independent.{shown_note(samples)}",
-        "Spectra of the energies of single cells in each layer, Geant4 and generators, with ratios.",
+        "Energies of single cells, in cells per shower. The low end shows whether the many soft "
+        f"cells are there, the high end the core of the shower. {ending(samples)} Errors count "
+        f"cells as independent.{shown_note(samples)}",
+        "Spectra of the energies of single cells in each layer, Geant4 and generators, with "
+        "ratios.",
         _grid_of(samples, panels, grid, log_y=True, y_label="cells per shower"),
     )
 
@@ -138,8 +143,8 @@ def cell_spectra(samples: Samples) -> Picture | None:
 def against_energy(samples: Samples, family: str, label: str, title: str) -> Picture | None:
     """Mean of an observable in each shown layer against incident energy, with ratios.
 
-    `family` is the part of the key before the slash, `label` names the vertical axis, `title` begins the caption. The
-    layer energy is divided by the incident energy.
+    `family` is the part of the key before the slash, `label` names the vertical axis, `title`
+    begins the caption. The layer energy is divided by the incident energy.
     """
     energy = np.array([p.energy for p in samples.slices]) / units.GEV
     found = [o for o in samples.families(family) if samples.varies(o.key)]
@@ -160,8 +165,9 @@ def against_energy(samples: Samples, family: str, label: str, title: str) -> Pic
     legend(figure, samples.looks, floor=samples.floor is not None, kind="points")
     return Picture(
         f"{family.replace('_', '-')}-against-energy",
-        f"{title} against incident energy, with statistical errors; grey: the reference. Look for points off the band: "
-        f"an average over all energies can hide two errors that cancel.{shown_note(samples)}",
+        f"{title} against incident energy, with statistical errors; grey: the reference. Look for "
+        "points off the band: an average over all energies can hide two errors that "
+        f"cancel.{shown_note(samples)}",
         f"{title} in each layer against incident energy, Geant4 and generators, with ratios.",
         figure,
     )

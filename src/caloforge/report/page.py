@@ -1,6 +1,7 @@
 """The report: one HTML file that needs nothing else, from summaries and comparisons.
 
-The page depends on its input alone: no date, no machine, no random number. Letters from file names are escaped.
+The page depends on its input alone: no date, no machine, no random number. Letters from file names
+are escaped.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ def write_report(
     reference, generated, floor
         Summaries of the reference showers, of each generator, and of a second reference sample.
     comparisons
-        What `caloforge.evaluation.compare.compare` made of them, one a generator, in the same order.
+        What `caloforge.evaluation.compare.compare` made of them, one a generator, in the same
+        order.
     timing
-        Rows for the table of times, with equal keys (for example name, batch size, milliseconds a shower).
+        Rows for the table of times, with equal keys (for example name, batch size, milliseconds a
+        shower).
     title, intro
         Heading and a paragraph below it; plain text.
     figures_as_pdf
@@ -67,28 +70,33 @@ def write_report(
     Raises
     ------
     CaloForgeError
-        For no generated sample, samples without showers or of different read-outs, comparisons that do not belong to
-        the samples, and a place that cannot be written.
+        For no generated sample, samples without showers or of different read-outs, comparisons
+        that do not belong to the samples, and a place that cannot be written.
     """
     samples = Samples(reference, tuple(generated), floor)
     if [c.name for c in comparisons] != [s.name for s in generated]:
         raise CaloForgeError(
-            f"The comparisons are of {names([c.name for c in comparisons]) or 'nothing'}, the generated samples "
-            f"{names([s.name for s in generated])}; expected one comparison a sample, in the same order."
+            f"The comparisons are of {names([c.name for c in comparisons]) or 'nothing'}, the "
+            f"generated samples {names([s.name for s in generated])}; expected one comparison a "
+            "sample, in the same order."
         )
     with style():
         sections = _sections(samples, comparisons, timing, extra_sections)
         blocks = [_encode(section, figures_as_pdf, progress) for section in sections]
-    html = _environment().get_template("report.html").render(
-        title=title or f"{samples.geometry.title}: generated showers against Geant4",
-        intro=intro,
-        geometry=samples.geometry,
-        generators=list(zip(samples.looks, samples.generated, strict=True)),
-        compared=tables.compared(samples),
-        leaderboard=tables.leaderboard(samples, comparisons),
-        floor_kind=_floor_text(comparisons[0]),
-        warnings=[(c.name, w) for c in comparisons for w in c.details.get("warnings", [])],
-        sections=blocks,
+    html = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=title or f"{samples.geometry.title}: generated showers against Geant4",
+            intro=intro,
+            geometry=samples.geometry,
+            generators=list(zip(samples.looks, samples.generated, strict=True)),
+            compared=tables.compared(samples),
+            leaderboard=tables.leaderboard(samples, comparisons),
+            floor_kind=_floor_text(comparisons[0]),
+            warnings=[(c.name, w) for c in comparisons for w in c.details.get("warnings", [])],
+            sections=blocks,
+        )
     )
     write_text(path, html)
     return Path(path)
@@ -112,7 +120,7 @@ def _floor_text(comparison: Comparison) -> str:
     return f"{made['kind']}, {made['n']} against {made['n_reference']} showers"
 
 
-# --- content -----------------------------------------------------------------------------------------------------
+# --- content -------------------------------------------------------------------------------------
 def _sections(
     samples: Samples,
     comparisons: Sequence[Comparison],
@@ -127,7 +135,8 @@ def _sections(
         Section("Where they differ", pictures=_some(e.ranking(samples, comparisons))),
         Section(
             "Energy response",
-            "The first thing a calorimeter is used for: how much of the incident energy is seen, and how sharply.",
+            "The first thing a calorimeter is used for: how much of the incident energy is seen, "
+            "and how sharply.",
             pictures=_some(
                 e.response(samples),
                 e.response_per_energy(samples, comparisons, floor),
@@ -152,14 +161,19 @@ def _sections(
         ),
         Section(
             "Shower shapes",
-            "What identifies particles: where a shower sits, how wide it is, how many cells it lights.",
+            "What identifies particles: where a shower sits, how wide it is, how many cells it "
+            "lights.",
             pictures=_some(*(layers.shapes(samples, family) for family in layers.SHAPES)),
             more=_some(
-                layers.against_energy(samples, "width_r", "mean width in r [mm]", "Mean width in r"),
+                layers.against_energy(
+                    samples, "width_r", "mean width in r [mm]", "Mean width in r"
+                ),
                 layers.against_energy(samples, "sparsity", "mean sparsity", "Mean sparsity"),
             ),
         ),
-        Section("Voxels", "Energies of single cells.", pictures=_some(layers.cell_spectra(samples))),
+        Section(
+            "Voxels", "Energies of single cells.", pictures=_some(layers.cell_spectra(samples))
+        ),
         Section(
             "Average showers",
             "The mean shower, and single ones.",
@@ -196,7 +210,7 @@ def _some(*pictures: Picture | None) -> tuple[Picture, ...]:
 
 
 def _floor_comparison(samples: Samples) -> Comparison | None:
-    """The second reference sample judged as if it were a generator; without one, half of the reference against half."""
+    """The second reference sample judged like a generator; without one, half against half."""
     reference, floor = samples.reference, samples.floor
     if floor is None:
         reference, floor = _half(samples.reference, 0), _half(samples.reference, 1)
@@ -206,7 +220,7 @@ def _floor_comparison(samples: Samples) -> Comparison | None:
 
 
 def _half(summary: Summary, start: int) -> Summary:
-    """Every second shower in order of incident energy: both halves have the same mixture of energies."""
+    """Every second shower in order of incident energy: both halves have the same mixture."""
     rows = np.argsort(summary.incident_energy, kind="stable")[start::2]
     return dataclasses.replace(
         summary,
@@ -216,7 +230,7 @@ def _half(summary: Summary, start: int) -> Summary:
     )
 
 
-# --- encoding ----------------------------------------------------------------------------------------------------
+# --- encoding ------------------------------------------------------------------------------------
 def _encode(
     section: Section, folder: Path | None, progress: Callable[[str], None] | None
 ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures of many panels: Axes placed in inches, one legend above them all, the labels every panel carries."""
+"""Figures of many panels: Axes placed in inches, a common legend, labels of the panels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDTH = 10.6  # inches, the width of every figure: one size of letters on the wh
 
 @dataclass(frozen=True)
 class Grid:
-    """Where panels lie, in inches: columns, height of one panel, margins left of and below each."""
+    """Where panels lie, in inches: columns, height of a panel, margins left of and below it."""
 
     columns: int = 4
     height: float = 1.9
@@ -44,7 +44,7 @@ def columns(count: int, most: int) -> int:
 
 
 def panel_figure(count: int, grid: Grid) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure of `count` panels, each a pair of Axes (distribution, ratio); the same Axes twice without a ratio.
+    """A figure of `count` panels, pairs of Axes (distribution, ratio); one twice without ratio.
 
     Axes are placed by hand: a constrained layout of a hundred Axes takes longer than drawing them.
     """
@@ -72,7 +72,7 @@ def panel_figure(count: int, grid: Grid) -> tuple[Figure, list[tuple[Axes, Axes]
 
 
 def legend(figure: Figure, generated: Sequence[Look], *, floor: bool, kind: str = "line") -> Any:
-    """One legend along the top of a figure: the reference, the second Geant4 sample, the band, then the generators.
+    """One legend along the top of a figure: reference, second sample, band, generators.
 
     `kind` is "line" (histograms) or "points" (points with errors).
     """

@@ -1,7 +1,8 @@
-"""Drawing of distributions: functions that take results and Axes, and return the artists they made.
+"""Drawing of distributions: results and Axes in, artists out.
 
-Nothing here opens a file or a window. Distributions are `hist` histograms of unit sum drawn with mplhep, with under- and
-overflow kept: what lies outside the axis is drawn in one more, shaded bin at either end.
+Nothing here opens a file or a window. Distributions are `hist` histograms of unit sum drawn with
+mplhep, with under- and overflow kept: what lies outside the axis is drawn in one more, shaded bin
+at either end.
 """
 
 from __future__ import annotations
@@ -59,15 +60,15 @@ class Overlay:
     log: bool
 
 
-# --- histograms --------------------------------------------------------------------------------------------------
+# --- histograms ----------------------------------------------------------------------------------
 def shown_edges(
     values: Array, *, log: bool = False, bins: int | None = None, most: int = 100
 ) -> Array:
-    """Bin edges (B+1,) that show a distribution: the central 99.8 % of `values` (N,), with a margin.
+    """Bin edges (B+1,) that show the central 99.8 % of `values` (N,), with a margin.
 
-    `bins` defaults to what N showers can fill: twice their cube root, at least 20 and at most `most`. With `log` only
-    positive values count and the edges are equal in the logarithm. Values that cannot span an axis (none, or all equal)
-    get one around them.
+    `bins` defaults to what N showers can fill: twice their cube root, at least 20 and at most
+    `most`. With `log` only positive values count and the edges are equal in the logarithm. Values
+    that cannot span an axis (none, or all equal) get one around them.
     """
     shown = values[np.isfinite(values)]
     shown = np.log10(shown[shown > 0]) if log else shown
@@ -89,7 +90,7 @@ def overlay(
     edges: Array,
     log: bool = False,
 ) -> Overlay:
-    """Fill one histogram a sample in common bins `edges` (B+1,), plus an end bin where anything lies outside.
+    """One histogram a sample in bins `edges` (B+1,), and an end bin where values lie outside.
 
     Raises
     ------
@@ -122,7 +123,8 @@ def _with_end_bins(edges: Array, below: bool, above: bool, log: bool) -> Array:
 
 
 def _fill(series: Series, edges: Array) -> Distribution:
-    # Values beyond the end bins, zeros on a logarithmic axis among them, are counted in the end bins.
+    # Values beyond the end bins, zeros on a logarithmic axis among them, are counted in the end
+    # bins.
     held = np.clip(series.values, edges[0], np.nextafter(edges[-1], -np.inf))
     counts, _ = np.histogram(held, bins=edges)
     return distribution(counts, edges, len(series.values), series.look)
@@ -139,9 +141,9 @@ def distribution(counts: Array, edges: Array, entries: float, look: Look) -> Dis
     return Distribution(filled, entries, look)
 
 
-# --- drawing -----------------------------------------------------------------------------------------------------
+# --- drawing -------------------------------------------------------------------------------------
 def draw_overlay(ax: Axes, data: Overlay) -> dict[str, Any]:
-    """Reference as a filled grey histogram with its error band, second Geant4 sample dotted, generators as lines.
+    """Reference filled grey with its error band, second sample dotted, generators as lines.
 
     Returns the artists by label.
     """
@@ -190,11 +192,11 @@ def draw_overlay(ax: Axes, data: Overlay) -> dict[str, Any]:
 def draw_ratio(
     ax: Axes, data: Overlay, limits: tuple[float, float] = RATIO_RANGE
 ) -> dict[str, Any]:
-    """Ratio to the reference with the statistical errors of both samples, over the Geant4-against-Geant4 band.
+    """Ratio to the reference with the errors of both samples, over the Geant4 band.
 
-    The band is the one-sigma scatter of a second Geant4 sample (of the size of `floor`, or of the reference itself)
-    about the first. Points outside `limits` are drawn as triangles at the edge. Returns the artists by label, the band
-    under "floor band".
+    The band is the one-sigma scatter of a second Geant4 sample (of the size of `floor`, or of the
+    reference itself) about the first. Points outside `limits` are drawn as triangles at the edge.
+    Returns the artists by label, the band under "floor band".
     """
     reference = data.reference.histogram
     edges = reference.axes[0].edges
@@ -233,7 +235,7 @@ def draw_ratio(
 def mark_outside(
     ax: Axes, x: Array, values: Array, limits: tuple[float, float], color: str
 ) -> None:
-    """Triangles at the upper or lower edge of `ax` for the points (K,) that lie outside `limits`."""
+    """Triangles at the edge of `ax` for the points (K,) that lie outside `limits`."""
     for far, edge, marker in (
         (values > limits[1], limits[1], CARETUPBASE),
         (values < limits[0], limits[0], CARETDOWNBASE),
@@ -272,8 +274,8 @@ def draw_comparison(
 ) -> dict[str, Any]:
     """Distribution above, ratio to the reference below, on two Axes that share x; `label` names x.
 
-    The vertical axis follows the bins inside the axis: an end bin that rises above it has its content written beside
-    it. Returns the artists of both under "main/LABEL" and "ratio/LABEL".
+    The vertical axis follows the bins inside the axis: an end bin that rises above it has its
+    content written beside it. Returns the artists of both under "main/LABEL" and "ratio/LABEL".
     """
     top, bottom = axes
     artists = {f"main/{k}": v for k, v in draw_overlay(top, data).items()}

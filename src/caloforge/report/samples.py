@@ -1,4 +1,4 @@
-"""What a report compares: the reference, the second Geant4 sample and the generators, each with its look."""
+"""What a report compares: reference, second Geant4 sample, generators, with their looks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Samples:
     Raises
     ------
     CaloForgeError
-        When there is no generated sample, a sample has no showers, or one has another read-out than the reference.
+        When there is no generated sample, a sample has no showers, or one has another read-out
+        than the reference.
     """
 
     reference: Summary
@@ -48,8 +49,8 @@ class Samples:
                 raise CaloForgeError(f"'{summary.name}' holds no showers; expected at least one.")
             if summary.geometry.hash != self.geometry.hash:
                 raise CaloForgeError(
-                    f"'{summary.name}' has the read-out '{summary.geometry.name}', the reference has "
-                    f"'{self.geometry.name}'; compare showers of one read-out."
+                    f"'{summary.name}' has the read-out '{summary.geometry.name}', the reference "
+                    f"has '{self.geometry.name}'; compare showers of one read-out."
                 )
 
     @property
@@ -146,7 +147,7 @@ class Samples:
         )
 
     def varies(self, key: str) -> bool:
-        """False for an observable that is one and the same number for all showers of all samples."""
+        """False for an observable that is one and the same number for all showers."""
         values = [summary.observables[key] for _, summary in self.drawn]
         return max(float(v.max()) for v in values) > min(float(v.min()) for v in values)
 
@@ -155,7 +156,7 @@ class Samples:
         return slice(None) if part is None else part.select(summary.incident_energy)
 
     def means(self, key: str, *, relative: bool = False) -> list[tuple[Look, Means]]:
-        """Mean of an observable per energy slice for every sample; `relative` to the incident energy."""
+        """Mean of an observable per energy slice; `relative` to the incident energy."""
         result = []
         for look, summary in self.drawn:
             values = summary.observables[key]
@@ -167,7 +168,8 @@ class Samples:
 def _edges(observable: Observable, reference: Array, log: bool, geometry: Geometry) -> Array:
     if not observable.key.startswith("sparsity") or observable.layer is None:
         return shown_edges(reference, log=log)
-    # Sparsity counts cells: bins hold equal numbers of its possible values, or they would show combs.
+    # Sparsity counts cells: bins hold equal numbers of its possible values, or they would show
+    # combs.
     size = geometry.layers[observable.layer].size
     low, high = (round(float(q) * size) for q in np.quantile(reference, (0.001, 0.999)))
     step = max(1, -(-(high - low + 1) // 40))

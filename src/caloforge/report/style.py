@@ -1,4 +1,4 @@
-"""Colours, fonts and files of the figures: one look per sample, a style context, bytes that depend on the input alone."""
+"""Colours, fonts and files of the figures: one look per sample, reproducible bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, Literal
 import matplotlib.style
 from matplotlib.figure import Figure
 
-# Okabe & Ito's palette: told apart by colour-blind readers; line styles tell apart what is printed in black and white.
+# Okabe & Ito's palette: told apart by colour-blind readers; line styles tell apart what is printed
+# in black and white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (1.5, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -89,7 +90,7 @@ LONGEST = 36  # letters of a name in a legend
 
 
 def plain(text: str) -> str:
-    """`text` as a label: at most 36 letters, no mathematics from a dollar sign, "?" for what the font cannot draw."""
+    """`text` as a label: at most 36 letters, no mathematics, "?" for what the font lacks."""
     known = _letters()
     shown = "".join(c if ord(c) in known and c.isprintable() else "?" for c in text)
     if len(shown) > LONGEST:
@@ -107,7 +108,7 @@ def _letters() -> frozenset[int]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib settings of the report, for the time of the context; the caller's settings come back after it."""
+    """Matplotlib settings of the report for the time of the context, whatever the caller's are."""
     with matplotlib.style.context(["default", _RC]):
         yield
 

@@ -1,11 +1,11 @@
-"""The tables of a report: what was compared, the leaderboard, all figures, figures per incident energy, timing."""
+"""The tables of a report: what was compared, leaderboard, all figures, per energy, timing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from caloforge.report.blocks import Cell, Table
+from caloforge.report.blocks import Cell, Level, Table
 from caloforge.report.energy_figures import observable_label
 from caloforge.report.estimates import energy_text
 from caloforge.report.samples import Samples
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from caloforge.evaluation.summary import Summary
 
 # How many times its floor a figure may be; beyond the last it is "far".
-LEVELS: tuple[tuple[float, Literal["good", "near", "off"]], ...] = (
+LEVELS: tuple[tuple[float, Level], ...] = (
     (1.5, "good"),
     (3.0, "near"),
     (10.0, "off"),
@@ -36,17 +36,24 @@ def number(value: float | None) -> str:
     return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
 
 
-def judge(value: float, floor: float | None) -> tuple[Literal["", "good", "near", "off", "far"], str]:
+def judge(value: float, floor: float | None) -> tuple[Level, str]:
     """How far a figure is from its floor, as a level and in words."""
     if floor is None or not floor > 0 or value != value:
         return "", ""
     times = value / floor
-    level = next((name for most, name in LEVELS if times <= most), "far")
+    level: Level = next((name for most, name in LEVELS if times <= most), "far")
     return level, f"{times:.1f} × floor" if times < 100 else f"{times:.0f} × floor"
 
 
+def above_floor(comparison: Comparison, key: str) -> float:
+    """A figure over its floor, both of one number of showers; the figure without a floor."""
+    value: Value = comparison.metrics[key]
+    sized: Value = comparison.details.get("at_floor_size", {}).get(key, value)
+    return sized.value / value.floor if value.floor else value.value
+
+
 def figure_cell(comparison: Comparison, key: str, *, brief: bool = False) -> Cell:
-    """Value ± error with its floor, coloured by their ratio, at the size of the floor where that is another."""
+    """Value ± error with its floor, coloured by their ratio (both at the size of the floor)."""
     value: Value | None = comparison.metrics.get(key)
     if value is None:
         return Cell("–")
@@ -72,30 +79,21 @@ def mean_cell(comparison: Comparison, family: str) -> Cell:
 
 
 def leaderboard(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
-    """One row a generator: the figures over all observables, mean separation, and the worst observables."""
+    """One row a generator: figures over all showers, mean separation, worst observables."""
     single = list(dict.fromkeys(k for c in comparisons for k in c.metrics if "/" not in k))
-    rows = []
-    for summary, comparison in zip(samples.generated, comparisons, strict=True):
-        prefix = "separation_with_flow/"
-        worst = sorted(
-            (k for k in comparison.metrics if k.startswith(prefix)),
-            key=lambda k: -comparison.metrics[k].value,  # noqa: B023, sorted before the next turn
-        )[:WORST]
-        text = "; ".join(
-            f"{observable_label(samples, k.removeprefix(prefix))} "
-            f"{number(comparison.metrics[k].value)} (floor {number(comparison.metrics[k].floor)})"
-            for k in worst
+    rows = [
+        (
+            Cell(summary.name, color=look.color),
+            Cell(_count(len(summary))),
+            *(figure_cell(comparison, k) for k in single),
+            mean_cell(comparison, "separation_with_flow"),
+            mean_cell(comparison, "separation"),
+            Cell(_worst(samples, comparison)),
         )
-        rows.append(
-            (
-                Cell(summary.name),
-                Cell(f"{len(summary):,}".replace(",", "\u202f")),
-                *(figure_cell(comparison, k) for k in single),
-                mean_cell(comparison, "separation_with_flow"),
-                mean_cell(comparison, "separation"),
-                Cell(text or "–"),
-            )
+        for look, summary, comparison in zip(
+            samples.looks, samples.generated, comparisons, strict=True
         )
+    ]
     return Table(
         "Leaderboard",
         (
@@ -103,11 +101,26 @@ def leaderboard(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
             "showers",
             *(NAMES.get(k, k.replace("_", " ")) for k in single),
             "mean separation, all observables",
-            "the same without under- and overflow",
-            "largest separations",
+            "mean separation as in the CaloChallenge",
+            "separations farthest above their floor",
         ),
         tuple(rows),
     )
+
+
+def _worst(samples: Samples, comparison: Comparison) -> str:
+    prefix = "separation_with_flow/"
+    keys = [k for k in comparison.metrics if k.startswith(prefix)]
+    worst = sorted(keys, key=lambda k: -above_floor(comparison, k))[:WORST]
+    return "; ".join(
+        f"{observable_label(samples, k.removeprefix(prefix))} "
+        f"{number(comparison.metrics[k].value)} (floor {number(comparison.metrics[k].floor)})"
+        for k in worst
+    )
+
+
+def _count(number_of: int) -> str:
+    return f"{number_of:,}".replace(",", "\u202f")  # narrow space between thousands
 
 
 def compared(samples: Samples) -> Table:
@@ -115,7 +128,12 @@ def compared(samples: Samples) -> Table:
     roles = ["reference", *(["second reference"] if samples.floor else [])]
     roles += ["generated"] * len(samples.generated)
     rows = [
-        (Cell(summary.name), Cell(role), Cell(f"{len(summary):,}".replace(",", "\u202f")), *_origin(summary))
+        (
+            Cell(summary.name),
+            Cell(role),
+            Cell(_count(len(summary))),
+            *_origin(summary),
+        )
         for role, summary in zip(roles, (samples.reference, *samples.others), strict=True)
     ]
     return Table(
@@ -138,7 +156,7 @@ def _origin(summary: Summary) -> tuple[Cell, Cell]:
 
 
 def metric_tables(samples: Samples, comparisons: Sequence[Comparison]) -> tuple[Table, ...]:
-    """All figures of all generators: one collapsed table a family, those without a family first."""
+    """All figures of all generators: one collapsed table a family, those without one first."""
     keys = list(dict.fromkeys(k for c in comparisons for k in c.metrics))
     families = list(dict.fromkeys(k.partition("/")[0] if "/" in k else "" for k in keys))
     tables = []
@@ -151,9 +169,18 @@ def metric_tables(samples: Samples, comparisons: Sequence[Comparison]) -> tuple[
             )
             for k in mine
         )
-        title = FAMILIES.get(family, family.replace("_", " ")) if family else "Figures over all showers"
+        title = (
+            FAMILIES.get(family, family.replace("_", " "))
+            if family
+            else "Figures over all showers"
+        )
         tables.append(
-            Table(title, ("figure" if not family else "observable", *_names(samples)), rows, collapsed=True)
+            Table(
+                title,
+                ("figure" if not family else "observable", *_names(samples)),
+                rows,
+                collapsed=True,
+            )
         )
     return tuple(tables)
 
@@ -174,7 +201,7 @@ def energy_table(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
     rows = []
     for energy in sorted(energies):
         points = [c.per_energy.get(energy, {}) for c in comparisons]
-        reference = next((p["reference"] for p in points if p), {})
+        reference: Mapping[str, Any] = next((p["reference"] for p in points if p), {})
         cells = [Cell(energy_text(energy)), _response_cell(reference)]
         for point in points:
             cells += [_chi2_cell(point), _response_cell(point.get("generated", {}))]
@@ -186,8 +213,8 @@ def energy_table(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
         "Per incident energy",
         tuple(columns),
         tuple(rows),
-        note="Response: mean of total over incident energy; resolution: its relative standard deviation. In a spectrum the "
-        "energy is the median of its slice.",
+        note="Response: mean of total over incident energy; resolution: its relative standard "
+        "deviation. In a spectrum the energy is the median of its slice.",
         collapsed=True,
     )
 
