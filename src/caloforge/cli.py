@@ -32,7 +32,7 @@ def main() -> None:
     """
     warnings.showwarning = _one_line_warning
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except CaloForgeError as error:
         _stop(str(error))
     except KeyboardInterrupt:
@@ -46,9 +46,11 @@ def main() -> None:
         # keeps its traceback.
         if hasattr(error, "format_message"):
             _stop(error.format_message())
-        if type(error).__name__ in ("Exit", "Abort"):
-            sys.exit(getattr(error, "exit_code", 1))
+        if isinstance(error, typer.Abort):  # how typer reports Ctrl-C
+            _stop("Interrupted.", 130)
         raise
+    if code:  # a command that ended with typer.Exit(code)
+        sys.exit(code)
 
 
 def _stop(sentence: str, code: int = 2) -> None:
@@ -295,7 +297,7 @@ def generate(
             out,
             count,
             seed=seed,
-            batch=batch or BATCH,
+            batch=BATCH if batch is None else batch,
             extrapolate=extrapolate,
             progress=advance,
         )

@@ -39,8 +39,8 @@ class Training(_Strict):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     holdout: float = Field(default=0.1, gt=0.0, lt=0.9)
     augment: tuple[str, ...] = ()
-    gradient_clip: float = Field(default=0.0, ge=0.0)  # largest norm of a gradient; 0: no clipping
-    ema: float = Field(default=0.0, ge=0.0, lt=1.0)  # decay of the averaged generator; 0: no averaging
+    gradient_clip: float = Field(default=0.0, ge=0.0)  # largest norm; 0: no clipping
+    ema: float = Field(default=0.0, ge=0.0, lt=1.0)  # decay of the average; 0: no averaging
     checkpoint_every: int = Field(default=1000, ge=1)
     keep: int = Field(default=2, ge=1)  # checkpoints kept
     log_every: int = Field(default=50, ge=1)

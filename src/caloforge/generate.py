@@ -47,6 +47,8 @@ class Conditions:
                     f"'{geometry.name}'; expected the "
                     "same read-out."
                 )
+            if not len(source):
+                raise ConditionError(f"{path} holds no showers; expected at least one condition.")
             return cls(geometry, source.conditions())
 
     @classmethod
@@ -69,16 +71,25 @@ class Conditions:
         )
 
 
-def check_range(file: ModelFile, conditions: Conditions) -> None:
-    """Raise ConditionError when a condition lies outside what the model was trained on."""
+def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = False) -> None:
+    """Raise ConditionError when a condition is no number or, unless `extrapolate`, lies outside
+    what the model was trained on.
+    """
     low_high = file.condition_range
     for column, condition in enumerate(file.model.geometry.conditions):
         low, high = low_high[condition.name]
         values = conditions.table[:, column]
-        if not np.isfinite(values).all():
+        if not (np.abs(values) < np.finfo(np.float32).max).all():
             raise ConditionError(
                 f"The condition '{condition.name}' is NaN or infinite; expected a number."
             )
+        if condition.scale == "log" and values.min() <= 0:
+            raise ConditionError(
+                f"{condition.name} = {values.min():g} {condition.unit} cannot be; expected more "
+                "than 0."
+            )
+        if extrapolate:
+            continue
         slack = 1e-6 * max(abs(low), abs(high))
         outside = values[(values < low - slack) | (values > high + slack)]
         if len(outside):
@@ -113,6 +124,8 @@ def stream(
     `batch` is, to 1e-5 of the incident energy (bit for bit at the same batch, threads and
     machine).
     """
+    if batch < 1:
+        raise ConditionError(f"Got --batch {batch}; expected at least one shower at a time.")
     model, device = file.model, next(file.model.parameters()).device
     origin = provenance(file, seed)
     for start in range(0, count, batch):
@@ -136,8 +149,7 @@ def generate(
     """`count` showers in memory (default: one for each condition). See `stream`; raises
     ConditionError out of range.
     """
-    if not extrapolate:
-        check_range(file, conditions)
+    check_range(file, conditions, extrapolate=extrapolate)
     number = len(conditions.table) if count is None else count
     return Showers.concatenate(list(stream(file, conditions, number, seed=seed, batch=batch)))
 
@@ -156,8 +168,7 @@ def generate_file(
     """As `generate`, into a file in the geometry's own format; memory stays flat. Returns the
     seconds it took.
     """
-    if not extrapolate:
-        check_range(file, conditions)
+    check_range(file, conditions, extrapolate=extrapolate)
     number = len(conditions.table) if count is None else count
     begin = time.perf_counter()
     with create_showers(out, file.model.geometry, provenance=provenance(file, seed)) as writer:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.errors import ConditionError
+
 # Showers that share one counter: row k % BLOCK of block k // BLOCK belongs to shower k. Changing
 # it changes every seed.
 BLOCK = 256
@@ -17,8 +19,11 @@ def normals(seed: int, start: int, stop: int, size: int) -> NDArray[np.float32]:
 
     Each block of showers has its own Philox4x64 stream (Salmon et al. 2011,
     doi:10.1145/2063384.2063405) with the seed as key and the block as counter, so any shower's
-    noise can be made without that of the showers before it.
+    noise can be made without that of the showers before it. Raises ConditionError for a seed that
+    cannot be a key.
     """
+    if not 0 <= seed < 2**64:
+        raise ConditionError(f"Got the seed {seed}; expected a whole number from 0 to 2^64 - 1.")
     first, last = start // BLOCK, -(-stop // BLOCK)
     out = np.empty(((last - first) * BLOCK, size), np.float32)
     for block in range(first, last):

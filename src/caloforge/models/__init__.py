@@ -22,10 +22,10 @@ MODELS: dict[str, Callable[..., ShowerModel]] = {
 
 
 def make_model(
-    name: str, geometry: Geometry, transform: Transform | None = None, **hyper: Any
+    name: str, geometry: Geometry, transform: Transform | None = None, /, **hyper: Any
 ) -> ShowerModel:
     """The named model with fresh weights. Raises ModelError for an unknown name or
-    hyper-parameter.
+    hyper-parameter, or a value of the wrong kind.
     """
     if name not in MODELS:
         raise ModelError(f"Unknown model '{name}': {did_you_mean(name, MODELS)}")

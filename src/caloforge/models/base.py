@@ -4,12 +4,12 @@ noise.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, get_type_hints
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from caloforge.errors import ModelError, did_you_mean
@@ -29,6 +29,9 @@ class Batch(NamedTuple):
 Loss = Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
 
 
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 @dataclass(frozen=True)
 class OptimiserSettings:
     """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant" or
@@ -36,23 +39,22 @@ class OptimiserSettings:
     """
 
     name: str = "adam"
-    lr: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
+    lr: PositiveFloat = 1e-4
+    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
     lookahead: bool = False
     schedule: str = "constant"
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> OptimiserSettings:
-        """From the table of a recipe. Raises ModelError that names the nearest valid key."""
-        valid = list(cls.__dataclass_fields__)
-        for key in settings:
-            if key not in valid:
-                raise ModelError(f"Unknown optimiser setting '{key}': {did_you_mean(key, valid)}")
-        values = dict(settings)
-        if "betas" in values:
-            values["betas"] = tuple(float(b) for b in values["betas"])
-        return cls(**values)
+        """From the table of a recipe. Raises ModelError that names the nearest valid key, or the
+        value that is wrong.
+        """
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+        }
+        _check_values("optimiser setting", get_type_hints(cls, include_extras=True), plain)
+        return cls(**plain)
 
 
 @dataclass(frozen=True)
@@ -171,18 +173,23 @@ class Sampler(nn.Module):
 
 def check_hyper(kind: Callable[..., ShowerModel], hyper: dict[str, Any]) -> None:
     """Raise ModelError naming the nearest valid hyper-parameter when `hyper` holds one the model
-    does not have.
+    does not have, or naming the one whose value is not what the constructor's types say.
     """
-    valid = [
-        name
-        for name in inspect.signature(kind).parameters
-        if name not in ("geometry", "transform")
-    ]
-    for key in hyper:
-        if key not in valid:
-            raise ModelError(
-                f"Unknown hyper-parameter '{key}' of {getattr(kind, '__name__', kind)}: {did_you_mean(key, valid)}"
-            )
+    hints = get_type_hints(kind.__init__, include_extras=True)
+    for other in ("geometry", "transform", "return"):
+        hints.pop(other, None)
+    _check_values("hyper-parameter", hints, hyper)
+
+
+def _check_values(what: str, hints: dict[str, Any], values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if key not in hints:
+            raise ModelError(f"Unknown {what} '{key}': {did_you_mean(key, hints)}")
+        try:
+            TypeAdapter(hints[key]).validate_python(value, strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ModelError(f"The {what} '{key}' is wrong: {reason} (got {value!r}).") from error
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from caloforge.geometry import Geometry
@@ -57,7 +58,7 @@ class CaloShowerGAN(ShowerModel):
         What follows the generator's last dense layer.
     output_gain
         Factor on the first outputs. Fractions of the incident energy are of order 0.01 a voxel; a
-        generator that starts at order 1 spends its first ten thousand iterations on the scale alone.
+        generator that starts at order 1 spends its first ten thousand iterations on the scale.
     penalty
         lambda, the weight of the gradient penalty.
     critic_steps
@@ -76,18 +77,18 @@ class CaloShowerGAN(ShowerModel):
         geometry: Geometry,
         transform: Transform | None = None,
         *,
-        latent: int = 100,
-        generator: Sequence[int] = (100, 200, 400),
-        critic: Sequence[int] = (368, 368, 368),
+        latent: PositiveInt = 100,
+        generator: Sequence[PositiveInt] = (100, 200, 400),
+        critic: Sequence[PositiveInt] = (368, 368, 368),
         activation: str = "swish",
         generator_init: str = "glorot-normal",
         critic_init: str = "he-uniform",
         output_batch_norm: bool = True,
         output_activation: str = "relu",
-        output_gain: float = 1.0,
-        penalty: float = 3.0,
-        critic_steps: int = 8,
-        label_range: Sequence[float] | None = None,
+        output_gain: PositiveFloat = 1.0,
+        penalty: NonNegativeFloat = 3.0,
+        critic_steps: PositiveInt = 8,
+        label_range: tuple[PositiveFloat, PositiveFloat] | list[PositiveFloat] | None = None,
         generator_optimiser: dict[str, Any] = ADAM_GENERATOR,
         critic_optimiser: dict[str, Any] = ADAM_CRITIC,
     ) -> None:

@@ -22,6 +22,8 @@ from caloforge.transforms import TRANSFORMS, transform_name
 
 SCHEMA = 1
 FORMAT = "caloforge-model"
+# What Python says when a header holds values of the wrong kind.
+_DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,19 @@ class ModelFile:
 
     @property
     def condition_range(self) -> dict[str, tuple[float, float]]:
-        """Smallest and largest value of each condition in the training showers, physical units."""
-        return {k: (float(a), float(b)) for k, (a, b) in self.about["condition_range"].items()}
+        """Smallest and largest value of each condition in the training showers, physical units.
+
+        Raises ModelError when the file does not tell.
+        """
+        try:
+            ranges = self.about["condition_range"]
+            names = self.model.geometry.condition_names
+            return {name: (float(ranges[name][0]), float(ranges[name][1])) for name in names}
+        except (LookupError, TypeError, ValueError) as error:
+            raise ModelError(
+                "The model file does not say on which conditions it was trained; write it again "
+                "with `caloforge train`."
+            ) from error
 
 
 def save_model(
@@ -50,6 +63,7 @@ def save_model(
         Recipe, seed, trained ranges, ...; JSON-able.
     half
         Store the weights as 16-bit floats (for shipping; they are computed with as 32-bit again).
+        Buffers, which hold running variances and the transform, exceed the range of 16 bits.
     """
     header = {
         "format": FORMAT,
@@ -62,15 +76,26 @@ def save_model(
         "versions": {"caloforge": caloforge.__version__, "torch": torch.__version__},
         **about,
     }
+    weights = {name for name, _ in model.named_parameters()} if half else set()
     tensors = {
-        key: (value.half() if half and value.dtype == torch.float32 else value)
+        key: (value.half() if key in weights and value.dtype == torch.float32 else value)
         .detach()
         .cpu()
         .contiguous()
         for key, value in _own_storage(model.generator_state()).items()
     }
+    write_tensors(path, tensors, {FORMAT: json.dumps(header)})
+
+
+def write_tensors(
+    path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> None:
+    """A safetensors file, whole or not at all. Raises CaloForgeError when the disk is full."""
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={FORMAT: json.dumps(header)})
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def _own_storage(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -108,33 +133,42 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> ModelFil
         raise ModelError(
             f"There is no model file {path}; give the model.safetensors of a training."
         ) from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{path} is not a readable model file ({error}); expected a whole model.safetensors."
         ) from error
-    if not isinstance(about, dict) or about.get("schema", SCHEMA + 1) > SCHEMA:
+    if not isinstance(about, dict) or not isinstance(about.get("schema"), int):
+        raise ModelError(f"{path} does not describe a model; expected one from `caloforge train`.")
+    if about["schema"] > SCHEMA:
         raise ModelError(
             f"{path} was written by a newer CaloForge; expected schema {SCHEMA} or older: "
-            f"update the package."
+            "update the package."
         )
     try:
-        geometry = Geometry.from_dict(about["geometry"])
-        transform_settings = {k: v for k, v in about["transform"].items() if k != "name"}
-        transform = TRANSFORMS[about["transform"]["name"]].restore(geometry, transform_settings)
-        with torch.random.fork_rng(devices=[]):
-            model = make_model(about["model"], geometry, transform, **about["hyper"])
+        model = _described(about)
         _load_weights(model, tensors)
-    except CaloForgeError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except CaloForgeError as error:
+        raise ModelError(f"{path} cannot be used: {error}") from error
+    except _DAMAGE as error:
         raise ModelError(
             f"{path} describes a model that cannot be built: {type(error).__name__} {error}."
         ) from error
     return ModelFile(model.to(device).eval(), about)
 
 
+def _described(about: dict[str, Any]) -> ShowerModel:
+    """The model of a file's header, with fresh weights."""
+    geometry = Geometry.from_dict(about["geometry"])
+    if geometry.hash != about["geometry_hash"]:
+        raise ModelError("Its geometry was changed after the training; expected it untouched.")
+    settings = {k: v for k, v in about["transform"].items() if k != "name"}
+    transform = TRANSFORMS[about["transform"]["name"]].restore(geometry, settings)
+    with torch.random.fork_rng(devices=[]):
+        return make_model(about["model"], geometry, transform, **about["hyper"])
+
+
 def _load_weights(model: ShowerModel, tensors: dict[str, torch.Tensor]) -> None:
-    """Weights into the generator; the parts that only training needs are removed."""
+    """Weights into the generator; the parts that only training needs keep their fresh ones."""
     expected = model.generator_state()
     if set(tensors) != set(expected):
         odd = sorted(set(tensors) ^ set(expected))[:3]

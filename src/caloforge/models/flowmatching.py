@@ -31,6 +31,7 @@ import math
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from caloforge.geometry import Geometry
@@ -84,9 +85,9 @@ class FlowMatching(ShowerModel):
         geometry: Geometry,
         transform: Transform | None = None,
         *,
-        hidden: int = 512,
-        blocks: int = 4,
-        ode_steps: int = 12,
+        hidden: PositiveInt = 512,
+        blocks: PositiveInt = 4,
+        ode_steps: PositiveInt = 12,
         optimiser: dict[str, Any] | None = None,
     ) -> None:
         optimiser = optimiser or {"name": "adam", "lr": 1e-3}

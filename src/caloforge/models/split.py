@@ -28,6 +28,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from caloforge.errors import ModelError
@@ -56,7 +57,7 @@ class EnergySplit(ShowerModel):
         geometry: Geometry,
         transform: Transform | None = None,
         *,
-        edges: Sequence[float],
+        edges: Sequence[PositiveFloat],
         low: dict[str, Any] | None = None,
         middle: dict[str, Any] | None = None,
         high: dict[str, Any] | None = None,

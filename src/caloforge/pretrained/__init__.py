@@ -39,6 +39,10 @@ def resolve_model(source: str | Path) -> Path:
         return path
     if str(source) in pretrained_names():
         return _folder() / str(source) / "model.safetensors"
+    if path.suffix or len(path.parts) > 1:
+        raise ModelError(
+            f"There is no model file {source}; give the model.safetensors of a training."
+        )
     raise ModelError(
         f"There is no model file '{source}' and no such shipped generator: "
         f"{did_you_mean(str(source), pretrained_names())}"

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from caloforge.errors import TrainingError
-from caloforge.files import atomic_path
+from caloforge.models.file import write_tensors
 
 FORMAT = "caloforge-checkpoint"
 
@@ -26,8 +25,7 @@ def save_checkpoint(
     path = folder / f"step-{step:08d}.safetensors"
     # Cloned: parts that share storage are refused by the format.
     own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(own, temporary, metadata={FORMAT: json.dumps({**about, "step": step})})
+    write_tensors(path, own, {FORMAT: json.dumps({**about, "step": step})})
     for old in sorted(folder.glob("step-*.safetensors"))[:-keep]:
         with suppress(OSError):
             old.unlink()

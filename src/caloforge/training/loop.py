@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from caloforge.training.checkpoint import latest_checkpoint, save_checkpoint
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.optimisers import Player
 from caloforge.training.selection import EnergyChi2
+
+LOG = "log.jsonl"  # in the folder of a run: one line of losses each `log_every` steps
 
 
 class Observer(Protocol):
@@ -150,6 +154,7 @@ class Run:
     # --- choosing and keeping ----------------------------------------------------------------
     def choose(self, observer: Observer) -> None:
         """Score the generator; when it is the best so far, write it as the model file."""
+        self._check_weights()
         with self.generator() as model:
             result = self.score(model, self.data.device)
             value = result.chi2_ndf
@@ -167,6 +172,7 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        self._check_weights()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for player in self.players:
             tensors |= {f"player.{player.phase.name}.{k}": v for k, v in player.state().items()}
@@ -202,18 +208,20 @@ class Run:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
+        average = {k: v.to(self.data.device) for k, v in part("average.").items()}
         try:
+            if set(average) != set(self.average or {}):
+                raise KeyError("average")
             self.model.load_state_dict(part("model."))
-        except RuntimeError as error:
+            for player in self.players:
+                player.load(part(f"player.{player.phase.name}."))
+            self.rng.set_state(tensors["rng"])
+        except (RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(
                 f"The checkpoint in {self.folder} belongs to another model; resume with its "
-                f"recipe."
+                "recipe."
             ) from error
-        for player in self.players:
-            player.load(part(f"player.{player.phase.name}."))
-        if self.average is not None:
-            self.average = {k: v.to(self.data.device) for k, v in part("average.").items()}
-        self.rng.set_state(tensors["rng"])
+        self.average = average or None
         self.data.seek(about["epoch"], about["cursor"])
         self.step, self.history = about["step"], about["history"]
         self.best_step, self.best_score = about["best_step"], about["best_score"]
@@ -221,40 +229,97 @@ class Run:
 
     # --- the loop ----------------------------------------------------------------------------
     def go(self, observer: Observer) -> Outcome:
-        """Train to the last step; Ctrl-C stops after the step under way, with everything saved."""
-        settings, interrupted = self.settings, False
+        """Train to the last step; Ctrl-C stops after the step under way, with everything saved.
+
+        An observer stops the training in the same way by raising KeyboardInterrupt.
+        """
+        settings, stopped = self.settings, False
+        self._trim_log()
         self.model.train()
         clock, counted = time.perf_counter(), self.step
-        try:
-            while self.step < settings.steps:
+        with _first_ctrl_c() as asked:
+            while self.step < settings.steps and not (stopped := stopped or asked()):
                 numbers = self.advance()
-                if self.step % settings.log_every == 0 or self.step == settings.steps:
-                    now = time.perf_counter()
-                    rate = (self.step - counted) / max(now - clock, 1e-9)
-                    clock, counted = now, self.step
-                    self._log(numbers, rate, observer)
-                if self.step % settings.selection.every == 0:
-                    self.choose(observer)
-                if self.step % settings.checkpoint_every == 0:
-                    self.save()
-        except KeyboardInterrupt:
-            interrupted = True
-        if not self.history or self.history[-1]["step"] != self.step:
-            self.choose(observer)
-        self.save()
-        return Outcome(self.step, self.best_step, self.best_score, interrupted)
+                try:
+                    if self.step % settings.log_every == 0 or self.step == settings.steps:
+                        now = time.perf_counter()
+                        rate = (self.step - counted) / max(now - clock, 1e-9)
+                        clock, counted = now, self.step
+                        self._log(numbers, rate, observer)
+                    if self.step % settings.selection.every == 0:
+                        self.choose(observer)
+                    if self.step % settings.checkpoint_every == 0:
+                        self.save()
+                except KeyboardInterrupt:
+                    stopped = True
+            if not self.history or self.history[-1]["step"] != self.step:
+                self.choose(observer)
+            self.save()
+            stopped = stopped or asked()
+        return Outcome(self.step, self.best_step, self.best_score, stopped)
 
     def _log(self, numbers: dict[str, Tensor], rate: float, observer: Observer) -> None:
         values = {key: float(value) for key, value in numbers.items()}
         wrong = [key for key, value in values.items() if not math.isfinite(value)]
         if wrong:
-            raise TrainingError(
-                f"{wrong[0]} became {values[wrong[0]]} at step {self.step}; the last good "
-                f"state is kept in "
-                f"{self.folder}: lower the learning rate or clip the gradient, then --resume."
-            )
+            raise self._broken(f"{wrong[0]} became {values[wrong[0]]}")
         values["steps_per_second"] = rate
         line = json.dumps({"step": self.step, **values})
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        path = self.folder / LOG
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"Cannot write {path}: {error.strerror or error}; free some space, then --resume."
+            ) from error
         observer.log(self.step, values)
+
+    def _check_weights(self) -> None:
+        """Nothing broken is ever kept: a loss may still be finite when its gradient is not."""
+        for name, value in self.model.named_parameters():
+            if not torch.isfinite(value).all():
+                raise self._broken(f"The weight {name} became NaN or infinite")
+
+    def _broken(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what} at step {self.step}; the last good state is kept in {self.folder}: lower the "
+            "learning rate or clip the gradient, then --resume."
+        )
+
+    def _trim_log(self) -> None:
+        """Drop the lines of steps that a killed training made and this one makes again."""
+        path = self.folder / LOG
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                if json.loads(line)["step"] <= self.step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue  # cut short by the end of the disk or of the process
+        write_text(path, "".join(kept))
+
+
+@contextmanager
+def _first_ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C was pressed, so that a step is never cut in two; pressed again, it
+    interrupts at once.
+    """
+    asked = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or before is not signal.default_int_handler:  # someone else handles Ctrl-C
+        yield asked.is_set
+        return
+
+    def first(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -23,18 +23,19 @@ CHUNK = 4096  # showers made at a time
 
 @dataclass(frozen=True)
 class Score:
-    """Chi2/NDF over all energies and at each (MeV -> chi2/NDF); NaN when no energy has enough showers."""
+    """Chi2/NDF over all energies and at each (MeV -> chi2/NDF); NaN without enough showers."""
 
     chi2_ndf: float
     per_energy: dict[float, float]
 
 
 class EnergyChi2:
-    """Scores a generator; the lower the better. The same conditions and noise every time, so that scores compare.
+    """Scores a generator; the lower the better. The same conditions and noise every time, so that
+    scores compare.
 
-    The held-out conditions are generated `repeats` times and chi-square is averaged over them: each
-    generated sample is as large as the held-out one, because the weighted chi-square of samples of
-    different size is biased.
+    The held-out conditions are generated `repeats` times and chi-square is averaged over them:
+    each generated sample is as large as the held-out one, because the weighted chi-square of
+    samples of different size is biased.
 
     Parameters
     ----------
@@ -54,6 +55,8 @@ class EnergyChi2:
 
     def __call__(self, model: ShowerModel, device: torch.device) -> Score:
         """Chi2/NDF of the model's total energy against the held-out showers'."""
+        if not len(self.condition):
+            return Score(float("nan"), {})
         noise = torch.from_numpy(normals(self.seed, 0, len(self.condition), model.noise_size))
         totals = []
         training = model.training
