@@ -110,9 +110,7 @@ def test_a_file_arrives_whole_and_is_not_fetched_twice(archive: Archive, tmp_pat
     assert [f.name for f in tmp_path.iterdir()] == ["toy.hdf5"]
 
 
-def test_mendeley_listing_fetches_all_files_of_the_record(
-    archive: Archive, tmp_path: Path
-) -> None:
+def test_mendeley_fetches_all_files_of_the_record(archive: Archive, tmp_path: Path) -> None:
     details = {
         "size": len(CONTENT),
         "sha256_hash": hashlib.sha256(CONTENT).hexdigest(),

@@ -1,4 +1,5 @@
-"""Every format: exact round trips of random showers, the real files, and what the field's readers see."""
+"""Every format: exact round trips of random showers, the real files, and what the field's "
+"readers see."""
 
 from pathlib import Path
 
@@ -114,7 +115,8 @@ def test_any_showers_in_any_pieces(
     geometry = geometry_of(name)
     showers = random_showers(geometry, count, seed)
     path = tmp_path / f"b{suffix}"
-    with create_showers(path, geometry, compression=compression) as writer:  # type: ignore[arg-type]
+    with create_showers(path, geometry, compression=compression) as writer:  # type:
+    ignore[arg-type]
         for piece in np.array_split(np.arange(count), pieces):
             writer.append(showers[piece])
     same(read_showers(path), showers)
@@ -267,7 +269,7 @@ def test_full_files(shared: Path, file: str, layout: str, geometry: str, count: 
 
 
 def test_published_lcd_events(shared: Path) -> None:
-    """E - p_z is m^2 / 2E: it tells pions from photons, and so what the published class codes mean."""
+    """E - p_z is m^2 / 2E: it tells pions from photons, so what the class codes mean."""
     path = shared / "lcd_published_20.h5"
     showers = read_showers(path)
     with h5py.File(path) as file:

@@ -1,4 +1,5 @@
-"""Files that are damaged, wrong or hostile: always one DataError, never a crash, a hang or a huge allocation."""
+"""Files that are damaged, wrong or hostile: always one DataError, never a crash, a hang or a "
+"huge allocation."""
 
 import io
 import json
@@ -104,7 +105,8 @@ def test_flipped_bytes(tmp_path: Path, places: list[float], value: int, suffix: 
 
 
 def test_flipped_bytes_in_hdf5(tmp_path: Path) -> None:
-    """In a process of its own: the HDF5 library itself is in C, and must not take the tests down."""
+    """In a process of its own: the HDF5 library itself is in C, and must not take the tests "
+    "down."""
     script = """
 import sys, numpy as np
 from pathlib import Path
@@ -128,9 +130,9 @@ print(refused)
     assert int(done.stdout) > 20
 
 
-@given(content=st.binary(max_size=300), head=st.sampled_from([b"", b"PK\x03\x04", b"root", b"\x89HDF\r\n\x1a\n"]))
-@quiet
-def test_any_bytes(tmp_path: Path, content: bytes, head: bytes) -> None:
+@given(content=st.binary(max_size=300), head=st.sampled_from([b"", b"PK\x03\x04", b"root",
+b"\x89HDF\r\n\x1a\n"])) @quiet def test_any_bytes(tmp_path: Path, content: bytes, head: bytes) ->
+None:
     path = tmp_path / "any"
     path.write_bytes(head + content)
     refused(path)

@@ -177,8 +177,12 @@ def test_descriptions_that_make_no_sense(changes: dict[str, object], match: str)
 
 json = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["id", "name", "kind", "axes", "unit"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "name", "kind", "axes", "unit"]), inner, max_size=4
+        )
+    ),
     max_leaves=8,
 )
 

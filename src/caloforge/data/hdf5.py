@@ -128,6 +128,57 @@ class Hdf5Source:
         self._file.close()
 
 
+class _Disk:
+    """The file below HDF5, which must not see a write fail.
+
+    When the disk is full the HDF5 library loses data silently or crashes while it closes. So the
+    first error is kept here, later writes go nowhere, and `Hdf5Sink` raises the error itself after
+    each of its steps.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.failure: OSError | None = None
+        self._file = path.open("w+b")
+
+    def write(self, content: Any) -> int:
+        self._keep(self._file.write, content)
+        return len(content)
+
+    def truncate(self, size: int) -> None:
+        self._keep(self._file.truncate, size)
+
+    def flush(self) -> None:
+        self._keep(self._file.flush)
+
+    def close(self) -> None:
+        self._keep(self._file.close)
+
+    def seek(self, *where: int) -> int:
+        self._keep(self._file.seek, *where)  # empties the write buffer, so it can fail too
+        return self._file.tell() if self.failure is None else 0
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer)
+
+    def _keep(self, action: Any, *arguments: Any) -> None:
+        if self.failure is None:
+            try:
+                action(*arguments)
+            except OSError as error:
+                self.failure = error
+
+    def check(self) -> None:
+        """Raise what went wrong so far."""
+        if self.failure is not None:
+            raise self.failure
+
+
 class Hdf5Sink:
     """Write columns to an HDF5 file in chunks of about 1 MB that every HDF5 build can read."""
 
@@ -142,25 +193,28 @@ class Hdf5Sink:
             if compression in levels
             else {}
         )
+        self._datasets: dict[str, Any] = {}
         with writing(path):
-            self._file = h5py.File(path, "w", rdcc_nbytes=_CACHE)
+            self._disk = _Disk(path)
+            self._file = h5py.File(self._disk, "w", rdcc_nbytes=_CACHE)
 
     def append(self, columns: Mapping[str, Array]) -> None:
         """Write rows at the end of every column."""
         with writing(self._path):
             for key, values in columns.items():
-                if key not in self._file:
-                    self._create(key, values)
-                dataset = self._file[key]
+                if key not in self._datasets:
+                    self._datasets[key] = self._create(key, values)
+                dataset = self._datasets[key]
                 if len(values):
                     before = dataset.shape[0]
                     dataset.resize(before + len(values), axis=0)
                     dataset[before:] = values
+                self._disk.check()
 
-    def _create(self, key: str, values: Array) -> None:
+    def _create(self, key: str, values: Array) -> Any:
         row_bytes = math.prod(values.shape[1:]) * values.dtype.itemsize
         rows = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // row_bytes))
-        self._file.create_dataset(
+        return self._file.create_dataset(
             key,
             shape=(0, *values.shape[1:]),
             maxshape=(None, *values.shape[1:]),
@@ -177,12 +231,17 @@ class Hdf5Sink:
                 # Text of any length is stored outside the object header, so the 64 kB limit does
                 # not bite.
                 self._file.attrs[key] = json.dumps(value) if isinstance(value, dict) else value
+            self._datasets.clear()
             self._file.close()
+            self._disk.close()
+            self._disk.check()
 
     def abort(self) -> None:
         """Close whatever is open."""
+        self._datasets.clear()
         with suppress(Exception):
             self._file.close()
+        self._disk.close()
 
 
 def plain_or_text(value: Any) -> Any:
