@@ -115,8 +115,7 @@ def test_any_showers_in_any_pieces(
     geometry = geometry_of(name)
     showers = random_showers(geometry, count, seed)
     path = tmp_path / f"b{suffix}"
-    with create_showers(path, geometry, compression=compression) as writer:  # type:
-    ignore[arg-type]
+    with create_showers(path, geometry, compression=compression) as writer:
         for piece in np.array_split(np.arange(count), pieces):
             writer.append(showers[piece])
     same(read_showers(path), showers)

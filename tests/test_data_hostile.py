@@ -116,7 +116,8 @@ whole = Path(sys.argv[1]); content = whole.read_bytes(); path = whole.with_name(
 rng = np.random.default_rng(4); refused = 0
 for k in range(150):
     damaged = bytearray(content)
-    for place in rng.integers(0, 4000 if k % 2 else len(content), 4): damaged[place] = rng.integers(256)
+    reach = 4000 if k % 2 else len(content)
+    for place in rng.integers(0, reach, 4): damaged[place] = rng.integers(256)
     path.write_bytes(damaged)
     try: assert np.isfinite(read_showers(path).energies).all()
     except CaloForgeError: refused += 1
@@ -130,9 +131,12 @@ print(refused)
     assert int(done.stdout) > 20
 
 
-@given(content=st.binary(max_size=300), head=st.sampled_from([b"", b"PK\x03\x04", b"root",
-b"\x89HDF\r\n\x1a\n"])) @quiet def test_any_bytes(tmp_path: Path, content: bytes, head: bytes) ->
-None:
+HEADS = [b"", b"PK\x03\x04", b"root", b"\x89HDF\r\n\x1a\n"]
+
+
+@quiet
+@given(content=st.binary(max_size=300), head=st.sampled_from(HEADS))
+def test_any_bytes(tmp_path: Path, content: bytes, head: bytes) -> None:
     path = tmp_path / "any"
     path.write_bytes(head + content)
     refused(path)
@@ -397,8 +401,9 @@ def test_npz_headers_that_lie(tmp_path: Path) -> None:
         archive.writestr("EnergyDeposit.npy", header((-3, 30, 30, 1)) + b"\0" * 10800)
 
     def code(archive: zipfile.ZipFile) -> None:
-        text = b"{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (3,)}".ljust(117)
-        archive.writestr("EnergyDeposit.npy", b"\x93NUMPY\x01\x00\x76\x00" + text + b"\n")
+        text = b"{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (3,)}"
+        member = b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(117) + b"\n"
+        archive.writestr("EnergyDeposit.npy", member)
 
     for number, write in enumerate((huge, fortran, negative, code)):
         with memory_limit():
