@@ -231,8 +231,8 @@ def train(
     ending = "stopped at" if outcome.interrupted else "done:"
     _console().print(
         f"{ending} step {outcome.step}; chosen: step {outcome.best_step} with chi2/NDF "
-        f"{outcome.best_score:.2f} on the "
-        f"held-out showers; generator in {out / 'model.safetensors'}, curves in "
+        f"{outcome.best_score:.2f} on the held-out showers; generator in "
+        f"{out / 'model.safetensors'}, curves in "
         f"{out / 'index.html'}" + ("; continue with --resume" if outcome.interrupted else "")
     )
     if outcome.interrupted:
@@ -362,7 +362,7 @@ def evaluate(
 @app.command("demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run and the report.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="Time for the training.")] = 2.5,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Train a generator from scratch on shipped Geant4 showers, generate, judge: about five
@@ -370,7 +370,7 @@ def demo(
     """
     from caloforge.demo import run_demo
 
-    run_demo(out, minutes=minutes, seed=seed)
+    run_demo(out, steps=steps, seed=seed)
 
 
 if __name__ == "__main__":

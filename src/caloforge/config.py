@@ -36,7 +36,8 @@ class Training(_Strict):
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=2)
     seed: int = Field(0, ge=0, lt=2**63)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    # "auto": bf16-mixed where the hardware multiplies matrices in bfloat16, else 32-true.
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     holdout: float = Field(default=0.1, gt=0.0, lt=0.9)
     augment: tuple[str, ...] = ()
     gradient_clip: float = Field(default=0.0, ge=0.0)  # largest norm; 0: no clipping

@@ -1,4 +1,4 @@
-"""Files in, verdict out: summarise the showers, compare them with the reference, write results and report."""
+"""Files in, verdict out: summarise, compare with the reference, write results and report."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def judge(
     seed: int = 0,
     pdf: bool = False,
     extra: dict[str, Any] | None = None,
+    page: dict[str, Any] | None = None,
     tell: Callable[[str], None] = lambda what: None,
 ) -> str:
     """Judge files of showers against a reference file; returns the leaderboard as Markdown.
 
-    Writes results.json, results.md and report.html into `out`. All reading streams: memory does not
+    Writes results.json, results.md and report.html into `out`. Reading streams: memory does not
     grow with the number of voxels times showers.
 
     Parameters
@@ -47,7 +48,9 @@ def judge(
     pdf
         Also write every figure as PDF into `out`/figures.
     extra
-        More keys for results.json (for example timing; its key `timing` is drawn).
+        More keys for results.json; a table under the key `timing` is shown in the report too.
+    page
+        More arguments of `caloforge.report.page.write_report`: title, intro, extra_sections.
     tell
         Called with what is being done.
 
@@ -84,12 +87,13 @@ def judge(
         floor=second,
         timing=extra.get("timing"),
         figures_as_pdf=out / "figures" if pdf else None,
+        **(page or {}),
     )
     return table
 
 
 def unique_names(files: Sequence[str | Path]) -> dict[str, str | Path]:
-    """Name -> file: the stem, or the last folders with it where stems repeat. Raises DataError for one file twice."""
+    """Name -> file: the stem, with folders where stems repeat. DataError for one file twice."""
     if not files:
         raise DataError("Got no generated files; expected at least one to judge.")
     paths = [Path(f) for f in files]

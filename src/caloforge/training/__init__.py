@@ -76,7 +76,7 @@ def train(
         raise TrainingError(f"Unknown device '{device}': {did_you_mean(device, DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("There is no CUDA device here; give --device cpu or auto.")
-    fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
+    fabric = Fabric(accelerator=device, devices=1, precision=resolve_precision(settings.precision))
     model = build(recipe, showers)
     write_text(out / "recipe.toml", dump_recipe(recipe))
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
@@ -112,6 +112,18 @@ def train(
     )
 
 
+def resolve_precision(precision: str) -> Any:
+    """Precision for Fabric: "auto" is bf16-mixed where the hardware has it, else 32-true."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        found = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        found = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bf16-mixed" if found else "32-true"
+
+
 def build(recipe: Recipe, showers: Showers) -> ShowerModel:
     """The recipe's model with fresh weights (seeded), its transform fitted to `showers`."""
     from caloforge.geometry import load_geometry
@@ -120,8 +132,8 @@ def build(recipe: Recipe, showers: Showers) -> ShowerModel:
     if expected.hash != showers.geometry.hash:
         raise TrainingError(
             f"The showers are of '{showers.geometry.name}', the recipe is for "
-            f"'{recipe.geometry}'; expected the same "
-            "read-out: choose another recipe or `--set geometry=...`."
+            f"'{recipe.geometry}'; expected the same read-out: choose another recipe or `--set "
+            "geometry=...`."
         )
     settings = {k: v for k, v in recipe.transform.items() if k != "name"}
     transform = fit_transform(recipe.transform["name"], showers, **settings)

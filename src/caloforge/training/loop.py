@@ -200,9 +200,8 @@ class Run:
         theirs = {key: about[key] for key in mine}
         if mine != theirs:
             raise TrainingError(
-                f"The checkpoint was made with {theirs}, this training has {mine}; expected "
-                f"the same: "
-                "resume with those, or start in another folder."
+                f"The checkpoint was made with {theirs}, this training has {mine}; expected the "
+                "same: resume with those, or start in another folder."
             )
 
         def part(prefix: str) -> dict[str, Tensor]:

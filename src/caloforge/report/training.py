@@ -1,0 +1,125 @@
+"""The page of a training run: losses and chi-square against iteration, from the run's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from caloforge.errors import DataError
+from caloforge.report.blocks import Picture, Section
+from caloforge.report.curves import draw_chi2_history
+from caloforge.report.estimates import energy_text
+from caloforge.report.page import write_page
+from caloforge.report.style import looks, style
+
+
+def training_section(run: str | Path) -> Section:
+    """Curves of a run folder: chi2/NDF and losses against iteration, for each energy range.
+
+    Raises
+    ------
+    DataError
+        When the folder holds no selection.json, or one that is not a run's.
+    """
+    run = Path(run)
+    folders = [run] if (run / "selection.json").exists() else sorted(run.glob("range*"))
+    pictures = []
+    with style():
+        for number, folder in enumerate(folders):
+            history, log = _history(folder), _log(folder)
+            suffix = f"-range{number}" if len(folders) > 1 else ""
+            pictures.append(_chi2_picture(history, suffix))
+            if log:
+                pictures.append(_loss_picture(log, suffix))
+    if not pictures:
+        raise DataError(f"{run} holds no selection.json; expected the folder of a training.")
+    return Section(
+        "Training",
+        "Chosen on a held-out tenth of the training showers; the judged showers were never seen.",
+        pictures=tuple(pictures),
+    )
+
+
+def write_training_page(run: str | Path) -> Path:
+    """Write `run`/index.html with the curves and the recipe of a run; returns its path."""
+    run = Path(run)
+    recipe = run / "recipe.toml"
+    text = recipe.read_text(encoding="utf-8") if recipe.exists() else ""
+    return write_page(run / "index.html", "Training", [training_section(run)], verbatim=text)
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "selection.json"
+    try:
+        history = json.loads(path.read_text(encoding="utf-8"))
+        if not all({"step", "chi2_ndf", "per_energy"} <= set(entry) for entry in history):
+            raise ValueError("an entry lacks its step or chi2_ndf")
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is not the history of a training ({error}).") from error
+    return history
+
+
+def _log(folder: Path) -> list[dict[str, float]]:
+    path = folder / "log.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def _chi2_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
+    steps = np.array([entry["step"] for entry in history])
+    chi2 = np.array([float("nan") if e["chi2_ndf"] is None else e["chi2_ndf"] for e in history])
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    finite = np.isfinite(chi2)
+    best = int(steps[np.nanargmin(chi2)]) if finite.any() else None
+    draw_chi2_history(left, steps, chi2, chosen=best)
+    if best is not None:
+        left.legend()
+    energies = sorted({float(e) for entry in history for e in entry["per_energy"]})
+    shown = energies[:: max(1, len(energies) // 5)]
+    for energy, look in zip(shown, looks([energy_text(e) for e in shown]), strict=True):
+        values = [entry["per_energy"].get(f"{energy:g}", np.nan) for entry in history]
+        right.plot(steps, values, color=look.color, linestyle=look.line, label=look.label)
+    right.set_xlabel("training iteration")
+    if shown:
+        right.legend(ncols=2)
+    told = f"lowest {np.nanmin(chi2):.3g} at iteration {best}" if finite.any() else "no value"
+    return Picture(
+        f"chi2-history{suffix}",
+        "χ²/NDF of the total energy on the held-out showers against training iteration, over all "
+        f"energies (left) and at some of them (right); {told}. About 1 is as good as Geant4; look "
+        "for a curve that still falls, or one that has begun to rise.",
+        "Chi-square per degree of freedom against training iteration.",
+        figure,
+        "svg",
+    )
+
+
+def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
+    steps = [entry["step"] for entry in log]
+    names = sorted({k for entry in log for k in entry} - {"step", "steps_per_second"})
+    figure = Figure(figsize=(11, 2.6 * -(-len(names) // 3)), layout="constrained")
+    axes = figure.subplots(-(-len(names) // 3), 3, squeeze=False).ravel()
+    for ax, name in zip(axes, names, strict=False):
+        ax.plot(steps, [entry.get(name, np.nan) for entry in log], linewidth=0.9)
+        ax.set_title(name.replace("/", ": "), fontsize=9)
+        ax.set_xlabel("training iteration")
+    for ax in axes[len(names) :]:
+        ax.set_visible(False)
+    rate = float(np.median([entry["steps_per_second"] for entry in log]))
+    return Picture(
+        f"losses{suffix}",
+        f"Losses against training iteration, one point every {int(steps[0])} iterations; median "
+        f"speed {rate:.3g} iterations per second. Losses of a GAN tell of balance, not of "
+        "quality.",
+        "Losses against training iteration.",
+        figure,
+        "svg",
+    )
