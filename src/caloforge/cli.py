@@ -342,10 +342,10 @@ def evaluate(
     """Judge showers against reference showers: results.json, results.md and one self-contained
     report.html.
     """
-    from caloforge.judge import judge
+    from caloforge.judge import judge_files
 
     with _console().status("judging") as status:
-        table = judge(
+        table = judge_files(
             reference,
             generated,
             out,
@@ -357,6 +357,33 @@ def evaluate(
         )
     _console().print(table, markup=False)
     _console().print(f"report: {out / 'report.html'}, numbers: {out / 'results.json'}")
+
+
+@app.command("bench")
+def bench(
+    model: Annotated[str, typer.Argument(help="Model file or a pretrained generator's name.")],
+    repeats: Annotated[int, typer.Option(help="Calls timed at each batch size.")] = 10,
+) -> None:
+    """Time per shower at batch 1, 100 and 10 000, noise included, in memory."""
+    import torch
+    from rich.table import Table
+
+    from caloforge.evaluation.timing import time_generator
+    from caloforge.generate import Conditions, generate_showers, middle_condition
+    from caloforge.models.file import load_model
+    from caloforge.pretrained import resolve_model
+
+    loaded = load_model(resolve_model(model))
+    conditions = Conditions.of(loaded.model.geometry, middle_condition(loaded))
+    rows = time_generator(
+        lambda batch: generate_showers(loaded, conditions, batch, batch=batch),
+        torch.get_num_threads(),
+        repeats=repeats,
+    )
+    table = Table("batch", "µs per shower", "±", title=f"{model}, {rows[0].threads} CPU threads")
+    for row in rows:
+        table.add_row(str(row.batch), f"{1e3 * row.ms_per_shower:.1f}", f"{1e3 * row.error:.1f}")
+    _console().print(table)
 
 
 @app.command("demo")

@@ -11,8 +11,8 @@ from rich.console import Console
 from caloforge.config import load_recipe
 from caloforge.data import read_showers, sample_path
 from caloforge.evaluation.timing import time_generator
-from caloforge.generate import Conditions, generate, generate_file
-from caloforge.judge import judge
+from caloforge.generate import Conditions, generate_file, generate_showers
+from caloforge.judge import judge_files
 from caloforge.models.file import ModelFile, load_model
 from caloforge.pretrained import pretrained_summary, resolve_model
 from caloforge.progress import TrainingBar, counter
@@ -61,7 +61,7 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
         f"machine, beside the shipped {pretrained_summary(SHIPPED)}. Floor: the training showers, "
         "which are an independent Geant4 run."
     )
-    table = judge(
+    table = judge_files(
         sample_path(TEST_SAMPLE),
         files,
         out,
@@ -93,7 +93,7 @@ def _times(model: ModelFile) -> list[dict[str, Any]]:
 
     conditions = Conditions.like(sample_path(TEST_SAMPLE), model.model.geometry)
     rows = time_generator(
-        lambda batch: generate(model, conditions, batch, batch=batch),
+        lambda batch: generate_showers(model, conditions, batch, batch=batch),
         torch.get_num_threads(),
         batches=(1, 100, 1000),
         repeats=3,

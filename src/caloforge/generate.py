@@ -100,6 +100,16 @@ def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = 
             )
 
 
+def middle_condition(file: ModelFile) -> dict[str, float]:
+    """A condition in the middle of the trained ranges (geometric where the scale is logarithmic)."""
+    middle = {}
+    for condition in file.model.geometry.conditions:
+        low, high = file.condition_range[condition.name]
+        value = (low * high) ** 0.5 if condition.scale == "log" else 0.5 * (low + high)
+        middle[condition.name] = round(value) if condition.scale == "category" else value
+    return middle
+
+
 def provenance(file: ModelFile, seed: int) -> dict[str, str | int]:
     """What is written into a file of generated showers about their origin."""
     return {
@@ -137,7 +147,7 @@ def stream(
         yield Showers(energies.cpu().numpy(), rows, model.geometry, origin)
 
 
-def generate(
+def generate_showers(
     file: ModelFile,
     conditions: Conditions,
     count: int | None = None,
@@ -165,7 +175,7 @@ def generate_file(
     extrapolate: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> float:
-    """As `generate`, into a file in the geometry's own format; memory stays flat. Returns the
+    """As `generate_showers`, into a file in the geometry's own format; memory stays flat. Returns the
     seconds it took.
     """
     check_range(file, conditions, extrapolate=extrapolate)

@@ -15,7 +15,7 @@ from caloforge.files import write_text
 from caloforge.geometry import load_geometry
 
 
-def judge(
+def judge_files(
     reference: str | Path,
     generated: Sequence[str | Path] | dict[str, str | Path],
     out: str | Path,

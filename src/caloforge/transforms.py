@@ -193,6 +193,11 @@ class LayerLogs(Transform):
         transform.std.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
         return transform
 
+    @classmethod
+    def restore(cls, geometry: Geometry, settings: dict[str, Any]) -> Self:
+        """See `Transform.restore`."""
+        return cls(geometry, **settings)
+
     def _fit_response(self, energy: Tensor, response: Tensor) -> None:
         import numpy as np
         from scipy.optimize import nnls
