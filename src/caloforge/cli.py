@@ -161,7 +161,7 @@ def models() -> None:
 
     table = Table("model", "what it is")
     for name, kind in MODELS.items():
-        table.add_row(name, (kind.__doc__ or "").strip().splitlines()[0])
+        table.add_row(name, (sys.modules[kind.__module__].__doc__ or "").splitlines()[0])
     _console().print(table)
     shipped = Table(
         "pretrained generator",

@@ -44,8 +44,7 @@ class Conditions:
             if source.geometry.hash != geometry.hash:
                 raise ConditionError(
                     f"{path} holds showers of '{source.geometry.name}', the model makes "
-                    f"'{geometry.name}'; expected the "
-                    "same read-out."
+                    f"'{geometry.name}'; expected the same read-out."
                 )
             if not len(source):
                 raise ConditionError(f"{path} holds no showers; expected at least one condition.")
@@ -63,8 +62,8 @@ class Conditions:
         missing = [name for name in geometry.condition_names if name not in values]
         if missing:
             raise ConditionError(
-                f"The condition lacks {', '.join(missing)}; give --condition "
-                f"{missing[0]}=VALUE for each, or --like FILE."
+                f"The condition lacks {', '.join(missing)}; give --condition {missing[0]}=VALUE "
+                "for each, or --like FILE."
             )
         return cls(
             geometry, np.array([[float(values[name]) for name in geometry.condition_names]])
@@ -95,13 +94,13 @@ def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = 
         if len(outside):
             raise ConditionError(
                 f"{condition.name} = {outside[0]:g} {condition.unit} lies outside the trained "
-                f"range "
-                f"[{low:g}, {high:g}]; choose a value inside, or --extrapolate at your own risk."
+                f"range [{low:g}, {high:g}]; choose a value inside, or --extrapolate at your own "
+                "risk."
             )
 
 
 def middle_condition(file: ModelFile) -> dict[str, float]:
-    """A condition in the middle of the trained ranges (geometric where the scale is logarithmic)."""
+    """A condition in the middle of the trained ranges (geometric on a logarithmic scale)."""
     middle = {}
     for condition in file.model.geometry.conditions:
         low, high = file.condition_range[condition.name]
@@ -175,7 +174,7 @@ def generate_file(
     extrapolate: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> float:
-    """As `generate_showers`, into a file in the geometry's own format; memory stays flat. Returns the
+    """As `generate_showers`, into a file of the geometry's own format; memory stays flat. Returns
     seconds it took.
     """
     check_range(file, conditions, extrapolate=extrapolate)

@@ -4,9 +4,10 @@ noise.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, NamedTuple, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter, ValidationError
@@ -43,7 +44,7 @@ class OptimiserSettings:
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.0
     lookahead: bool = False
-    schedule: str = "constant"
+    schedule: Literal["constant", "cyclic"] = "constant"
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> OptimiserSettings:
@@ -173,12 +174,15 @@ class Sampler(nn.Module):
 
 def check_hyper(kind: Callable[..., ShowerModel], hyper: dict[str, Any]) -> None:
     """Raise ModelError naming the nearest valid hyper-parameter when `hyper` holds one the model
-    does not have, or naming the one whose value is not what the constructor's types say.
+    does not have, or naming the one that is missing or not what the constructor's types say.
     """
     hints = get_type_hints(kind.__init__, include_extras=True)
     for other in ("geometry", "transform", "return"):
         hints.pop(other, None)
     _check_values("hyper-parameter", hints, hyper)
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if name in hints and parameter.default is parameter.empty and name not in hyper:
+            raise ModelError(f"The hyper-parameter '{name}' is missing; give it in [model].")
 
 
 def _check_values(what: str, hints: dict[str, Any], values: dict[str, Any]) -> None:

@@ -27,12 +27,13 @@ torch.Size([1, 368])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from caloforge.errors import ModelError
 from caloforge.geometry import Geometry
 from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
 from caloforge.nn.dense import activation, batch_norm, dense_stack, initialise
@@ -79,7 +80,7 @@ class CaloShowerGAN(ShowerModel):
         *,
         latent: PositiveInt = 100,
         generator: Sequence[PositiveInt] = (100, 200, 400),
-        critic: Sequence[PositiveInt] = (368, 368, 368),
+        critic: Annotated[Sequence[PositiveInt], Field(min_length=1)] = (368, 368, 368),
         activation: str = "swish",
         generator_init: str = "glorot-normal",
         critic_init: str = "he-uniform",
@@ -88,7 +89,8 @@ class CaloShowerGAN(ShowerModel):
         output_gain: PositiveFloat = 1.0,
         penalty: NonNegativeFloat = 3.0,
         critic_steps: PositiveInt = 8,
-        label_range: tuple[PositiveFloat, PositiveFloat] | list[PositiveFloat] | None = None,
+        label_range: Annotated[Sequence[PositiveFloat], Field(min_length=2, max_length=2)]
+        | None = None,
         generator_optimiser: dict[str, Any] = ADAM_GENERATOR,
         critic_optimiser: dict[str, Any] = ADAM_CRITIC,
     ) -> None:
@@ -102,6 +104,8 @@ class CaloShowerGAN(ShowerModel):
         self.latent, self.penalty, self.critic_steps = latent, penalty, critic_steps
         energy = geometry.conditions[geometry.column("energy")]
         low, high = label_range or (energy.low, energy.high)
+        if not low < high:
+            raise ModelError(f"Got the label_range [{low}, {high}] MeV; expected low < high.")
         self.register_buffer(
             "log_range", torch.tensor([low, high], dtype=torch.float64).log().float()
         )

@@ -1,5 +1,4 @@
-"""Flow matching: a network learns the velocity that carries noise into showers, and an ODE solver
-follows it.
+"""Flow matching: a learned velocity carries noise into showers along an ODE.
 
 Reference: Y. Lipman et al., "Flow Matching for Generative Modeling", 2022, arXiv:2210.02747 (Eq.
 23, straight paths); for calorimeters: L. Favaro et al., "CaloDREAM", 2024, arXiv:2405.09629.
