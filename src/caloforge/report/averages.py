@@ -37,13 +37,15 @@ Draw = Callable[[Axes, Any, Array, Normalize, str], Any]
 _LEFT, _RIGHT, _TOP, _GAP = 1.25, 0.85, 0.3, 0.12
 
 
-def _image_rows(samples: Samples, row: int, density: bool) -> list[tuple[str, str, Array, bool]]:
+def _image_rows(
+    samples: Samples, part: EnergySlice | None, density: bool
+) -> list[tuple[str, str, Array, bool]]:
     """Label, colour, cells (V,) and whether it is a ratio, for every row of a figure."""
     area = np.concatenate([layer.area for layer in samples.geometry.layers]) if density else 1.0
-    reference = _average(samples, samples.reference, row)
+    reference = _average(samples.reference, part)
     rows = [("Geant4", "#26292c", reference / area, False)]
     for look, summary in samples.drawn[1:]:
-        cells = _average(samples, summary, row)
+        cells = _average(summary, part)
         if summary is not samples.floor:
             rows.append((look.label, look.color, cells / area, False))
             rows.append(("ratio to Geant4", look.color, ratio(cells, reference), True))
@@ -52,12 +54,11 @@ def _image_rows(samples: Samples, row: int, density: bool) -> list[tuple[str, st
     return rows
 
 
-def _average(samples: Samples, summary: Summary, row: int) -> Array:
-    """Average shower (V,) at the energy of the reference's row; zeros where there is none."""
-    if row == 0:
+def _average(summary: Summary, part: EnergySlice | None) -> Array:
+    """Average shower (V,) of all showers or of one energy point; zeros where there are none."""
+    if part is None:
         return summary.mean_cells[0]
-    there = samples.slices[row - 1].select(summary.points)
-    return summary.mean_cells[1:][there].sum(axis=0)
+    return summary.mean_cells[1:][part.select(summary.points)].sum(axis=0)
 
 
 def _image_figure(
@@ -80,6 +81,9 @@ def _image_figure(
             part = cells[samples.geometry.slices[position]]
             meshes[is_ratio] = draw(ax, layer, part, scale, colors)
             ax.tick_params(length=0, labelsize=6.5, top=False, right=False)
+            if layer.kind == "grid":
+                ax.set_xticks([])
+                ax.set_yticks([])
             if r < len(rows) - 1:
                 ax.tick_params(labelbottom=False)
             if r == 0:
@@ -118,9 +122,9 @@ def _wrap(label: str) -> str:
     )
 
 
-def average_discs(samples: Samples, row: int = 0) -> Picture:
-    """Average shower in transverse space, as energy density; `row` of `mean_cells`."""
-    reference = _average(samples, samples.reference, row)
+def average_discs(samples: Samples, part: EnergySlice | None = None) -> Picture:
+    """Average shower in transverse space as energy density, of all showers or one energy."""
+    reference = _average(samples.reference, part)
     radii = {
         layer.id: core_radius(layer, reference[samples.geometry.slices[k]])
         for k, layer in enumerate(samples.geometry.layers)
@@ -141,15 +145,15 @@ def average_discs(samples: Samples, row: int = 0) -> Picture:
     )
     rows = [
         (label, color, np.where(outside, 0.0, cells), is_ratio)
-        for label, color, cells, is_ratio in _image_rows(samples, row, density=True)
+        for label, color, cells, is_ratio in _image_rows(samples, part, density=True)
     ]
     shown = [radii.get(samples.geometry.layers[k].id) for k in samples.layers]
     drawn = names([f"{r:g}" for r in shown if r is not None])
     proof = ", as the row of Geant4 against Geant4 shows" if samples.floor else ""
     scale = f" Drawn out to 95 % of each layer's energy: radii of {drawn} mm." if drawn else ""
     return Picture(
-        f"average-showers{_suffix(samples, row)}",
-        f"Average shower, {_which(samples, row)}, in the transverse plane: mean energy per area "
+        f"average-showers{_suffix(part)}",
+        f"Average shower, {_which(part)}, in the transverse plane: mean energy per area "
         "(MeV/mm², logarithmic) and ratio to Geant4. Look for rings or sectors of one colour in "
         f"the ratio: statistical noise has none{proof}.{scale}{shown_note(samples)}",
         "Average energy density of each layer in the transverse plane for Geant4 and each "
@@ -158,39 +162,39 @@ def average_discs(samples: Samples, row: int = 0) -> Picture:
     )
 
 
-def average_maps(samples: Samples, row: int = 0) -> Picture | None:
-    """Average shower with every cell drawn equally large; `row` of `mean_cells`.
+def average_maps(samples: Samples, part: EnergySlice | None = None) -> Picture | None:
+    """Average shower, of all or one energy, with every cell drawn equally large.
 
     None for read-outs without polar layers, whose cells the figure in space shows as well.
     """
     if all(layer.kind != "polar" for layer in samples.geometry.layers):
         return None
-    figure = _image_figure(samples, _image_rows(samples, row, density=False), draw_map, 0.95)
+    figure = _image_figure(samples, _image_rows(samples, part, density=False), draw_map, 0.95)
     return Picture(
-        f"average-cells{_suffix(samples, row)}",
-        f"The same average, {_which(samples, row)}, cell by cell: α upwards, r (mm) to the right, "
+        f"average-cells{_suffix(part)}",
+        f"The same average, {_which(part)}, cell by cell: α upwards, r (mm) to the right, "
         "every cell drawn equally large; mean MeV per cell and ratio to Geant4. Look at the last "
         "columns: the tail of the shower, few cells in number and little energy, but most of the "
-        f"area.{_worst_cells(samples, row)}{shown_note(samples)}",
+        f"area.{_worst_cells(samples, part)}{shown_note(samples)}",
         "Average energy of every cell for Geant4 and each generator, and their ratios.",
         figure,
     )
 
 
-def _which(samples: Samples, row: int) -> str:
-    return "all energies" if row == 0 else f"{samples.slices[row - 1].label} incident energy"
+def _which(part: EnergySlice | None) -> str:
+    return "all energies" if part is None else f"{part.label} incident energy"
 
 
-def _suffix(samples: Samples, row: int) -> str:
-    return "" if row == 0 else f"-{samples.slices[row - 1].energy:.6g}-MeV"
+def _suffix(part: EnergySlice | None) -> str:
+    return "" if part is None else f"-{part.energy:.6g}-MeV"
 
 
-def _worst_cells(samples: Samples, row: int) -> str:
+def _worst_cells(samples: Samples, part: EnergySlice | None) -> str:
     """Share of the energy that sits in cells more than 20 % off, per generator."""
-    reference = _average(samples, samples.reference, row)
+    reference = _average(samples.reference, part)
     found = []
     for look, summary in zip(samples.looks, samples.generated, strict=True):
-        values = ratio(_average(samples, summary, row), reference)
+        values = ratio(_average(summary, part), reference)
         off = np.isfinite(values) & (np.abs(values - 1) > 0.2)
         share = float(reference[off].sum() / max(float(reference.sum()), 1e-30))
         found.append(f"{100 * share:.1f} % ({look.label})")
@@ -260,7 +264,7 @@ def three_energies(samples: Samples) -> list[EnergySlice]:
     """Lowest, middle and highest energy slice with enough reference showers for a mean."""
     incident = samples.reference.incident_energy
     usable = [p for p in samples.slices if int(p.select(incident).sum()) >= 2 * FEWEST]
-    if not usable:
+    if len(samples.slices) < 2 or not usable:
         return []
     return [usable[k] for k in sorted({0, len(usable) // 2, len(usable) - 1})]
 

@@ -72,12 +72,10 @@ def draw_point_ratio(
 ) -> dict[str, Any]:
     """Ratio of each curve to the first (the reference), whose relative error is the grey band."""
     _, reference, error = curves[0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(reference != 0, error / np.abs(reference), np.nan)
-        ratios = [
-            (look, values / reference, errors / np.abs(reference))
-            for look, values, errors in curves[1:]
-        ]
+    with np.errstate(invalid="ignore"):
+        size = np.where(reference != 0, np.abs(reference), np.nan)
+        relative = error / size
+        ratios = [(look, values / size, errors / size) for look, values, errors in curves[1:]]
     artists = draw_points(
         ax, x, [(REFERENCE_LOOK, np.ones_like(relative), relative), *ratios], log_x=log_x
     )

@@ -48,9 +48,9 @@ def ending(samples: Samples) -> str:
 def response(samples: Samples) -> Picture:
     """Total over incident energy of all showers, on a linear and on a logarithmic axis."""
     values = samples.reference.observables["response"]
-    spread = (float(values.min()), float(values.max()))
-    margin = 0.05 * (spread[1] - spread[0])
-    wide = np.linspace(max(0.0, spread[0] - margin), spread[1] + max(margin, 1e-9), 61)
+    low, high = float(values.min()), float(values.max())
+    margin = max(0.05 * (high - low), 1e-9)
+    wide = np.linspace(max(0.0, low - margin), high + margin, _bins(values, 60) + 1)
     figure, pairs = panel_figure(2, Grid(columns=2, height=2.7, left=0.62, below=0.5))
     for k, (pair, edges) in enumerate(zip(pairs, (None, wide), strict=True)):
         data = samples.overlay("response", edges=edges)
@@ -87,7 +87,7 @@ def response_per_energy(
             data = samples.overlay("response", part, _peak_edges(values))
         if data is not None:
             panels.append((part, data))
-    if not panels:
+    if len(samples.slices) < 2 or not panels:
         return None
     grid = Grid(columns=columns(len(panels), 4), height=1.75, below=0.32, left=0.5)
     figure, pairs = panel_figure(len(panels), grid)
@@ -126,9 +126,13 @@ def _peak_edges(values: Array) -> Array:
     mean, rms = float(values.mean()), float(values.std())
     if not rms > 1e-12 * abs(mean):
         return shown_edges(values)
-    bins = int(np.clip(2.4 * len(values) ** (1 / 3), 12, 40))
     low, high = mean - RANGE_RMS[0] * rms, mean + RANGE_RMS[1] * rms
-    return np.linspace(max(low, 0.0), high, bins + 1)
+    return np.linspace(max(low, 0.0), high, _bins(values, 40) + 1)
+
+
+def _bins(values: Array, most: int) -> int:
+    """Bins that N showers can fill: 2.4 times their cube root, from 12 to `most`."""
+    return int(np.clip(2.4 * len(values) ** (1 / 3), 12, most))
 
 
 def _write_chi2(ax: Axes, values: list[tuple[str, float]]) -> None:
@@ -161,7 +165,7 @@ def chi2_per_energy(
 ) -> Picture | None:
     """Chi-square per degree of freedom against incident energy."""
     parts = [p for p in samples.slices if not np.isnan([chi2_at(c, p) for c in comparisons]).all()]
-    if not parts:
+    if len(parts) < 2:
         return None
     figure, pairs = panel_figure(1, Grid(columns=1, height=2.2, below=0.72, ratio=0, left=0.62))
     ax = pairs[0][0]
@@ -250,40 +254,53 @@ def _columns(found: Mapping[float, Response], used: list[float], field: str) -> 
 
 
 def ranking(samples: Samples, comparisons: Sequence[Comparison], most: int = 36) -> Picture | None:
-    """Separation power of every observable (at most `most`, the worst) beside its floor."""
+    """Separation power of every observable (`most`: those farthest above it) beside its floor."""
     prefix = "separation_with_flow/"
     keys = [k for k in comparisons[0].metrics if k.startswith(prefix)] if comparisons else []
     if not keys:
         return None
     total = len(keys)
     if total > most:
-        worst = {k: max(c.metrics[k].value for c in comparisons if k in c.metrics) for k in keys}
+        worst = {k: max(above_floor(c, k) for c in comparisons) for k in keys}
         chosen = set(sorted(keys, key=lambda k: -worst[k])[:most])
         keys = [k for k in keys if k in chosen]
-    labels = [observable_label(samples, k.removeprefix(prefix)) for k in keys]
-    missing = float("nan")
     curves = [
-        (look, [c.metrics[k].value if k in c.metrics else missing for k in keys])
+        (look, [at_floor_size(c, k) for k in keys])
         for look, c in zip(samples.looks, comparisons, strict=True)
     ]
     floors = [comparisons[0].metrics[k].floor for k in keys]
     grid = Grid(columns=1, height=0.165 * len(keys) + 0.2, below=0.45, ratio=0, left=2.5)
     figure, pairs = panel_figure(1, grid)
     ax = pairs[0][0]
-    draw_ranking(ax, labels, curves, [missing if f is None else f for f in floors])
+    labels = [observable_label(samples, k.removeprefix(prefix)) for k in keys]
+    draw_ranking(ax, labels, curves, [np.nan if f is None else f for f in floors])
     ax.set_xlabel("separation power (0: same, 1: no overlap)")
     ax.tick_params(labelsize=7.5)
     ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4)
-    some = f" Shown: the {most} largest of {total}." if total > most else ""
+    size = comparisons[0].details.get("floor", {}).get("n")
+    sized = f" Both at {size} showers." if "at_floor_size" in comparisons[0].details else ""
+    some = f" Shown: the {most} farthest above their floor of {total}." if total > most else ""
     return Picture(
         "separation",
         "Separation power of every observable, under- and overflow counted. The grey bar is the "
         "floor, what two Geant4 samples give: a point at its end is as good as Geant4, one far to "
-        f"the right of it is an observable that gives the generator away.{some}",
+        f"the right of it is an observable that gives the generator away.{sized}{some}",
         "Separation power of each observable for each generator, with the Geant4 floor.",
         figure,
         "svg",
     )
+
+
+def at_floor_size(comparison: Comparison, key: str) -> float:
+    """A figure at the number of showers its floor was made with; NaN where it is missing."""
+    value = comparison.details.get("at_floor_size", {}).get(key, comparison.metrics.get(key))
+    return float("nan") if value is None else float(value.value)
+
+
+def above_floor(comparison: Comparison, key: str) -> float:
+    """A figure over its floor, both of one number of showers; the figure without a floor."""
+    value = comparison.metrics.get(key)
+    return at_floor_size(comparison, key) / (value.floor if value and value.floor else 1.0)
 
 
 def observable_label(samples: Samples, key: str) -> str:

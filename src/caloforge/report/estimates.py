@@ -51,15 +51,18 @@ def energy_text(energy: float) -> str:
     return f"{energy:.3g} MeV"
 
 
-def energy_slices(incident: Array, points: Array) -> list[EnergySlice]:
-    """The energy points (K,) of a sample, or the judged slices of its spectrum (N,), in MeV."""
-    if len(points):
-        return [EnergySlice(float(p), float(p), float(p)) for p in points]
-    medians = list(judged.energy_slices(incident, incident[:0]).members)
-    edges = np.quantile(incident, np.linspace(0, 1, len(medians) + 1))
+def energy_slices(incident: Array) -> list[EnergySlice]:
+    """The energy points of a scan, or the slices of a spectrum, of incident energies (N,) in MeV.
+
+    They are those that are judged: see `caloforge.evaluation.slices.energy_slices`.
+    """
+    found = judged.energy_slices(incident, incident[:0])
+    if not found.spectrum:
+        return [EnergySlice(point, point, point) for point in found.members]
+    edges = np.quantile(incident, np.linspace(0, 1, len(found.members) + 1))
     return [
         EnergySlice(median, float(low), float(high))
-        for median, low, high in zip(medians, edges[:-1], edges[1:], strict=True)
+        for median, low, high in zip(found.members, edges[:-1], edges[1:], strict=True)
     ]
 
 

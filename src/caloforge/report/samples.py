@@ -80,8 +80,8 @@ class Samples:
 
     @cached_property
     def slices(self) -> list[EnergySlice]:
-        """Energy points of the reference, or slices of its spectrum."""
-        return energy_slices(self.reference.incident_energy, self.reference.points)
+        """Energy points of the reference, or slices of its spectrum, from low to high."""
+        return energy_slices(self.reference.incident_energy)
 
     @cached_property
     def layers(self) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from caloforge.report.blocks import Cell, Level, Table
-from caloforge.report.energy_figures import observable_label
+from caloforge.report.energy_figures import above_floor, at_floor_size, observable_label
 from caloforge.report.estimates import energy_text
 from caloforge.report.samples import Samples
 
@@ -45,37 +45,38 @@ def judge(value: float, floor: float | None) -> tuple[Level, str]:
     return level, f"{times:.1f} × floor" if times < 100 else f"{times:.0f} × floor"
 
 
-def above_floor(comparison: Comparison, key: str) -> float:
-    """A figure over its floor, both of one number of showers; the figure without a floor."""
-    value: Value = comparison.metrics[key]
-    sized: Value = comparison.details.get("at_floor_size", {}).get(key, value)
-    return sized.value / value.floor if value.floor else value.value
-
-
-def figure_cell(comparison: Comparison, key: str, *, brief: bool = False) -> Cell:
+def figure_cell(comparison: Comparison, key: str) -> Cell:
     """Value ± error with its floor, coloured by their ratio (both at the size of the floor)."""
     value: Value | None = comparison.metrics.get(key)
     if value is None:
         return Cell("–")
-    same_size: Value = comparison.details.get("at_floor_size", {}).get(key, value)
-    level, times = judge(same_size.value, value.floor)
     error = "" if value.error is None else f" ± {value.error:.1g}"
-    text = number(value.value) if brief else f"{number(value.value)}{error}"
-    return Cell(text, level, f"floor {number(value.floor)}" + (f", {times}" if times else ""))
+    sized = at_floor_size(comparison, key)
+    return _with_floor(comparison, f"{number(value.value)}{error}", sized, value.floor)
 
 
 def mean_cell(comparison: Comparison, family: str) -> Cell:
     """Mean of a family of figures over all observables, with the mean of their floors."""
     keys = [k for k in comparison.metrics if k.startswith(f"{family}/")]
-    floors = [f for k in keys if (f := comparison.metrics[k].floor) is not None]
     if not keys:
         return Cell("–")
-    same_size = comparison.details.get("at_floor_size", comparison.metrics)
+    floors = [f for k in keys if (f := comparison.metrics[k].floor) is not None]
     value = sum(comparison.metrics[k].value for k in keys) / len(keys)
-    sized = sum(same_size[k].value for k in keys) / len(keys)
+    sized = sum(at_floor_size(comparison, k) for k in keys) / len(keys)
     floor = sum(floors) / len(floors) if len(floors) == len(keys) else None
+    return _with_floor(comparison, number(value), sized, floor)
+
+
+def _with_floor(comparison: Comparison, text: str, sized: float, floor: float | None) -> Cell:
+    """A cell with its floor below; `sized` is the value at the size of the floor."""
     level, times = judge(sized, floor)
-    return Cell(number(value), level, f"floor {number(floor)}" + (f", {times}" if times else ""))
+    if floor is None:
+        return Cell(text)
+    note = f"floor {number(floor)}" + (f", {times}" if times else "")
+    if "at_floor_size" in comparison.details:
+        made = comparison.details.get("floor", {}).get("n", "fewer")
+        note = f"at {made} showers {number(sized)}, {note}"
+    return Cell(text, level, note)
 
 
 def leaderboard(samples: Samples, comparisons: Sequence[Comparison]) -> Table:

@@ -1,0 +1,161 @@
+"""What a report on generators holds, section by section, made of the figures and tables of this room."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from caloforge.evaluation.compare import FEWEST, compare
+from caloforge.report import averages, energy_figures, layer_figures, tables
+from caloforge.report.blocks import Picture, Section
+from caloforge.report.estimates import EnergySlice
+from caloforge.report.samples import Samples
+
+if TYPE_CHECKING:
+    from caloforge.evaluation.compare import Comparison
+    from caloforge.evaluation.summary import Summary
+
+
+def report_sections(
+    samples: Samples,
+    comparisons: Sequence[Comparison],
+    timing: Sequence[Mapping[str, Any]] | None = None,
+    extra: Sequence[Section] = (),
+) -> list[Section]:
+    """All sections below the summary, in order; `extra` ones come before the details."""
+    found = [
+        Section("Where they differ", pictures=_some(energy_figures.ranking(samples, comparisons))),
+        _energy(samples, comparisons),
+        _layers(samples),
+        _shapes(samples),
+        Section(
+            "Voxels",
+            "Energies of single cells.",
+            pictures=_some(layer_figures.cell_spectra(samples)),
+        ),
+        _averages(samples),
+    ]
+    if timing:
+        found.append(Section("Timing", tables=(tables.timing_table(timing),)))
+    found += extra
+    found.append(
+        Section(
+            "Details",
+            "Every figure with its statistical error and its floor.",
+            tables=(
+                *tables.metric_tables(samples, comparisons),
+                tables.energy_table(samples, comparisons),
+            ),
+        )
+    )
+    return [s for s in found if s.tables or s.pictures or s.more]
+
+
+def _energy(samples: Samples, comparisons: Sequence[Comparison]) -> Section:
+    floor = floor_comparison(samples)
+    return Section(
+        "Energy response",
+        "How much of the incident energy is seen, and how sharply.",
+        pictures=_some(
+            energy_figures.response(samples),
+            energy_figures.response_per_energy(samples, comparisons, floor),
+            energy_figures.chi2_per_energy(samples, comparisons, floor),
+            energy_figures.linearity(samples),
+        ),
+    )
+
+
+def _layers(samples: Samples) -> Section:
+    energies = averages.three_energies(samples)
+    return Section(
+        "Layers",
+        "Where in depth the energy goes.",
+        pictures=_some(
+            layer_figures.layer_energies(samples),
+            averages.longitudinal_profile(samples),
+            layer_figures.against_energy(
+                samples,
+                "layer_energy",
+                r"mean of $E_\mathrm{layer}\,/\,E_\mathrm{inc}$",
+                "Mean share of the incident energy in each layer",
+            ),
+        ),
+        more=_some(*(layer_figures.layer_energies(samples, part) for part in energies)),
+    )
+
+
+def _shapes(samples: Samples) -> Section:
+    return Section(
+        "Shower shapes",
+        "Where a shower sits, how wide it is, how many cells it lights: what identifies particles.",
+        pictures=_some(*(layer_figures.shapes(samples, f) for f in layer_figures.SHAPES)),
+        more=_some(
+            layer_figures.against_energy(
+                samples, "width_r", "mean width in r [mm]", "Mean width in r"
+            ),
+            layer_figures.against_energy(samples, "sparsity", "mean sparsity", "Mean sparsity"),
+        ),
+    )
+
+
+def _averages(samples: Samples) -> Section:
+    points = [
+        p
+        for p in averages.three_energies(samples)
+        if p.is_point and p.select(samples.reference.points).any()
+    ]
+    return Section(
+        "Average showers",
+        "The mean shower, and single ones.",
+        pictures=_some(
+            averages.average_discs(samples),
+            averages.average_maps(samples),
+            averages.examples(samples),
+        ),
+        more=_some(*(_average(samples, part) for part in points)),
+    )
+
+
+def _average(samples: Samples, part: EnergySlice) -> Picture:
+    return averages.average_maps(samples, part) or averages.average_discs(samples, part)
+
+
+def _some(*pictures: Picture | None) -> tuple[Picture, ...]:
+    return tuple(p for p in pictures if p is not None)
+
+
+def floor_comparison(samples: Samples) -> Comparison | None:
+    """The second reference sample judged like a generator; without one, half against half.
+
+    Slices of a spectrum are those of the whole reference. None for too few showers.
+    """
+    reference, floor = samples.reference, samples.floor
+    if floor is None:
+        reference, floor = _half(samples, 0), _half(samples, 1)
+    if min(len(reference), len(floor)) < FEWEST:
+        return None
+    return compare(reference, [floor])[0]
+
+
+def _half(samples: Samples, start: int) -> Summary:
+    """Every second shower in order of incident energy: both halves have the same mixture.
+
+    Showers of a slice of a spectrum get the slice's energy and keep their response, because halves
+    of a spectrum would be cut into other slices than the whole.
+    """
+    summary = samples.reference
+    rows = np.argsort(summary.incident_energy, kind="stable")[start::2]
+    values = {key: column[rows] for key, column in summary.observables.items()}
+    incident = summary.incident_energy[rows].copy()
+    for part in samples.slices:
+        incident[part.select(summary.incident_energy[rows])] = part.energy
+    values["total_energy"] = values["response"] * incident
+    return dataclasses.replace(
+        summary,
+        conditions=summary.conditions[rows],
+        incident_energy=incident,
+        observables=values,
+    )
