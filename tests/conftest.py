@@ -1,8 +1,15 @@
 """Fixtures shared by all tests."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from caloforge.config import load_recipe
+from caloforge.data import open_showers, read_showers, sample_names, sample_path
+from caloforge.showers import Showers
+from caloforge.training import train
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -10,7 +17,9 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared"
 def _folder(name: str) -> Path:
     folder = _SHARED / name
     if not folder.is_dir():
-        pytest.skip(f"needs the full Geant4 data set (../shared/{name}), which is not beside this clone")
+        pytest.skip(
+            f"needs the full Geant4 data set (../shared/{name}), which is not beside this clone"
+        )
     return folder
 
 
@@ -24,3 +33,36 @@ def shared() -> Path:
 def published() -> Path:
     """Folder of the published numbers; skips where they are absent."""
     return _folder("published")
+
+
+@cache
+def sample_showers(geometry: str) -> Showers:
+    """The shipped training sample of a geometry."""
+    for name in sample_names():
+        if name.endswith("-train"):
+            with open_showers(sample_path(name)) as source:
+                found = source.geometry.name
+            if found == geometry:
+                return read_showers(sample_path(name))
+    raise AssertionError(f"no shipped training sample of {geometry}")
+
+
+@pytest.fixture(scope="session")
+def photons() -> Showers:
+    """The shipped photon training sample."""
+    return sample_showers("ds1-photons")
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a model's finished smoke training, by the model's name; each is trained once."""
+    root = tmp_path_factory.mktemp("smoke")
+
+    def folder(model: str) -> Path:
+        out = root / model
+        if not (out / "model.safetensors").exists():
+            recipe = load_recipe(f"smoke-{model}")
+            train(recipe, sample_showers(recipe.geometry), out, device="cpu")
+        return out
+
+    return folder

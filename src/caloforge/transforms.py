@@ -74,6 +74,8 @@ class IncidentFraction(Transform):
 
     def __init__(self, geometry: Geometry, low_cut: float, knots: int) -> None:
         super().__init__()
+        if not low_cut >= 0:
+            raise ModelError(f"Got low_cut = {low_cut} MeV; expected 0 or more.")
         self.cells = geometry.n_cells
         self.low_cut = low_cut
         self.incident = IncidentEnergy(geometry)
@@ -162,6 +164,8 @@ class LayerLogs(Transform):
 
     def __init__(self, geometry: Geometry, floor: float) -> None:
         super().__init__()
+        if not floor > 0:
+            raise ModelError(f"Got floor = {floor} MeV; expected more than 0.")
         self.cells, self.layers, self.floor = geometry.n_cells, geometry.n_layers, floor
         self.settings = {"floor": floor}
         self.incident = IncidentEnergy(geometry)

@@ -18,8 +18,7 @@ Example
 >>> from caloforge.geometry import load_geometry
 >>> from caloforge.transforms import LayerLogs
 >>> geometry = load_geometry("ds1-photons")
->>> model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), hidden=32, blocks=2,
-ode_steps=2)
+>>> model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), hidden=32)
 >>> model.sample(torch.tensor([[65536.0]]), torch.zeros(1, model.noise_size)).shape
 torch.Size([1, 368])
 """

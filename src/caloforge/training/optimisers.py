@@ -47,10 +47,6 @@ class Player:
             raise ModelError(
                 f"Unknown optimiser '{settings.name}': {did_you_mean(settings.name, _KINDS)}"
             )
-        if settings.schedule not in ("constant", "cyclic"):
-            raise ModelError(
-                f"Unknown schedule '{settings.schedule}': expected constant or cyclic."
-            )
         self.phase = phase
         self.parameters = phase.parameters
         self.optimiser = _KINDS[settings.name](self.parameters, settings)
