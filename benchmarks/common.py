@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from threadpoolctl import threadpool_limits
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 def begin(options: argparse.Namespace, title: str) -> None:
     """Set the threads and print under what conditions the numbers were taken."""
     torch.set_num_threads(options.threads)
+    threadpool_limits(options.threads)
     cores = os.cpu_count()
     print(f"\n{title}")
     print(f"{options.threads} threads on {cores} cores ({platform.machine()}), ", end="")
@@ -99,6 +101,16 @@ def products(shapes: Sequence[Product], dtype: torch.dtype = torch.float32) -> C
                 torch.mm(left, right, out=out)
 
     return run
+
+
+def copy_speed(options: argparse.Namespace) -> float:
+    """Bytes a second that a copy in memory reads and writes."""
+    source = torch.ones(16 << 20)
+    target = torch.empty_like(source)
+    times = side_by_side(
+        {"copy": lambda: target.copy_(source)}, seconds=0.05, rounds=5 if options.quick else 20
+    )
+    return 2 * source.numel() * source.element_size() / best(times["copy"])
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

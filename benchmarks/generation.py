@@ -12,28 +12,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from common import Product, arguments, begin, best, products, ratio, side_by_side, table
+from common import (
+    Product,
+    arguments,
+    begin,
+    best,
+    copy_speed,
+    products,
+    ratio,
+    side_by_side,
+    table,
+)
+from generators import RECIPE, untrained
 
-from caloforge.config import load_recipe
 from caloforge.generate import Conditions, generate_file, stream
-from caloforge.geometry import load_geometry
-from caloforge.models import make_model
 from caloforge.models.file import ModelFile
 from caloforge.noise import normals
 
-RECIPE = "caloshowergan-photon"
 ENERGY = 65536.0  # MeV
 BATCHES = (1, 100, 10_000)
-
-
-def untrained() -> ModelFile:
-    """The recipe's generator with fresh weights, as if it had been read from a file."""
-    recipe = load_recipe(RECIPE)
-    geometry = load_geometry(recipe.geometry)
-    model = make_model(recipe.model["name"], geometry, **recipe.hyper()).eval()
-    energy = geometry.conditions[geometry.column("energy")]
-    about = {"model": RECIPE, "condition_range": {"energy": [energy.low, energy.high]}}
-    return ModelFile(model, about)
 
 
 def layer_products(file: ModelFile, batch: int) -> list[Product]:
@@ -47,16 +44,6 @@ def traffic(file: ModelFile, batch: int) -> int:
     weights = sum(p.numel() for p in file.model.generator.parameters())
     cells = file.model.geometry.n_cells
     return 4 * (weights + batch * (file.model.noise_size + 1 + cells))
-
-
-def copy_speed(options: argparse.Namespace) -> float:
-    """Bytes a second that a copy in memory reads and writes."""
-    source = torch.ones(16 << 20)
-    target = torch.empty_like(source)
-    times = side_by_side(
-        {"copy": lambda: target.copy_(source)}, seconds=0.05, rounds=5 if options.quick else 20
-    )
-    return 2 * source.numel() * source.element_size() / best(times["copy"])
 
 
 def measure(file: ModelFile, batch: int, options: argparse.Namespace) -> dict[str, list[float]]:
