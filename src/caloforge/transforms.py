@@ -96,16 +96,9 @@ class IncidentFraction(Transform):
         if knots:
             log_energy = torch.from_numpy(showers.incident_energy).log()
             response = torch.from_numpy(showers.energies.sum(axis=1)) / log_energy.exp()
-            edges = torch.quantile(log_energy, torch.linspace(0, 1, knots, dtype=torch.float64))
-            edges = edges + 1e-6 * torch.arange(
-                knots
-            )  # a scan repeats its energies; knots must increase
-            nearest = (log_energy[:, None] - edges[None, :]).abs().argmin(dim=1)
-            for k in range(knots):
-                chosen = nearest == k
-                mean = response[chosen].mean() if chosen.any() else response.mean()
-                transform.response[k] = mean
+            edges, means = response_curve(log_energy, response, knots)
             transform.log_energy.copy_(edges)
+            transform.response.copy_(means)
         return transform
 
     @classmethod
@@ -206,21 +199,9 @@ class LayerLogs(Transform):
         import numpy as np
         from scipy.optimize import nnls
 
-        log_energy = energy.log()
-        quantiles = torch.linspace(0, 1, self.KNOTS, dtype=torch.float64)
-        points = torch.unique(log_energy)
-        if (
-            len(points) <= self.KNOTS
-        ):  # a scan: one knot an energy, the last repeated a little further on
-            missing = self.KNOTS - len(points)
-            knots = torch.cat([points, points[-1] + torch.arange(1, missing + 1)])
-        else:
-            knots = log_energy.quantile(quantiles) + 1e-6 * torch.arange(self.KNOTS)
-        nearest = (log_energy[:, None] - knots[None, :]).abs().argmin(dim=1)
-        means = [response[nearest == k].mean() for k in range(self.KNOTS) if (nearest == k).any()]
-        means += [means[-1]] * (self.KNOTS - len(means))
+        knots, means = response_curve(energy.log(), response, self.KNOTS)
         self.knots.copy_(knots)
-        self.mean_response.copy_(torch.stack(means))
+        self.mean_response.copy_(means)
         pull2 = (response - self._mean_response(energy.float()[:, None])[:, 0].double()).square()
         design = torch.stack(
             [torch.ones_like(energy), 1 / energy, 1 / energy.square()], dim=1
@@ -274,6 +255,23 @@ class LayerLogs(Transform):
         layers = torch.where(self._sums(cells) > 0, layers, 0.0)
         layers = layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))
         return cells * (layers / self._sums(cells).clamp(min=1e-12))[:, self.layer]
+
+
+def response_curve(log_energy: Tensor, response: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean response (N,) against log E (N,) at `count` increasing knots: the energies of a scan or
+    the quantiles of a spectrum. Unused knots repeat the last mean beyond the last energy.
+    """
+    knots = torch.unique(log_energy.float())
+    if len(knots) > count:
+        knots = torch.unique(torch.quantile(knots, torch.linspace(0, 1, count)))
+    nearest = (log_energy[:, None] - knots[None, :]).abs().argmin(dim=1)
+    used = torch.unique(nearest)
+    means = torch.stack([response[nearest == k].mean() for k in used])
+    beyond = torch.arange(1, count - len(used) + 1)
+    return (
+        torch.cat([knots[used], knots[used][-1] + beyond]),
+        torch.cat([means, means[-1].repeat(len(beyond))]),
+    )
 
 
 def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
