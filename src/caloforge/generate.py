@@ -89,8 +89,8 @@ def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = 
             )
         if extrapolate:
             continue
-        slack = 1e-6 * max(abs(low), abs(high))
-        outside = values[(values < low - slack) | (values > high + slack)]
+        # The ends of the range may have been rounded to 32 bits.
+        outside = values[(values < low - 1e-6 * abs(low)) | (values > high + 1e-6 * abs(high))]
         if len(outside):
             raise ConditionError(
                 f"{condition.name} = {outside[0]:g} {condition.unit} lies outside the trained "
