@@ -151,7 +151,10 @@ class _Disk:
         self._keep(self._file.flush)
 
     def close(self) -> None:
-        self._keep(self._file.close)
+        try:
+            self._file.close()  # also after a failure: the descriptor must not stay open
+        except OSError as error:
+            self.failure = self.failure or error
 
     def seek(self, *where: int) -> int:
         self._keep(self._file.seek, *where)  # empties the write buffer, so it can fail too
