@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,30 +28,40 @@ from caloforge.report.images import (
 from caloforge.report.layer_figures import shown_note
 from caloforge.report.panels import WIDTH, Grid, dress, legend, panel_figure
 from caloforge.report.samples import Samples, layer_title, names
-from caloforge.report.style import REFERENCE_LOOK
+from caloforge.report.style import INK, REFERENCE_LOOK
 
 if TYPE_CHECKING:
     from caloforge.evaluation.summary import Summary
     from caloforge.geometry import Layer
 
 Draw = Callable[[Axes, Any, Array, Normalize, str], Any]
-_LEFT, _RIGHT, _TOP, _GAP = 1.25, 0.85, 0.3, 0.12
+# Margins and the gap between rows, in inches.
+_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 1.25, 0.95, 0.3, 0.25, 0.12
 
 
-def _image_rows(
-    samples: Samples, part: EnergySlice | None, density: bool
-) -> list[tuple[str, str, Array, bool]]:
-    """Label, colour, cells (V,) and whether it is a ratio, for every row of a figure."""
+@dataclass(frozen=True)
+class ImageRow:
+    """One row of a figure of images: cells (V,), energies or ratios to the reference."""
+
+    label: str
+    color: str
+    cells: Array
+    is_ratio: bool = False
+
+
+def _image_rows(samples: Samples, part: EnergySlice | None, density: bool) -> list[ImageRow]:
+    """The reference, the second sample as a ratio, each generator with its ratio."""
     area = np.concatenate([layer.area for layer in samples.geometry.layers]) if density else 1.0
     reference = _average(samples.reference, part)
-    rows = [("Geant4", "#26292c", reference / area, False)]
+    rows = [ImageRow("Geant4", INK, reference / area)]
     for look, summary in samples.drawn[1:]:
         cells = _average(summary, part)
-        if summary is not samples.floor:
-            rows.append((look.label, look.color, cells / area, False))
-            rows.append(("ratio to Geant4", look.color, ratio(cells, reference), True))
-        else:
-            rows.append(("second Geant4\nto first", "#26292c", ratio(cells, reference), True))
+        if summary is samples.floor:
+            name = "second Geant4\nto first"
+            rows.append(ImageRow(name, INK, ratio(cells, reference), True))
+            continue
+        rows.append(ImageRow(look.label, look.color, cells / area))
+        rows.append(ImageRow("ratio to Geant4", look.color, ratio(cells, reference), True))
     return rows
 
 
@@ -62,24 +73,24 @@ def _average(summary: Summary, part: EnergySlice | None) -> Array:
 
 
 def _image_figure(
-    samples: Samples, rows: list[tuple[str, str, Array, bool]], draw: Draw, height: float
+    samples: Samples, rows: list[ImageRow], draw: Draw, height: float, unit: str
 ) -> Figure:
     """One column a layer, one row a sample or ratio; common colour scales for each kind."""
-    layers = samples.layers
-    total = _TOP + len(rows) * (height + _GAP) + 0.5
+    total = _TOP + len(rows) * (height + _GAP) + _BOTTOM
     figure = Figure(figsize=(WIDTH, total))
-    width = (WIDTH - _LEFT - _RIGHT) / len(layers)
-    norm = energy_norm([cells for _, _, cells, is_ratio in rows if not is_ratio])
+    width = (WIDTH - _LEFT - _RIGHT) / len(samples.layers)
+    norm = energy_norm([row.cells for row in rows if not row.is_ratio])
     meshes: dict[bool, Any] = {}
-    for r, (label, color, cells, is_ratio) in enumerate(rows):
+    for r, row in enumerate(rows):
         bottom = total - _TOP - (r + 1) * (height + _GAP) + _GAP
-        for c, position in enumerate(layers):
-            box = (_LEFT + c * width + 0.06, bottom, width - 0.12, height)
-            ax = figure.add_axes((box[0] / WIDTH, box[1] / total, box[2] / WIDTH, box[3] / total))
+        scale, colors = (ratio_norm(), RATIO_MAP) if row.is_ratio else (norm, ENERGY_MAP)
+        for c, position in enumerate(samples.layers):
             layer = samples.geometry.layers[position]
-            scale, colors = (ratio_norm(), RATIO_MAP) if is_ratio else (norm, ENERGY_MAP)
-            part = cells[samples.geometry.slices[position]]
-            meshes[is_ratio] = draw(ax, layer, part, scale, colors)
+            left = (_LEFT + c * width + 0.06) / WIDTH
+            box = (left, bottom / total, (width - 0.12) / WIDTH, height / total)
+            ax = figure.add_axes(box)
+            part = row.cells[samples.geometry.slices[position]]
+            meshes[row.is_ratio] = draw(ax, layer, part, scale, colors)
             ax.tick_params(length=0, labelsize=6.5, top=False, right=False)
             if layer.kind == "grid":
                 ax.set_xticks([])
@@ -88,29 +99,29 @@ def _image_figure(
                 ax.tick_params(labelbottom=False)
             if r == 0:
                 ax.set_title(layer_title(layer))
-            if c == 0:
-                middle = (bottom + height / 2) / total
-                figure.text(
-                    (_LEFT - 0.1) / WIDTH,
-                    middle,
-                    _wrap(label),
-                    color=color,
-                    ha="right",
-                    va="center",
-                    fontsize=8,
-                )
-    return _with_colorbars(figure, meshes, total)
+        middle = (bottom + height / 2) / total
+        figure.text(
+            (_LEFT - 0.1) / WIDTH,
+            middle,
+            _wrap(row.label),
+            color=row.color,
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
+    return _with_colorbars(figure, meshes, total, unit)
 
 
-def _with_colorbars(figure: Figure, meshes: dict[bool, Any], total: float) -> Figure:
+def _with_colorbars(figure: Figure, meshes: dict[bool, Any], total: float, unit: str) -> Figure:
     x, width = (WIDTH - _RIGHT + 0.08) / WIDTH, 0.11 / WIDTH
-    usable = (total - _TOP - 0.5) / total
+    usable = (total - _TOP - _BOTTOM) / total
     for is_ratio, mesh in meshes.items():
         share = usable * (0.42 if len(meshes) == 2 else 0.9)
-        bottom = 0.5 / total + (0 if is_ratio or len(meshes) == 1 else usable - share)
+        bottom = _BOTTOM / total + (0 if is_ratio or len(meshes) == 1 else usable - share)
         bar = figure.colorbar(mesh, cax=figure.add_axes((x, bottom, width, share)), extend="both")
         bar.ax.tick_params(labelsize=6.5)
         bar.ax.minorticks_off()
+        bar.set_label("ratio" if is_ratio else unit, fontsize=7.5)
         if is_ratio:
             bar.set_ticks([0.5, 0.7, 1.0, 1.4, 2.0], labels=["0.5", "0.7", "1", "1.4", "2"])
     return figure
@@ -144,8 +155,8 @@ def average_discs(samples: Samples, part: EnergySlice | None = None) -> Picture:
         [layer.centres[1] > radii.get(layer.id, np.inf) for layer in samples.geometry.layers]
     )
     rows = [
-        (label, color, np.where(outside, 0.0, cells), is_ratio)
-        for label, color, cells, is_ratio in _image_rows(samples, part, density=True)
+        replace(row, cells=np.where(outside, 0.0, row.cells))
+        for row in _image_rows(samples, part, density=True)
     ]
     shown = [radii.get(samples.geometry.layers[k].id) for k in samples.layers]
     drawn = names([f"{r:g}" for r in shown if r is not None])
@@ -158,7 +169,7 @@ def average_discs(samples: Samples, part: EnergySlice | None = None) -> Picture:
         f"the ratio: statistical noise has none{proof}.{scale}{shown_note(samples)}",
         "Average energy density of each layer in the transverse plane for Geant4 and each "
         "generator, and their ratios.",
-        _image_figure(samples, rows, draw, 1.45),
+        _image_figure(samples, rows, draw, 1.45, "MeV/mm²"),
     )
 
 
@@ -169,7 +180,9 @@ def average_maps(samples: Samples, part: EnergySlice | None = None) -> Picture |
     """
     if all(layer.kind != "polar" for layer in samples.geometry.layers):
         return None
-    figure = _image_figure(samples, _image_rows(samples, part, density=False), draw_map, 0.95)
+    figure = _image_figure(
+        samples, _image_rows(samples, part, density=False), draw_map, 0.95, "MeV"
+    )
     return Picture(
         f"average-cells{_suffix(part)}",
         f"The same average, {_which(part)}, cell by cell: α upwards, r (mm) to the right, "
@@ -284,7 +297,8 @@ def examples(samples: Samples, count: int = 3) -> Picture | None:
             nearest = int(np.abs(np.log(mine / target)).argmin())
             name = "Geant4" if look is REFERENCE_LOOK else look.label
             label = f"{name}\n{energy_text(float(mine[nearest]))}"
-            rows.append((label, look.color, summary.examples[nearest], False))
+            color = INK if look is REFERENCE_LOOK else look.color
+            rows.append(ImageRow(label, color, summary.examples[nearest]))
     polar = any(layer.kind == "polar" for layer in samples.geometry.layers)
     return Picture(
         "single-showers",
@@ -292,5 +306,5 @@ def examples(samples: Samples, count: int = 3) -> Picture | None:
         "(logarithmic). Single showers fluctuate: look for what no real shower does, such as "
         "smeared-out or repeated images.",
         "Single showers of Geant4 and of each generator, cell by cell.",
-        _image_figure(samples, rows, draw_map, 0.5 if polar else 0.9),
+        _image_figure(samples, rows, draw_map, 0.5 if polar else 0.9, "MeV"),
     )

@@ -1,4 +1,4 @@
-"""What a report on generators holds, section by section, made of the figures and tables of this room."""
+"""What a report on generators holds, section by section."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _layers(samples: Samples) -> Section:
 def _shapes(samples: Samples) -> Section:
     return Section(
         "Shower shapes",
-        "Where a shower sits, how wide it is, how many cells it lights: what identifies particles.",
+        "Where a shower sits, how wide it is and how many cells it lights.",
         pictures=_some(*(layer_figures.shapes(samples, f) for f in layer_figures.SHAPES)),
         more=_some(
             layer_figures.against_energy(

@@ -70,6 +70,9 @@ def draw_map(ax: Axes, layer: Layer, cells: Array, norm: Normalize, cmap: str = 
     )
     shown = np.unique(np.linspace(0, fast, min(fast, 5) + 1).round().astype(int))
     ax.set_xticks(shown, [f"{layer.edges[1][k]:g}" for k in shown])
+    # The numbers at the ends stay inside, clear of the neighbouring panel's.
+    ax.get_xticklabels()[0].set_horizontalalignment("left")
+    ax.get_xticklabels()[-1].set_horizontalalignment("right")
     ax.set_yticks([])
     return mesh
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (1.5, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
+INK = "#26292c"
 GEANT4_FILL = "#d5d7da"
 GEANT4_EDGE = "#7d8288"
 FLOOR = "#33373b"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from caloforge.report.blocks import Cell, Level, Table
 from caloforge.report.energy_figures import above_floor, at_floor_size, observable_label
-from caloforge.report.estimates import energy_text
+from caloforge.report.estimates import energy_slices, energy_text
 from caloforge.report.samples import Samples
 
 if TYPE_CHECKING:
@@ -147,13 +147,14 @@ def compared(samples: Samples) -> Table:
 def _origin(summary: Summary) -> tuple[Cell, Cell]:
     low, high = float(summary.incident_energy.min()), float(summary.incident_energy.max())
     span = energy_text(low) if low == high else f"{energy_text(low)} – {energy_text(high)}"
-    points = f", {len(summary.points)} values" if len(summary.points) > 1 else ""
+    points = energy_slices(summary.incident_energy)
+    scan = f", {len(points)} values" if len(points) > 1 and points[0].is_point else ""
     plain = [
         f"{key.replace('_', ' ')}: {value}"
         for key, value in summary.provenance.items()
         if isinstance(value, str | int | float)
     ]
-    return Cell(span + points), Cell("; ".join(plain) or "not stated")
+    return Cell(span + scan), Cell("; ".join(plain) or "not stated")
 
 
 def metric_tables(samples: Samples, comparisons: Sequence[Comparison]) -> tuple[Table, ...]:

@@ -1,0 +1,269 @@
+"""The report: figures hold the numbers they show, the page is whole, safe and reproducible."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from caloforge.data import read_showers, sample_path
+from caloforge.errors import CaloForgeError
+from caloforge.evaluation.compare import compare
+from caloforge.evaluation.summary import Summary, summarise
+from caloforge.geometry import Geometry
+from caloforge.report import averages, energy_figures, layer_figures, tables
+from caloforge.report.blocks import Picture, Section
+from caloforge.report.contents import floor_comparison, report_sections
+from caloforge.report.page import write_page, write_report
+from caloforge.report.samples import Samples
+from caloforge.report.style import style, to_bytes
+from caloforge.showers import Showers
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _coarse_pictures() -> Iterator[None]:
+    """Few pixels: the tests look at what is drawn, not at how crisp it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("caloforge.report.style.DPI", 50)
+        yield
+
+
+def _geometry(kind: str) -> Geometry:
+    ring = {"id": 0, "name": "front", "kind": "polar", "alpha_bins": 1, "r_edges": [0, 5, 20]}
+    sectors = {"id": 3, "name": "main", "kind": "polar", "alpha_bins": 4, "r_edges": [0, 5, 9, 30]}
+    square = {
+        "id": 7,
+        "name": "grid",
+        "kind": "grid",
+        "axes": ["x", "y"],
+        "edges": [[-20, -5, 5, 20], [-20, -5, 5, 20]],
+    }
+    return Geometry.from_dict(
+        {
+            "name": f"toy-{kind}",
+            "title": f"A toy, {kind}",
+            "format": "calochallenge" if kind == "polar" else "caloforge",
+            "layers": [ring, sectors] if kind == "polar" else [square],
+            "conditions": [
+                {"name": "energy", "unit": "MeV", "low": 100.0, "high": 1e4, "scale": "log"}
+            ],
+        }
+    )
+
+
+def _showers(kind: str, seed: int, n: int = 600, scale: float = 1.0) -> Showers:
+    """Cells with random shares of the incident energy, a third empty: a scan or a spectrum."""
+    rng = np.random.default_rng(seed)
+    geometry = _geometry(kind)
+    if kind == "polar":
+        energy = np.repeat([256.0, 1024.0, 4096.0], n // 3)
+    else:
+        energy = rng.uniform(200, 9000, n)
+    shares = rng.exponential(size=(n, geometry.n_cells)) * (
+        rng.random((n, geometry.n_cells)) > 0.3
+    )
+    shares *= scale / geometry.n_cells
+    return Showers(
+        (shares * energy[:, None]).astype("f4"), energy[:, None], geometry, {"seed": seed}
+    )
+
+
+def _summaries(kind: str) -> tuple[Summary, Summary, Summary, Summary]:
+    reference = summarise(_showers(kind, 1), "reference")
+    floor = summarise(_showers(kind, 2), "second", like=reference)
+    good = summarise(_showers(kind, 3), "good", like=reference)
+    bad = summarise(_showers(kind, 4, scale=1.4), HOSTILE, like=reference)
+    return reference, floor, good, bad
+
+
+@pytest.fixture(scope="module")
+def polar() -> tuple[Summary, Summary, Summary, Summary]:
+    return _summaries("polar")
+
+
+@pytest.fixture(scope="module")
+def grid() -> tuple[Summary, Summary, Summary, Summary]:
+    return _summaries("grid")
+
+
+@pytest.fixture(scope="module")
+def page(
+    _coarse_pictures: None, polar: tuple[Summary, ...], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    reference, floor, good, bad = polar
+    comparisons = compare(reference, [good, bad], floor)
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    timing = [{"name": "good", "batch": 100, "ms_per_shower": 0.01234}]
+    write_report(path, reference, [good, bad], comparisons, floor=floor, timing=timing)
+    return path.read_text(encoding="utf-8")
+
+
+def _without_images(html: str) -> str:
+    return re.sub(r'src="data:image/[^"]*"', "", html)
+
+
+def test_page_holds_every_generator_and_figure(page: str, polar: tuple[Summary, ...]) -> None:
+    for name in ("good", "&lt;script&gt;alert(1)&lt;/script&gt;", "second", "reference"):
+        assert name in page
+    text = _without_images(page)
+    comparison = compare(polar[0], [polar[2]], polar[1])[0]
+    for key, value in comparison.metrics.items():
+        assert f"floor {tables.number(value.floor)}" in text, key
+    for anchor in ("response", "separation", "layer-energies", "average-showers", "cell-spectra"):
+        assert f'id="{anchor}"' in page
+    assert "0.0123" in page
+    assert "600 against 600" in page
+    assert page.count("<img ") == page.count('alt="') >= 12
+
+
+def test_page_needs_nothing_else(page: str) -> None:
+    text = _without_images(page)
+    assert "http:" not in text and "https:" not in text and "//" not in text
+    assert "<script" not in text and "<link" not in text and "@import" not in text
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', text))
+    assert set(re.findall(r'src="(data:image/\w+)', page)) == {"data:image/png", "data:image/svg"}
+    anchors = set(re.findall(r'id="([^"]*)"', text))
+    assert {target[1:] for target in re.findall(r'href="([^"]*)"', text)} <= anchors
+
+
+def test_hostile_names_stay_text(page: str) -> None:
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_same_input_same_bytes(
+    grid: tuple[Summary, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, _, good, bad = grid
+    comparisons = compare(reference, [good, bad])
+    first = write_report(tmp_path / "a.html", reference, [good, bad], comparisons)
+    before = dict(matplotlib.rcParams)
+    # What the caller has set for figures of their own must not reach the page, nor be changed.
+    monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9.0)
+    second = write_report(tmp_path / "b.html", reference, [good, bad], comparisons)
+    assert first.read_bytes() == second.read_bytes()
+    assert matplotlib.rcParams["lines.linewidth"] == 9.0
+    monkeypatch.undo()
+    assert dict(matplotlib.rcParams) == before
+    html = first.read_text()
+    assert "halves of the reference" in html
+    assert "at 300 showers" in html
+
+
+def test_figures_as_pdf(polar: tuple[Summary, ...], tmp_path: Path) -> None:
+    samples = Samples(polar[0], (polar[2],))
+    with style():
+        picture = energy_figures.response(samples)
+    write_page(
+        tmp_path / "page.html",
+        "One figure",
+        [Section("Mine & yours", "<b>text</b>", pictures=(picture,))],
+        verbatim="[model]\nname = '<x>'",
+        figures_as_pdf=tmp_path / "figures",
+    )
+    html = (tmp_path / "page.html").read_text()
+    assert "Mine &amp; yours" in html and "&lt;b&gt;text" in html and "&lt;x&gt;" in html
+    assert [f.name for f in (tmp_path / "figures").iterdir()] == ["response.pdf"]
+    pdf = (tmp_path / "figures" / "response.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"CreationDate" not in pdf
+
+
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
+def test_figure_bytes_are_reproducible(kind: str, polar: tuple[Summary, ...]) -> None:
+    made = []
+    for _ in range(2):
+        with style():
+            picture = layer_figures.cell_spectra(Samples(polar[0], (polar[3],)))
+            assert picture is not None
+            made.append(to_bytes(picture.figure, kind))  # type: ignore[arg-type]
+    assert made[0] == made[1]
+
+
+def test_every_section_of_both_kinds_of_layers(
+    polar: tuple[Summary, ...], grid: tuple[Summary, ...]
+) -> None:
+    for reference, floor, good, bad in (polar, grid):
+        samples = Samples(reference, (good, bad), floor)
+        with style():
+            sections = report_sections(samples, compare(reference, [good, bad], floor))
+        pictures = [p for s in sections for p in (*s.pictures, *s.more)]
+        assert all(isinstance(p.figure, Figure) and p.alt and p.caption for p in pictures)
+        assert len({p.name for p in pictures}) == len(pictures)
+        titles = [s.title for s in sections]
+        assert titles[0] == "Where they differ" and titles[-1] == "Details"
+        for title in ("Energy response", "Layers", "Shower shapes", "Voxels", "Average showers"):
+            assert title in titles
+
+
+def test_captions_state_the_numbers(polar: tuple[Summary, ...]) -> None:
+    reference, floor, good, bad = polar
+    samples = Samples(reference, (good, bad), floor)
+    with style():
+        pictures: list[Picture | None] = [
+            energy_figures.response(samples),
+            averages.average_maps(samples),
+            energy_figures.chi2_per_energy(
+                samples, compare(reference, [good, bad], floor), floor_comparison(samples)
+            ),
+        ]
+    response, maps, chi2 = (p.caption for p in pictures if p is not None)
+    assert f"{reference.observables['response'].mean():.4g} (Geant4)" in response
+    assert f"{bad.observables['response'].mean():.4g} ({HOSTILE})" in response
+    assert "hold" in maps and "%" in maps
+    assert "Largest: good" in chi2
+
+
+def test_floor_of_a_spectrum_is_made_in_the_slices_of_the_reference() -> None:
+    geometry = _geometry("grid")
+    rng = np.random.default_rng(0)
+    energy = rng.uniform(200, 9000, 2400)
+    cells = rng.exponential(size=(2400, geometry.n_cells)) * energy[:, None]
+    reference = summarise(Showers(cells, energy[:, None], geometry), "reference")
+    samples = Samples(reference, (reference,))
+    floor = floor_comparison(samples)
+    assert floor is not None
+    assert len(samples.slices) > 1
+    values = [energy_figures.chi2_at(floor, part) for part in samples.slices]
+    assert np.isfinite(values).all()
+    assert all(0.3 < v < 2.5 for v in values)
+
+
+def test_samples_that_do_not_belong_together(
+    polar: tuple[Summary, ...], grid: tuple[Summary, ...], tmp_path: Path
+) -> None:
+    reference, floor, good, _ = polar
+    comparisons = compare(reference, [good], floor)
+    with pytest.raises(CaloForgeError, match="read-out"):
+        write_report(tmp_path / "r.html", grid[0], [good], comparisons)
+    with pytest.raises(CaloForgeError, match="one comparison a sample"):
+        write_report(tmp_path / "r.html", reference, [floor], comparisons)
+    with pytest.raises(CaloForgeError, match="at least one set"):
+        write_report(tmp_path / "r.html", reference, [], [])
+    empty = replace(good, incident_energy=np.zeros(0))
+    with pytest.raises(CaloForgeError, match="holds no showers"):
+        write_report(tmp_path / "r.html", reference, [empty], comparisons)
+    with pytest.raises(CaloForgeError, match=r"Cannot (write|create)"):
+        (tmp_path / "file").write_text("")
+        write_page(tmp_path / "file" / "r.html", "t", [])
+    assert [f.name for f in tmp_path.iterdir()] == ["file"]
+
+
+def test_report_of_shipped_photons(tmp_path: Path) -> None:
+    test, train = (read_showers(sample_path(f"ds1-photons-{part}")) for part in ("test", "train"))
+    reference = summarise(test, "test")
+    generated = summarise(train, "train", like=reference)
+    comparisons = compare(reference, [generated])
+    path = write_report(tmp_path / "r.html", reference, [generated], comparisons)
+    html = path.read_text()
+    assert "368 cells in 5 layers" in html
+    energies = len(np.unique(reference.incident_energy))
+    assert f"256 MeV – 4.19 TeV, {energies} values" in html
+    assert energies == 15
