@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from caloforge.geometry import load_geometry
 
 def judge_files(
     reference: str | Path,
-    generated: Sequence[str | Path] | dict[str, str | Path],
+    generated: Sequence[str | Path] | Mapping[str, str | Path],
     out: str | Path,
     *,
     geometry: str | None = None,
@@ -63,7 +63,7 @@ def judge_files(
 
     out = Path(out)
     read_out = load_geometry(geometry) if geometry else None
-    named = generated if isinstance(generated, dict) else unique_names(generated)
+    named = generated if isinstance(generated, Mapping) else unique_names(generated)
 
     def digest(name: str, source: str | Path, like: Summary | None) -> Summary:
         tell(f"reading {name}")
