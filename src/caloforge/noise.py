@@ -25,9 +25,10 @@ def normals(seed: int, start: int, stop: int, size: int) -> NDArray[np.float32]:
     if not 0 <= seed < 2**64:
         raise ConditionError(f"Got the seed {seed}; expected a whole number from 0 to 2^64 - 1.")
     first, last = start // BLOCK, -(-stop // BLOCK)
-    out = np.empty(((last - first) * BLOCK, size), np.float32)
+    # The last block is drawn only as far as it is needed: a stream's beginning needs no end.
+    out = np.empty((stop - first * BLOCK, size), np.float32)
     for block in range(first, last):
         stream = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, block, 0]))
         rows = slice((block - first) * BLOCK, (block - first + 1) * BLOCK)
         stream.standard_normal(dtype=np.float32, out=out[rows])
-    return out[start - first * BLOCK : stop - first * BLOCK]
+    return out[start - first * BLOCK :]
