@@ -78,7 +78,6 @@ def train(
         raise TrainingError("There is no CUDA device here; give --device cpu or auto.")
     fabric = Fabric(accelerator=device, devices=1, precision=resolve_precision(settings.precision))
     model = build(recipe, showers)
-    write_text(out / "recipe.toml", dump_recipe(recipe))
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
     about: dict[str, Any] = {
@@ -96,9 +95,10 @@ def train(
     outcomes = []
     for number, part in enumerate(ranges):
         folder = out if len(ranges) == 1 else out / f"range{number}"
-        outcome = _train_range(
-            part, training, holdout, settings, folder, about, fabric, watcher, resume
-        )
+        run, what = _prepare(part, training, holdout, settings, folder, about, fabric, resume)
+        write_text(out / "recipe.toml", dump_recipe(recipe))  # only when its checkpoint was taken
+        watcher.start(what, run.step, settings.steps)
+        outcome = run.go(watcher)
         outcomes.append(outcome)
         if outcome.interrupted:
             break
@@ -142,7 +142,7 @@ def build(recipe: Recipe, showers: Showers) -> ShowerModel:
         return make_model(recipe.model["name"], showers.geometry, transform, **recipe.hyper())
 
 
-def _train_range(
+def _prepare(
     part: EnergyRange,
     training: Showers,
     holdout: Showers,
@@ -150,9 +150,9 @@ def _train_range(
     folder: Path,
     about: dict[str, Any],
     fabric: Any,
-    observer: Observer,
     resume: bool,
-) -> Outcome:
+) -> tuple[Run, str]:
+    """The run of a range, at its start or its newest checkpoint, and what the range is called."""
     own, own_holdout = _inside(training, part), _inside(holdout, part)
     bounded = math.isfinite(part.high) or part.low > 0
     what = f"{part.low:g} to {part.high:g} MeV" if bounded else "all incident energies"
@@ -170,11 +170,13 @@ def _train_range(
     data = TrainingSet(own, device=device, seed=settings.seed, augment=settings.augment)
     score = EnergyChi2(own_holdout, settings.selection, settings.seed)
     run = Run(part.model, data, score, settings, folder, about, fabric.autocast)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"Cannot create the folder {folder}: {error.strerror}.") from error
     if resume:
         run.resume()
-    observer.start(what, run.step, settings.steps)
-    return run.go(observer)
+    return run, what
 
 
 def _inside(showers: Showers, part: EnergyRange) -> Showers:
