@@ -8,6 +8,7 @@ so CaloForge is measured both as in the recipe and with `training.augment=()`.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="*", default=BATCHES)
     parser.add_argument("--precision", nargs="*", default=PRECISIONS, choices=PRECISIONS)
     options = parser.parse_args()
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     begin(options, f"Training, {RECIPE} (the goal: at most 1.05 x the plain loop)")
     showers = read_showers(sample_path(SAMPLE))
     rows = [row(showers, b, p, options) for p in options.precision for b in options.batch]
