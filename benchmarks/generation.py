@@ -40,10 +40,8 @@ def layer_products(file: ModelFile, batch: int) -> list[Product]:
 
 
 def traffic(file: ModelFile, batch: int) -> int:
-    """Bytes no implementation can avoid: noise and condition in, weights once, showers out."""
-    weights = sum(p.numel() for p in file.model.generator.parameters())
-    cells = file.model.geometry.n_cells
-    return 4 * (weights + batch * (file.model.noise_size + 1 + cells))
+    """Bytes that must come and go: noise and condition in, showers out (weights stay in caches)."""
+    return 4 * batch * (file.model.noise_size + 1 + file.model.geometry.n_cells)
 
 
 def measure(file: ModelFile, batch: int, options: argparse.Namespace) -> dict[str, list[float]]:
