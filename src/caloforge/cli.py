@@ -49,8 +49,8 @@ def main() -> None:
         if isinstance(error, typer.Abort):  # how typer reports Ctrl-C
             _stop("Interrupted.", 130)
         raise
-    if code:  # a command that ended with typer.Exit(code)
-        sys.exit(code)
+    if code == 130:  # newer versions of typer return it instead
+        _stop("Interrupted.", 130)
 
 
 def _stop(sentence: str, code: int = 2) -> None:
@@ -229,14 +229,16 @@ def train(
         outcome = run(chosen, showers, out, device=device, resume=resume, observer=bar)
     write_training_page(out)
     ending = "stopped at" if outcome.interrupted else "done:"
+    # A model split in energy is joined when each of its ranges has been trained.
+    joined = (out / "model.safetensors").exists()
     _console().print(
         f"{ending} step {outcome.step}; chosen: step {outcome.best_step} with chi2/NDF "
         f"{outcome.best_score:.2f} on the held-out showers; generator in "
-        f"{out / 'model.safetensors'}, curves in "
+        f"{out / 'model.safetensors' if joined else out / 'range*'}, curves in "
         f"{out / 'index.html'}" + ("; continue with --resume" if outcome.interrupted else "")
     )
     if outcome.interrupted:
-        raise typer.Exit(130)
+        sys.exit(130)
 
 
 @app.command("generate")

@@ -1,0 +1,347 @@
+"""The command line: exit codes, one sentence for whatever is wrong, reproducible files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caloforge.cli import main
+from caloforge.config import load_recipe, recipe_names
+from caloforge.data import read_showers, sample_names, sample_path
+from caloforge.models import MODELS
+from caloforge.models.file import load_model
+from caloforge.training.loop import Run
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def caloforge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the entry point of the console script in this process."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main() changes it
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["caloforge", *map(str, words)])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def refused(result: Result, *named: str) -> None:
+    """One sentence on stderr, exit code 2, and no traceback."""
+    assert result.code == 2, result.out + result.err
+    lines = result.err.strip().splitlines()
+    assert len(lines) == 1, result.err
+    assert lines[0].startswith("caloforge: ")
+    for name in named:
+        assert name in lines[0]
+
+
+@pytest.fixture
+def model(smoke) -> Path:
+    return smoke("caloshowergan") / "model.safetensors"
+
+
+# --- lists -----------------------------------------------------------------------------------
+def test_models_and_recipes_are_listed(caloforge: Command) -> None:
+    shown = caloforge("models")
+    assert shown.code == 0
+    assert all(name in shown.out for name in MODELS)
+    shown = caloforge("recipes")
+    assert shown.code == 0
+    assert all(name in shown.out for name in recipe_names())
+
+
+def test_a_printed_recipe_can_be_used_as_it_is(caloforge: Command, tmp_path: Path) -> None:
+    shown = caloforge("recipes", "caloshowergan-pion")
+    assert shown.code == 0
+    path = tmp_path / "mine.toml"
+    path.write_text(shown.out, encoding="utf-8")
+    assert load_recipe(path) == load_recipe("caloshowergan-pion")
+    refused(caloforge("recipes", "caloshowergan-poin"), "did you mean 'caloshowergan-pion'")
+
+
+def test_data_is_listed_and_described(caloforge: Command) -> None:
+    shown = caloforge("data", "list")
+    assert shown.code == 0
+    assert all(name in shown.out for name in sample_names())
+    shown = caloforge("data", "info", "ds1-photons-train")
+    assert shown.code == 0
+    assert "ds1-photons" in shown.out
+    assert "6896" in shown.out
+    refused(caloforge("data", "info", "ds1-foton-train"), "did you mean 'ds1-photons-train'")
+
+
+def test_data_is_converted(caloforge: Command, tmp_path: Path) -> None:
+    target = tmp_path / "copy.npz"
+    shown = caloforge("data", "convert", "ds1-photons-test", target)
+    assert shown.code == 0
+    original = read_showers(sample_path("ds1-photons-test"))
+    copy = read_showers(target)
+    assert f"{len(original)} showers written" in shown.out
+    assert np.array_equal(copy.energies, original.energies)
+    assert np.array_equal(copy.conditions, original.conditions)
+    refused(caloforge("data", "convert", "ds1-photons-test", target, "--format", "csv"))
+    refused(caloforge("data", "convert", "nothing.hdf5", tmp_path / "x.hdf5"), "nothing.hdf5")
+
+
+# --- train -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_train_then_generate(caloforge: Command, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "run"
+    data = f"{load_recipe(f'smoke-{name}').geometry}-train"
+    words = ("train", f"smoke-{name}", "--data", data, "--out", out, "--device", "cpu")
+    shown = caloforge(*words, "--steps", 4, "--seed", 3, "--set", "training.log_every=2")
+    assert shown.code == 0, shown.err
+    assert "model.safetensors" in shown.out.replace("\n", "")
+    assert (out / "index.html").stat().st_size > 10_000
+    recipe = load_recipe(out / "recipe.toml")
+    assert (recipe.training.steps, recipe.training.seed, recipe.training.log_every) == (4, 3, 2)
+    assert load_model(out / "model.safetensors").about["seed"] == 3
+    refused(caloforge(*words), "already holds a training; give --resume")
+    made, test = tmp_path / "made.hdf5", data.replace("train", "test")
+    shown = caloforge("generate", out, "--out", made, "--like", test, "-n", 9)
+    assert shown.code == 0, shown.err
+    assert len(read_showers(made)) == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["caloshowergan-poton"], "did you mean 'caloshowergan-photon'"),
+        (["nothing.toml"], "nothing.toml"),
+        (["smoke-caloshowergan", "--set", "training.stepz=3"], "did you mean 'steps'"),
+        (["smoke-caloshowergan", "--set", "model.latnt=3"], "did you mean 'latent'"),
+        (["smoke-caloshowergan", "--set", "transform.lowcut=3"], "low"),
+        (["smoke-caloshowergan", "--set", "training.batch_size=big"], "training.batch_size"),
+        (["smoke-caloshowergan", "--set", "model.critic_steps=0"], "critic_steps"),
+        (["smoke-caloshowergan", "--set", "model.generator=[1,'a']"], "generator"),
+        (["smoke-caloshowergan", "--set", "nonsense"], "expected key=value"),
+        (["smoke-caloshowergan", "--set", "geometry=ds9"], "ds9"),
+        (["smoke-caloshowergan", "--set", "model.critic_optimiser.name=adan"], "'adam'"),
+        (["smoke-caloshowergan", "--steps", "0"], "training.steps"),
+        (["smoke-caloshowergan", "--steps", "many"], "--steps"),
+        (["smoke-caloshowergan", "--seed", "-1"], "training.seed"),
+        (["smoke-caloshowergan", "--device", "gpu"], "Unknown device 'gpu'"),
+        (["caloshowergan-pion"], "ds1-photons"),
+        (["smoke-caloshowergan", "--colour", "red"], "--colour"),
+    ],
+)
+def test_train_refuses(caloforge: Command, tmp_path: Path, words: list[str], named: str) -> None:
+    out = tmp_path / "run"
+    refused(caloforge("train", *words, "--data", "ds1-photons-train", "--out", out), named)
+    assert not out.exists()
+
+
+def test_train_refuses_files_that_are_none(caloforge: Command, tmp_path: Path) -> None:
+    words = ("train", "smoke-caloshowergan", "--out", tmp_path / "run", "--data")
+    refused(caloforge(*words, "nothing.hdf5"), "There is no file nothing.hdf5")
+    refused(caloforge(*words, "ds1-photons-tran"), "did you mean 'ds1-photons-train'")
+    refused(caloforge(*words, tmp_path), str(tmp_path))
+    (tmp_path / "text.hdf5").write_text("no showers")
+    refused(caloforge(*words, tmp_path / "text.hdf5"), "text.hdf5")
+    refused(caloforge(*words[:-1]), "--data")
+    below = ("train", "smoke-caloshowergan", "--data", "ds1-photons-train", "--out")
+    refused(caloforge(*below, tmp_path / "text.hdf5" / "run"), "text.hdf5")
+    refused(caloforge(*below, tmp_path / "text.hdf5"), "text.hdf5")
+
+
+# --- generate --------------------------------------------------------------------------------
+def test_generate_is_reproducible(caloforge: Command, model: Path, tmp_path: Path) -> None:
+    words = ("generate", model, "-n", 20, "--energy", 65536, "--out")
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        shown = caloforge(*words, tmp_path / f"{name}.hdf5", "--seed", seed)
+        assert shown.code == 0, shown.err
+        assert "20 showers in" in shown.out
+    a, b, c = (read_showers(tmp_path / f"{name}.hdf5") for name in "abc")
+    assert np.array_equal(a.energies, b.energies)
+    assert not np.array_equal(a.energies, c.energies)
+    assert set(a.incident_energy.tolist()) == {65536.0}
+
+
+def test_generate_like_a_file(caloforge: Command, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.hdf5"
+    assert caloforge("generate", model, "--like", "ds1-photons-test", "--out", out).code == 0
+    like = read_showers(sample_path("ds1-photons-test"))
+    assert np.array_equal(read_showers(out).conditions, like.conditions)
+    by_name = ("generate", model, "--condition", "energy=4096", "-n", 3, "--out", out)
+    assert caloforge(*by_name).code == 0
+    assert read_showers(out).incident_energy.tolist() == [4096.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--energy", "65536", "-n", "0"], "Got -n 0"),
+        (["--energy", "65536", "-n", "-7"], "Got -n -7"),
+        (["--energy", "65536", "-n", "ten"], "-n"),
+        (["--energy", "65536", "--batch", "0"], "--batch 0"),
+        (["--energy", "65536", "--seed", "-1"], "seed -1"),
+        (["--energy", "1"], "outside the trained range"),
+        (["--energy", "nan"], "NaN"),
+        (["--energy", "hot"], "--energy"),
+        (["--energy", "65536", "--like", "ds1-photons-test"], "one or the other"),
+        (["--condition", "energi=5"], "did you mean 'energy'"),
+        (["--condition", "energy"], "name=number"),
+        (["--condition", "energy=hot"], "name=number"),
+        (["--like", "ds1-pions-test"], "ds1-pions"),
+        (["--like", "nothing.hdf5"], "nothing.hdf5"),
+        (["--like", "/"], "/"),
+    ],
+)
+def test_generate_refuses(
+    caloforge: Command, model: Path, tmp_path: Path, words: list[str], named: str
+) -> None:
+    refused(caloforge("generate", model, *words, "--out", tmp_path / "x.hdf5"), named)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generate_refuses_other_places(caloforge: Command, model: Path, tmp_path: Path) -> None:
+    words = ("generate", model, "-n", 3, "--energy", 65536, "--out")
+    (tmp_path / "file").write_text("")
+    refused(caloforge(*words, tmp_path / "file" / "x.hdf5"), "file")
+    (tmp_path / "folder.hdf5").mkdir()
+    refused(caloforge(*words, tmp_path / "folder.hdf5"), "folder.hdf5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.hdf5"]
+    assert list((tmp_path / "folder.hdf5").iterdir()) == []
+
+
+def test_generate_refuses_what_is_no_model(caloforge: Command, tmp_path: Path) -> None:
+    words = ("--energy", 65536, "--out", tmp_path / "x.hdf5")
+    refused(caloforge("generate", "nothing.safetensors", *words), "nothing.safetensors")
+    refused(caloforge("generate", "nothing", *words), "nothing")
+    refused(caloforge("generate", tmp_path, *words), str(tmp_path))
+    refused(caloforge("generate", sample_path("ds1-photons-test"), *words), "not a readable model")
+
+
+@pytest.mark.filterwarnings("default")
+def test_extrapolation_is_allowed_with_a_note(
+    caloforge: Command, model: Path, tmp_path: Path
+) -> None:
+    words = ("generate", model, "-n", 2, "--out", tmp_path / "x.hdf5", "--extrapolate", "--energy")
+    shown = caloforge(*words, 100)
+    assert shown.code == 0
+    assert shown.err.startswith("caloforge: note: conditions outside the trained range")
+    refused_ = caloforge(*words, -5)
+    assert refused_.code == 2
+    assert "expected more than 0" in refused_.err
+
+
+# --- the entry point -------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted."),
+        (MemoryError(), 2, "Out of memory"),
+        (OSError(28, "No space left on device", "/x"), 2, "No space left on device: /x."),
+    ],
+)
+def test_errors_of_the_system_are_sentences(
+    caloforge: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    says: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("caloforge.data.describe", fail)
+    result = caloforge("data", "info", "ds1-photons-test")
+    assert result.code == code
+    assert says in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_bug_keeps_its_traceback(caloforge: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("caloforge.data.describe", fail)
+    with pytest.raises(ZeroDivisionError):
+        caloforge("data", "info", "ds1-photons-test")
+
+
+def test_help_and_unknown_commands(caloforge: Command) -> None:
+    shown = caloforge("--help")
+    assert shown.code == 0
+    for command in ("train", "generate", "evaluate", "models", "recipes", "data", "demo"):
+        assert command in shown.out
+        assert caloforge(command, "--help").code == 0
+    refused(caloforge("trian"), "trian")
+
+
+def test_the_installed_command(model: Path, tmp_path: Path) -> None:
+    """Once for real, in a process of its own: result, exit code, and where the words go."""
+    command = [sys.executable, "-m", "caloforge.cli"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out = tmp_path / "x.hdf5"
+    words = ["generate", str(model), "-n", "5", "--energy", "65536", "--out", str(out)]
+    good = subprocess.run([*command, *words], capture_output=True, text=True, env=env)
+    assert good.returncode == 0, good.stderr
+    assert good.stderr == ""
+    assert "5 showers in" in good.stdout
+    assert len(read_showers(out)) == 5
+    bad = subprocess.run(
+        [*command, "generate", "nothing.safetensors", "--energy", "5", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    assert bad.returncode == 2
+    assert bad.stdout == ""
+    assert bad.stderr.startswith("caloforge: There is no model file nothing.safetensors")
+    assert len(bad.stderr.splitlines()) == 1
+    assert json.loads(json.dumps(read_showers(out).provenance))["seed"] == 0
+
+
+def test_ctrl_c_in_the_first_range_of_a_split_model(
+    caloforge: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 130; nothing is called trained that is not; --resume finishes both ranges."""
+    out = tmp_path / "run"
+    words = ("train", "smoke-caloshowergan-split", "--data", "ds1-photons-train", "--out", out)
+    advance = Run.advance
+
+    def press(self: Run) -> Any:
+        if self.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "advance", press)
+        shown = caloforge(*words, "--device", "cpu")
+    assert shown.code == 130
+    assert "stopped at step 5" in shown.out
+    assert "range*" in shown.out
+    assert not (out / "model.safetensors").exists()
+    load_model(out / "range0" / "model.safetensors")
+    shown = caloforge(*words, "--device", "cpu", "--resume")
+    assert shown.code == 0, shown.err
+    assert "done: step 40" in shown.out
+    assert load_model(out / "model.safetensors").about["model"] == "caloshowergan-split"
