@@ -157,9 +157,12 @@ def test_history_marks_the_kept_iteration() -> None:
 def test_chi2_points_ranking_profile_and_timing() -> None:
     first, second = looks(["a", "b"])
     (ax,) = _axes()
-    artists = curves.draw_chi2_points(ax, ["1 GeV", "2 GeV"], [(first, [3.0, np.nan])], [1.0, 1.2])
+    artists = curves.draw_chi2_points(
+        ax, ["1 GeV", "2 GeV"], [(first, [3.0, np.nan])], [1.0, 1.2], [2, 8]
+    )
     assert artists["a"].get_ydata()[0] == 3.0
     assert list(artists["floor"].get_data().values) == [1.0, 1.2]
+    assert list(artists["band"].get_data().values) == [2.0, 1.5]
     (ax,) = _axes()
     artists = curves.draw_ranking(
         ax, ["x", "y"], [(first, [0.1, 0.2]), (second, [0.0, 0.4])], None

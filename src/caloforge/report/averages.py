@@ -98,7 +98,8 @@ def _image_figure(
             if r < len(rows) - 1:
                 ax.tick_params(labelbottom=False)
             if r == 0:
-                ax.set_title(layer_title(layer))
+                title = layer_title(layer) if width > 1.4 else f"layer {layer.id}"
+                ax.set_title(title, y=1.0)
         middle = (bottom + height / 2) / total
         figure.text(
             (_LEFT - 0.1) / WIDTH,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from caloforge.errors import CaloForgeError
@@ -103,13 +103,26 @@ def draw_chi2_points(
     energies: Sequence[str],
     curves: Sequence[tuple[Look, Sequence[float]]],
     floor: Sequence[float] | None = None,
+    ndf: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Chi-square per degree of freedom at each energy (labels in order), with its floor.
 
-    Missing values are NaN and leave a gap. Returns the artists by label, the floor under "floor".
+    `ndf` are the degrees of freedom: equal samples scatter by sqrt(2 / ndf) about one, which is
+    drawn as a band. Missing values are NaN and leave a gap. Returns the artists by label, the
+    measured floor under "floor", the band under "band".
     """
     place = np.arange(len(energies))
     artists: dict[str, Any] = {}
+    if ndf is not None:
+        scatter = np.sqrt(2 / np.asarray(ndf, dtype=np.float64))
+        artists["band"] = ax.stairs(
+            1 + scatter,
+            np.arange(len(energies) + 1) - 0.5,
+            baseline=1 - scatter,
+            fill=True,
+            color=BAND,
+            label="equal samples, 1σ",
+        )
     if floor is not None:
         artists["floor"] = ax.stairs(
             np.asarray(floor, dtype=np.float64),
@@ -131,11 +144,18 @@ def draw_chi2_points(
             label=look.label,
         )[0]
     ax.set_yscale("log")
+    plain_decades(ax)
     ax.set_xticks(place, energies, rotation=35, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.5, len(energies) - 0.5)
-    ax.minorticks_off()
     ax.set_ylabel("χ²/NDF of $E_\\mathrm{tot}$")
     return artists
+
+
+def plain_decades(ax: Axes) -> None:
+    """Ticks at 1, 2 and 5 of every decade of a logarithmic vertical axis, written as numbers."""
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_ranking(
@@ -238,6 +258,7 @@ def draw_chi2_history(
         )
     if np.all(chi2[np.isfinite(chi2)] > 0):
         ax.set_yscale("log")
+        plain_decades(ax)
     ax.set_xlabel("training iteration")
     ax.set_ylabel("χ²/NDF of $E_\\mathrm{tot}$")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))

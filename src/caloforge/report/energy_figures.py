@@ -23,6 +23,7 @@ from caloforge.report.curves import (
     draw_points,
     draw_ranking,
     draw_resolution_fit,
+    plain_decades,
 )
 from caloforge.report.estimates import FEWEST, Array, EnergySlice
 from caloforge.report.panels import Grid, columns, dress, legend, panel_figure
@@ -142,10 +143,11 @@ def _write_chi2(ax: Axes, values: list[tuple[str, float]]) -> None:
     for line, (color, text) in enumerate(lines):
         ax.annotate(
             text,
-            (0.035, 0.95),
+            (0.97, 0.95),
             xytext=(0, -8.5 * line),
             xycoords="axes fraction",
             textcoords="offset points",
+            ha="right",
             va="top",
             fontsize=6.8,
             color=color,
@@ -154,10 +156,15 @@ def _write_chi2(ax: Axes, values: list[tuple[str, float]]) -> None:
 
 def chi2_at(comparison: Comparison | None, part: EnergySlice) -> float:
     """Chi-square per degree of freedom of an energy slice, NaN where it did not enter."""
+    value, ndf = _chi2_of(comparison, part)
+    return value / ndf
+
+
+def _chi2_of(comparison: Comparison | None, part: EnergySlice) -> tuple[float, float]:
     for energy, point in (comparison.per_energy if comparison else {}).items():
         if point.get("ndf") and bool(part.select(np.array([energy]))[0]):
-            return float(point["chi2"]) / int(point["ndf"])
-    return float("nan")
+            return float(point["chi2"]), float(point["ndf"])
+    return float("nan"), float("nan")
 
 
 def chi2_per_energy(
@@ -174,19 +181,20 @@ def chi2_per_energy(
         for look, comparison in zip(samples.looks, comparisons, strict=True)
     ]
     floors = [chi2_at(floor, p) for p in parts]
-    draw_chi2_points(
-        ax, [p.label for p in parts], curves, None if np.isnan(floors).all() else floors
-    )
+    measured = None if np.isnan(floors).all() else floors
+    freedom = [np.nanmin([_chi2_of(c, p)[1] for c in comparisons]) for p in parts]
+    draw_chi2_points(ax, [p.label for p in parts], curves, measured, freedom)
     ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4)
     worst = [
         f"{look.label} {np.nanmax(values):.3g} at {parts[int(np.nanargmax(values))].label}"
         for look, values in curves
         if not np.isnan(values).all()
     ]
+    itself = "" if measured is None else ", as Geant4 itself does (dotted)"
     return Picture(
         "chi2-per-energy",
         "χ²/NDF of the total energy at each incident energy with enough showers. A generator "
-        "that cannot be told from Geant4 scatters about one as the dotted line does. Largest: "
+        f"that cannot be told from Geant4 scatters about one, in the grey band{itself}. Largest: "
         f"{names(worst)}.",
         "Chi-square per degree of freedom of the total energy against incident energy, with the "
         "Geant4 floor.",
@@ -229,6 +237,7 @@ def linearity(samples: Samples) -> Picture | None:
         dress(pair, "", first=True, y_label=label, linear=field == "response")
         pair[1].set_xlabel("incident energy [GeV]")
     pairs[1][0].set_yscale("log")
+    plain_decades(pairs[1][0])
     legend(figure, samples.looks, floor=samples.floor is not None, kind="points")
     fitted = f" Fits of a/√(E/GeV) ⊕ c: {'; '.join(fits)}." if fits else ""
     return Picture(
@@ -253,7 +262,7 @@ def _columns(found: Mapping[float, Response], used: list[float], field: str) -> 
     return values, errors
 
 
-def ranking(samples: Samples, comparisons: Sequence[Comparison], most: int = 36) -> Picture | None:
+def ranking(samples: Samples, comparisons: Sequence[Comparison], most: int = 48) -> Picture | None:
     """Separation power of every observable (`most`: those farthest above it) beside its floor."""
     prefix = "separation_with_flow/"
     keys = [k for k in comparisons[0].metrics if k.startswith(prefix)] if comparisons else []

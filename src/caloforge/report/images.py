@@ -68,7 +68,7 @@ def draw_map(ax: Axes, layer: Layer, cells: Array, norm: Normalize, cmap: str = 
     mesh = ax.pcolormesh(
         np.arange(fast + 1), np.arange(slow + 1), values, norm=norm, cmap=cmap, rasterized=True
     )
-    shown = np.unique(np.linspace(0, fast, min(fast, 5) + 1).round().astype(int))
+    shown = np.unique(np.linspace(0, fast, min(fast, 3) + 1).round().astype(int))
     ax.set_xticks(shown, [f"{layer.edges[1][k]:g}" for k in shown])
     # The numbers at the ends stay inside, clear of the neighbouring panel's.
     ax.get_xticklabels()[0].set_horizontalalignment("left")
@@ -124,7 +124,7 @@ def shown_layers(geometry: Geometry, mean_cells: Array, most: int = 6) -> list[i
     99.8 %: the layers shown are those that hold the shower, its start and its tail.
     """
     count = geometry.n_layers
-    if count <= most:
+    if count <= most + 2:  # leaving one or two out would save no room
         return list(range(count))
     energy = np.array([float(mean_cells[s].sum()) for s in geometry.slices])
     running = np.cumsum(energy) / max(float(energy.sum()), 1e-30)

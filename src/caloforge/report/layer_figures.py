@@ -51,7 +51,7 @@ def layer_energies(samples: Samples, part: EnergySlice | None = None) -> Picture
         return None
     where = "all showers" if part is None else f"{part.label} incident energy"
     suffix = "" if part is None else f"-{part.energy:.6g}-MeV"
-    grid = Grid(columns=columns(len(panels), 3), height=2.1, left=0.62)
+    grid = Grid(columns=columns(len(panels), 3 if len(panels) <= 6 else 4), height=2.1, left=0.62)
     return Picture(
         f"layer-energies{suffix}",
         f"Energy in each layer, {where}. Look for the shaded first bin (layers without energy), "
@@ -128,7 +128,7 @@ def cell_spectra(samples: Samples) -> Picture | None:
         panels.append((layer_title(samples.geometry.layers[position]), data, "cell energy [MeV]"))
     if not panels:
         return None
-    grid = Grid(columns=columns(len(panels), 3), height=2.1, left=0.62)
+    grid = Grid(columns=columns(len(panels), 3 if len(panels) <= 6 else 4), height=2.1, left=0.62)
     return Picture(
         "cell-spectra",
         "Energies of single cells, in cells per shower. The low end shows whether the many soft "
@@ -152,7 +152,12 @@ def against_energy(samples: Samples, family: str, label: str, title: str) -> Pic
     curves = [(o, c) for o, c in curves if int(np.isfinite(c[0][1].mean).sum()) > 1]
     if not curves:
         return None
-    grid = Grid(columns=columns(len(curves), 3), height=2.0, left=0.62, ratio=0.33)
+    grid = Grid(
+        columns=columns(len(curves), 3 if len(curves) <= 6 else 4),
+        height=2.0,
+        left=0.62,
+        ratio=0.33,
+    )
     figure, pairs = panel_figure(len(curves), grid)
     for k, (pair, (observable, rows)) in enumerate(zip(pairs, curves, strict=True)):
         good = np.isfinite(rows[0][1].mean)

@@ -132,7 +132,7 @@ def dress(
 ) -> None:
     """Title above a panel; names of the vertical axes at the first of a row only."""
     top, bottom = pair
-    top.set_title(title)
+    top.set_title(title, y=1.0)  # a fixed height: finding one would draw every label twice
     if first:
         top.set_ylabel(y_label)
         if bottom is not top:

@@ -318,7 +318,7 @@ def _name_high_ends(ax: Axes, data: Overlay, limit: float) -> None:
         for line, item in enumerate(high):
             ax.annotate(
                 f"{100 * float(item.histogram.values()[end]):.0f} %",
-                (x, 0.42 if align == "left" else 0.93),  # the left top is for other text
+                (x, 0.42),  # the corners above are for other text
                 xytext=(3 if align == "left" else -3, -8 * line),
                 xycoords=ax.get_xaxis_transform(),
                 textcoords="offset points",

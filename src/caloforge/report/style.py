@@ -22,7 +22,7 @@ GEANT4_FILL = "#d5d7da"
 GEANT4_EDGE = "#7d8288"
 FLOOR = "#33373b"
 BAND = "#c3c8ce"
-DPI = 190  # of pictures and of the meshes inside vector files
+DPI = 170  # of pictures and of the meshes inside vector files
 
 _RC: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -36,7 +36,7 @@ _RC: dict[str, Any] = {
     "axes.titlelocation": "left",
     "axes.titlepad": 4.0,
     "axes.axisbelow": True,
-    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.limits": (-5, 6),
     "axes.formatter.use_mathtext": True,
     "xtick.direction": "in",
     "ytick.direction": "in",
