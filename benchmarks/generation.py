@@ -40,7 +40,7 @@ def layer_products(file: ModelFile, batch: int) -> list[Product]:
 
 
 def traffic(file: ModelFile, batch: int) -> int:
-    """Bytes that must come and go: noise and condition in, showers out (weights stay in caches)."""
+    """Bytes that must move: noise and condition in, showers out (weights stay in caches)."""
     return 4 * batch * (file.model.noise_size + 1 + file.model.geometry.n_cells)
 
 
