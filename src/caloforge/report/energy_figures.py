@@ -277,17 +277,17 @@ def ranking(samples: Samples, comparisons: Sequence[Comparison], most: int = 48)
         (look, [at_floor_size(c, k) for k in keys])
         for look, c in zip(samples.looks, comparisons, strict=True)
     ]
-    floors = [comparisons[0].metrics[k].floor for k in keys]
+    floors = [max((f for c in comparisons if (f := _floor(c, k))), default=np.nan) for k in keys]
     grid = Grid(columns=1, height=0.165 * len(keys) + 0.2, below=0.45, ratio=0, left=2.5)
     figure, pairs = panel_figure(1, grid)
     ax = pairs[0][0]
     labels = [observable_label(samples, k.removeprefix(prefix)) for k in keys]
-    draw_ranking(ax, labels, curves, [np.nan if f is None else f for f in floors])
+    draw_ranking(ax, labels, curves, floors)
     ax.set_xlabel("separation power (0: same, 1: no overlap)")
     ax.tick_params(labelsize=7.5)
     ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4)
-    size = comparisons[0].details.get("floor", {}).get("n")
-    sized = f" Both at {size} showers." if "at_floor_size" in comparisons[0].details else ""
+    resized = any("at_floor_size" in c.details for c in comparisons)
+    sized = " Points are at the number of showers of their floor." if resized else ""
     some = f" Shown: the {most} farthest above their floor of {total}." if total > most else ""
     return Picture(
         "separation",
@@ -300,6 +300,11 @@ def ranking(samples: Samples, comparisons: Sequence[Comparison], most: int = 48)
     )
 
 
+def _floor(comparison: Comparison, key: str) -> float | None:
+    value = comparison.metrics.get(key)
+    return None if value is None else value.floor
+
+
 def at_floor_size(comparison: Comparison, key: str) -> float:
     """A figure at the number of showers its floor was made with; NaN where it is missing."""
     value = comparison.details.get("at_floor_size", {}).get(key, comparison.metrics.get(key))
@@ -308,8 +313,7 @@ def at_floor_size(comparison: Comparison, key: str) -> float:
 
 def above_floor(comparison: Comparison, key: str) -> float:
     """A figure over its floor, both of one number of showers; the figure without a floor."""
-    value = comparison.metrics.get(key)
-    return at_floor_size(comparison, key) / (value.floor if value and value.floor else 1.0)
+    return at_floor_size(comparison, key) / (_floor(comparison, key) or 1.0)
 
 
 def observable_label(samples: Samples, key: str) -> str:
