@@ -217,6 +217,10 @@ class LayerLogs(Transform):
         """1 + L + V."""
         return 1 + self.layers + self.cells
 
+    def empty(self) -> Tensor:
+        """What no energy in a layer or cell is mapped to, (1 + L + V,); the pull has no such."""
+        return -self.mean / self.std
+
     def _mean_response(self, energy: Tensor) -> Tensor:
         return interpolate(energy.log(), self.knots, self.mean_response)
 

@@ -1,16 +1,18 @@
 """Flow matching: a learned velocity carries noise into showers along an ODE.
 
-Reference: Y. Lipman et al., "Flow Matching for Generative Modeling", 2022, arXiv:2210.02747 (Eq.
-23, straight paths); for calorimeters: L. Favaro et al., "CaloDREAM", 2024, arXiv:2405.09629.
+Reference: Y. Lipman et al., "Flow Matching for Generative Modeling", 2022, arXiv:2210.02747
+(Eq. 23, straight paths); for calorimeters: L. Favaro et al., "CaloDREAM", 2024, arXiv:2405.09629.
 
 Differs from the papers:
 - One dense network carries layer and voxel energies together (CaloDREAM has a transformer for
-  each), on the `LayerLogs` of the shower, so that it learns within minutes on two cores. It is
-  slower to generate than a GAN: 2 x `ode_steps` passes through the network for each shower instead
-  of one.
+  each), on the `LayerLogs` of the shower, so that it learns within minutes on two cores.
+- The velocity is (end - x) / (1 - t) with the mean end of the path, given x, as its unknown.
+  Showers are sparse: a number is either the one of an empty cell or spread about a mean. The
+  network gives the log-odds g and the mean m of that mixture for every number; what x itself says
+  of its own end follows by Bayes' rule (`mean_end`), and need not be learned 373 times.
 
-Shapes: condition (N, C), noise (N, 1 + L + V), velocity network (1 + L + V) + features -> `hidden`
-... -> 1 + L + V.
+Shapes: condition (N, C), noise (N, X) with X = 1 + L + V; network X + features -> `hidden` ... ->
+2 X.
 
 Example
 -------
@@ -18,7 +20,7 @@ Example
 >>> from caloforge.geometry import load_geometry
 >>> from caloforge.transforms import LayerLogs
 >>> geometry = load_geometry("ds1-photons")
->>> model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), hidden=32)
+>>> model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), hidden=32, blocks=2)
 >>> model.sample(torch.tensor([[65536.0]]), torch.zeros(1, model.noise_size)).shape
 torch.Size([1, 368])
 """
@@ -35,13 +37,14 @@ from torch import Tensor, nn
 from caloforge.geometry import Geometry
 from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
 from caloforge.nn.conditions import ConditionFeatures
-from caloforge.transforms import LayerLogs, Transform
+from caloforge.transforms import LayerLogs
 
 FREQUENCIES = 8  # of the sines and cosines that tell the network the time
+LATEST = 0.05  # smallest 1 - t in the weight of the loss, which grows as 1 / (1 - t)^2
 
 
-class Velocity(nn.Module):
-    """Residual dense network v(x, t, condition): (N, X), (N, 1), (N, F) to (N, X)."""
+class Mixture(nn.Module):
+    """Residual dense network: (x (N, X), time (N, 1), features (N, F)) to (g, m), both (N, X)."""
 
     def __init__(self, size: int, features: int, hidden: int, blocks: int) -> None:
         super().__init__()
@@ -49,43 +52,74 @@ class Velocity(nn.Module):
         self.enter = nn.Linear(size, hidden)
         self.mix = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.tell = nn.ModuleList(nn.Linear(context, hidden) for _ in range(blocks))
-        self.leave = nn.Linear(hidden, size)
-        self.skip = nn.Linear(context, size)
+        self.leave = nn.Linear(hidden, 2 * size)
+        self.skip = nn.Linear(context, 2 * size)
 
-    def forward(self, x: Tensor, time: Tensor, features: Tensor) -> Tensor:
-        """Velocity at x and time."""
+    def forward(self, x: Tensor, time: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-odds of being filled, and mean where filled."""
         angles = math.pi * time * torch.arange(1, FREQUENCIES + 1, device=x.device)
         context = torch.cat([features, time, angles.sin(), angles.cos()], dim=1)
         h = self.enter(x)
         for mix, tell in zip(self.mix, self.tell, strict=True):
             h = h + mix(nn.functional.silu(h + tell(context)))
-        return self.leave(nn.functional.silu(h)) + self.skip(context)
+        odds, mean = (self.leave(nn.functional.silu(h)) + self.skip(context)).float().chunk(2, 1)
+        return odds, mean
+
+
+def mean_end(
+    x: Tensor, time: Tensor, odds: Tensor, mean: Tensor, variance: Tensor, empty: Tensor
+) -> Tensor:
+    """E[x_1 | x_t = x] for x_t = (1 - t) noise + t x_1 and x_1 = `empty`, or ~ N(mean, variance).
+
+    Parameters
+    ----------
+    x
+        (N, X), at time t (N, 1).
+    odds
+        Log-odds (N, X) that x_1 is filled, before x itself is looked at.
+    mean, variance
+        Of x_1 where filled, (N, X) and (X,).
+    empty
+        The x_1 of an empty cell, (X,).
+
+    Returns
+    -------
+    (N, X): p x (mean where filled, given x) + (1 - p) x empty, with p by Bayes' rule from the two
+    Gaussian densities of x.
+    """
+    noise = (1 - time).square() + 1e-4  # the small number keeps the last instant finite
+    spread = time.square() * variance + noise
+    off_filled, off_empty = x - time * mean, x - time * empty
+    evidence = off_empty.square() / noise - off_filled.square() / spread - (spread / noise).log()
+    filled = torch.sigmoid(odds + 0.5 * evidence)
+    where_filled = mean + time * variance / spread * off_filled
+    return empty + filled * (where_filled - empty)
 
 
 class FlowMatching(ShowerModel):
-    """Continuous flow trained by flow matching; accurate after minutes, slower than a GAN to
-    generate.
+    """Continuous flow trained by flow matching; accurate after minutes, slower than a GAN.
 
     Parameters
     ----------
     hidden, blocks
-        Width and number of residual blocks of the velocity network.
+        Width and number of residual blocks of the network.
     ode_steps
-        Midpoint steps from noise to shower; two passes through the network each.
+        Steps from noise to shower, midpoint but for the last: 2 `ode_steps` - 1 network passes.
     optimiser
         See `OptimiserSettings`.
     """
 
     default_transform = "layer-logs"
+    empty: Tensor
 
     def __init__(
         self,
         geometry: Geometry,
-        transform: Transform | None = None,
+        transform: LayerLogs | None = None,
         *,
         hidden: PositiveInt = 512,
         blocks: PositiveInt = 4,
-        ode_steps: PositiveInt = 12,
+        ode_steps: PositiveInt = 5,
         optimiser: dict[str, Any] | None = None,
     ) -> None:
         optimiser = optimiser or {"name": "adam", "lr": 1e-3}
@@ -95,9 +129,12 @@ class FlowMatching(ShowerModel):
             "ode_steps": ode_steps,
             "optimiser": optimiser,
         }
-        super().__init__(geometry, transform or LayerLogs(geometry, geometry.cut or 0.1), hyper)
+        logs = transform or LayerLogs(geometry, geometry.cut or 0.1)
+        super().__init__(geometry, logs, hyper)
         self.features = ConditionFeatures(geometry)
-        self.velocity = Velocity(self.transform.size(), self.features.size, hidden, blocks)
+        self.mixture = Mixture(logs.size(), self.features.size, hidden, blocks)
+        self.log_variance = nn.Parameter(torch.zeros(logs.size()))
+        self.register_buffer("empty", logs.empty())
         self.ode_steps = ode_steps
         self.settings = OptimiserSettings.of(optimiser)
 
@@ -107,29 +144,37 @@ class FlowMatching(ShowerModel):
         return self.transform.size()
 
     def phases(self) -> list[Phase]:
-        """One: the velocity network."""
-        return [Phase("velocity", list(self.velocity.parameters()), self.loss, 1, self.settings)]
+        """One: the network and the spread of every number."""
+        parameters = [*self.mixture.parameters(), self.log_variance]
+        return [Phase("flow", parameters, self.loss, 1, self.settings)]
+
+    def end(self, x: Tensor, time: Tensor, features: Tensor) -> Tensor:
+        """Mean end of the path that is at x (N, X) at `time` (N, 1)."""
+        odds, mean = self.mixture(x, time, features)
+        return mean_end(x, time, odds, mean, self.log_variance.exp(), self.empty)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """E |v(x_t, t) - (x_1 - x_0)|^2 with x_t on the straight line from noise to shower
-        (arXiv:2210.02747, Eq. 23).
+        """E |v(x_t, t) - (x_1 - x_0)|^2 on straight paths (arXiv:2210.02747, Eq. 23).
+
+        With v = (end - x_t) / (1 - t) it is E |end - x_1|^2 / (1 - t)^2; the weight stays finite.
         """
         shower = self.transform(batch.energies, batch.condition)
         noise = torch.randn(shower.shape, generator=rng, device=shower.device)
         time = torch.rand(len(shower), 1, generator=rng, device=shower.device)
-        velocity = self.velocity(
-            torch.lerp(noise, shower, time), time, self.features(batch.condition)
-        )
-        return (velocity.float() - (shower - noise)).square().mean(), {}
+        end = self.end(torch.lerp(noise, shower, time), time, self.features(batch.condition))
+        weight = (1 - time).clamp(min=LATEST).square().reciprocal()
+        return (weight * (end - shower).square()).mean(), {}
 
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
-        """Follow the velocity from noise at t = 0 to the shower at t = 1 in midpoint steps; MeV
-        (N, V).
-        """
+        """Follow the velocity from noise at t = 0 to the shower at t = 1; MeV (N, V)."""
         x, features = noise, self.features(condition)
         step = 1.0 / self.ode_steps
-        for k in range(self.ode_steps):
+        for k in range(self.ode_steps - 1):
             time = torch.full_like(x[:, :1], k * step)
-            middle = x + 0.5 * step * self.velocity(x, time, features)
-            x = x + step * self.velocity(middle, time + 0.5 * step, features)
+            slope = (self.end(x, time, features) - x) / (1 - time)
+            middle, time = x + 0.5 * step * slope, time + 0.5 * step
+            slope = (self.end(middle, time, features) - middle) / (1 - time)
+            x = x + step * slope
+        # The last step goes to the mean end itself: empty cells come out empty.
+        x = self.end(x, torch.full_like(x[:, :1], 1 - step), features)
         return self.transform.inverse(x, condition)
