@@ -236,19 +236,7 @@ def draw_chi2_history(
         )[0]
     }
     if chosen is not None:
-        where = np.flatnonzero(iterations == chosen)
-        if len(where) == 0:
-            raise CaloForgeError(f"The chosen iteration {chosen} is not among those of the curve.")
-        artists["chosen"] = ax.plot(
-            iterations[where],
-            chi2[where],
-            marker="o",
-            markersize=7,
-            markerfacecolor="none",
-            linestyle="none",
-            color=drawn.color,
-            label=f"kept: iteration {chosen}, χ²/NDF {chi2[where[0]]:.3g}",
-        )[0]
+        artists["chosen"] = _mark(ax, iterations, chi2, chosen, drawn.color)
     if floor is not None:
         artists["floor"] = ax.axhline(
             floor,
@@ -263,6 +251,22 @@ def draw_chi2_history(
     ax.set_ylabel("χ²/NDF of $E_\\mathrm{tot}$")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return artists
+
+
+def _mark(ax: Axes, iterations: Array, chi2: Array, chosen: int, color: str) -> Any:
+    where = np.flatnonzero(iterations == chosen)
+    if len(where) == 0:
+        raise CaloForgeError(f"The chosen iteration {chosen} is not among those of the curve.")
+    return ax.plot(
+        iterations[where],
+        chi2[where],
+        marker="o",
+        markersize=7,
+        markerfacecolor="none",
+        linestyle="none",
+        color=color,
+        label=f"kept: iteration {chosen}, χ²/NDF {chi2[where[0]]:.3g}",
+    )[0]
 
 
 def draw_profile(

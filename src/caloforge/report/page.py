@@ -76,19 +76,12 @@ def write_report(
         )
     with style():
         sections = report_sections(samples, comparisons, timing, extra_sections)
-        summary = {
-            "geometry": samples.geometry,
-            "compared": tables.compared(samples),
-            "leaderboard": tables.leaderboard(samples, comparisons),
-            "floor_kind": _floor_text(comparisons[0]),
-            "warnings": [(c.name, w) for c in comparisons for w in c.details.get("warnings", [])],
-        }
         return _write(
             path,
             title or f"{samples.geometry.title}: generated showers against Geant4",
             sections,
             figures_as_pdf,
-            {"intro": intro, "summary": summary},
+            {"intro": intro, "summary": _summary(samples, comparisons)},
         )
 
 
@@ -133,6 +126,17 @@ def _write(
     filled = {"summary": None, "verbatim": "", "title": title, "sections": blocks} | more
     write_text(path, environment.get_template("report.html").render(filled))
     return Path(path)
+
+
+def _summary(samples: Samples, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """What the top of the report shows."""
+    return {
+        "geometry": samples.geometry,
+        "compared": tables.compared(samples),
+        "leaderboard": tables.leaderboard(samples, comparisons),
+        "floor_kind": _floor_text(comparisons[0]),
+        "warnings": [(c.name, w) for c in comparisons for w in c.details.get("warnings", [])],
+    }
 
 
 def _floor_text(comparison: Comparison) -> str:
