@@ -140,10 +140,14 @@ class Showers:
         )
 
 
-def energy_points(incident_energy: NDArray[np.float64], most: int = 40) -> NDArray[np.float64]:
+MOST_POINTS = 40  # incident energies a scan may have
+
+
+def energy_points(incident_energy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distinct incident energies in MeV of a scan, an empty array for a spectrum.
 
-    A scan has at most `most` of them, each with two showers or more on average.
+    A scan has at most MOST_POINTS of them, each with two showers or more on average.
     """
     points = np.unique(incident_energy)
-    return points if len(points) <= min(most, len(incident_energy) // 2) else points[:0]
+    most = min(MOST_POINTS, len(incident_energy) // 2)
+    return points if len(points) <= most else points[:0]

@@ -230,6 +230,9 @@ def _limits(geometry: Geometry, layer: Layer, axis: str) -> tuple[float, float, 
     if axis == "r":
         outer = float(np.hypot(*np.abs(window).max(axis=1)))
         return 0.0, outer, outer / 2
+    if layer.kind == "polar":  # x and y of a polar layer reach out to its outer edge
+        outer = layer.edges[1][-1]
+        return -outer, outer, outer / 2
     low, high = window[layer.axes.index(axis)]
     return low, high, (high - low) / 4
 

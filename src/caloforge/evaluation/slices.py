@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.showers import energy_points
+from caloforge.showers import MOST_POINTS, energy_points
 
 Array = NDArray[Any]
 
@@ -54,8 +54,9 @@ def energy_slices(reference: Array, generated: Array, minimum: int = 100) -> Sli
             )
             for p in points
         }
-        near = np.abs(energy_points(generated)[:, None] - points) <= SAME_ENERGY * points
-        unknown = energy_points(generated)[~near.any(axis=1)]
+        distinct = np.unique(generated)
+        near = np.abs(distinct[:, None] - points) <= SAME_ENERGY * points
+        unknown = distinct[~near.any(axis=1)][:MOST_POINTS]
         return Slices(members, False, tuple(unknown.tolist()))
     number = int(np.clip(len(reference) // (4 * max(minimum, 1)), 1, SLICES))
     edges = np.quantile(reference, np.linspace(0, 1, number + 1))

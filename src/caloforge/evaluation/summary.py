@@ -20,7 +20,7 @@ from caloforge.errors import DataError
 from caloforge.evaluation.features import compute
 from caloforge.evaluation.observables import VOXEL_EDGES, log_edges
 from caloforge.geometry import Geometry
-from caloforge.showers import Showers, energy_points
+from caloforge.showers import MOST_POINTS, Showers, energy_points
 
 Array = NDArray[Any]
 Progress = Callable[[int, int], None]
@@ -224,7 +224,7 @@ class _Collector:
         self.conditions = np.empty((number, len(geometry.conditions)))
         self.observables: dict[str, Array] = {}
         self.total = np.zeros(geometry.n_cells)
-        # Sums per energy point as long as it looks like a scan, None once it is a spectrum.
+        # Sums per incident energy as long as there are few, None once it is a spectrum.
         self.per_point: dict[float, tuple[int, Array]] | None = {}
         self.spectrum = np.zeros((geometry.n_layers, len(SPECTRUM_EDGES) - 1), dtype=np.int64)
         self.voxels = np.zeros((2, len(edges) + 1), dtype=np.int64)
@@ -247,8 +247,8 @@ class _Collector:
         self.done = stop
 
     def _averages(self, energies: Array, incident: Array) -> None:
-        points = energy_points(incident)
-        if len(points) == 0:
+        points = np.unique(incident)
+        if self.per_point is not None and len({*self.per_point, *points.tolist()}) > MOST_POINTS:
             self.per_point = None
         if self.per_point is None:
             self.total += energies.sum(axis=0, dtype=np.float64)
@@ -259,8 +259,6 @@ class _Collector:
             more = rows.sum(axis=0, dtype=np.float64)
             self.total += more
             self.per_point[point] = (count + len(rows), total + more)
-        if len(energy_points(np.array(list(self.per_point)))) == 0:
-            self.per_point = None
 
     def _cells(self, energies: Array, keep: Array, start: int) -> None:
         rows, columns = np.nonzero(keep)
@@ -294,14 +292,16 @@ class _Collector:
                 f"None of the {self.number} showers of '{name}' deposits any energy{cut}; "
                 "expected cell energies in MeV."
             )
-        scan = {} if self.per_point is None else dict(sorted(self.per_point.items()))
+        incident = self.geometry.incident_energy(self.conditions)
+        found = self.per_point or {}
+        scan = {p: found[p] for p in energy_points(incident).tolist()}
         means = [self.total / self.number, *(total / count for count, total in scan.values())]
         examples, conditions = self.examples.finish()
         return Summary(
             name=name,
             geometry=self.geometry,
             conditions=self.conditions,
-            incident_energy=self.geometry.incident_energy(self.conditions),
+            incident_energy=incident,
             observables=self.observables,
             points=np.array(list(scan), dtype=np.float64),
             mean_cells=np.stack(means),

@@ -1,4 +1,4 @@
-"""How long a generator takes: time per shower at several batch sizes, the protocol of the CaloChallenge.
+"""How long a generator takes per shower at several batch sizes: the CaloChallenge's protocol.
 
 Source: arXiv:2410.21611, timing: ms per shower at batch 1, 100 and 10 000, ten repeats.
 """
