@@ -35,7 +35,7 @@ bench: .venv/.installed  ## All benchmarks, short: see benchmarks/README.md
 	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/generation.py --quick
 	$(BIN)/python benchmarks/evaluation.py --quick
-	$(BIN)/python benchmarks/io.py --quick
+	$(BIN)/python benchmarks/files.py --quick
 
 clean:  ## Remove the environment, caches and the demo's output
 	rm -rf .venv demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

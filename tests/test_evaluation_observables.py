@@ -12,6 +12,7 @@ from caloforge.evaluation.features import compute
 from caloforge.evaluation.observables import observables
 from caloforge.geometry import geometry_names, load_geometry
 from caloforge.showers import Showers
+from caloforge.symmetries import symmetry_group
 
 PUBLISHED_NAMES = {
     "E_layer": "layer_energy",
@@ -171,7 +172,7 @@ def test_cells_below_the_cut_do_not_count():
 def test_rotation_turns_centres_and_leaves_radii():
     showers = random_showers("ds1-photons")
     geometry = showers.geometry
-    quarter = geometry.symmetry_group(["rotate-alpha"])
+    quarter = symmetry_group(geometry, ["rotate-alpha"])
     assert len(quarter) == 10
     before = compute(showers)
     angle_of_step = {}

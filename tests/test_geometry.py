@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from caloforge.errors import CaloForgeError, GeometryError
 from caloforge.geometry import Geometry, geometry_names, load_geometry
+from caloforge.symmetries import symmetry, symmetry_group
 
 # A changed hash orphans every model and file written so far: these may only ever be added to.
 HASHES = {
@@ -78,7 +79,7 @@ def test_cells_are_where_the_edges_say(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in geometry_names() if n not in ("ds2", "ds3")])
 def test_symmetries_form_a_group_of_moves_that_keep_size_and_radius(name: str) -> None:
     geometry = load_geometry(name)
-    group = geometry.symmetry_group()
+    group = symmetry_group(geometry)
     assert (group[0].permutation == np.arange(geometry.n_cells)).all()
     radius = np.concatenate([np.hypot(*layer.xy) for layer in geometry.layers])
     area = np.concatenate([layer.area for layer in geometry.layers])
@@ -97,7 +98,7 @@ def test_symmetries_form_a_group_of_moves_that_keep_size_and_radius(name: str) -
 def test_order_of_the_groups() -> None:
     sizes = {"ds1-photons": 20, "ds1-pions": 20, "lcd": 8, "lhcb": 8, "calogan": 4}
     for name, size in sizes.items():
-        assert len(load_geometry(name).symmetry_group()) == size
+        assert len(symmetry_group(load_geometry(name))) == size
 
 
 @pytest.mark.parametrize("name", geometry_names())
@@ -108,7 +109,7 @@ def test_reflections_undo_themselves(name: str) -> None:
     for operation, _ in geometry.symmetries:
         if operation == "rotate-alpha":
             continue
-        once = geometry._symmetry(operation, dict(geometry.symmetries)[operation])
+        once = symmetry(geometry, operation)
         assert (once.permutation[once.permutation] == np.arange(geometry.n_cells)).all()
         moved = conditions @ once.matrix.T + once.offset
         np.testing.assert_allclose(moved @ once.matrix.T + once.offset, conditions, atol=1e-12)
@@ -118,7 +119,7 @@ def test_a_reflection_moves_cells_as_it_moves_the_impact() -> None:
     """Reflect x: a cell at (x, y) takes the energy of the cell at (-x, y), as x0 becomes -x0."""
     for name, where in (("lhcb", "x"), ("calogan", "x0")):
         geometry = load_geometry(name)
-        move = geometry._symmetry("reflect-x", dict(geometry.symmetries)["reflect-x"])
+        move = symmetry(geometry, "reflect-x")
         x = np.concatenate([layer.xy[0] for layer in geometry.layers])
         y = np.concatenate([layer.xy[1] for layer in geometry.layers])
         np.testing.assert_allclose(x[move.permutation], -x, atol=1e-9)
@@ -223,4 +224,4 @@ def test_names_that_do_not_exist() -> None:
     with pytest.raises(GeometryError, match="no condition 'tetha': did you mean 'theta'"):
         geometry.column("tetha")
     with pytest.raises(GeometryError, match="no symmetry 'swap'"):
-        geometry.symmetry_group(["swap"])
+        symmetry_group(geometry, ["swap"])

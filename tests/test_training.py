@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from caloforge.models import MODELS
 from caloforge.models.base import Batch, OptimiserSettings, Phase
 from caloforge.models.file import load_model
 from caloforge.showers import Showers
+from caloforge.symmetries import symmetry_group
 from caloforge.training import Silent, build, train
 from caloforge.training.checkpoint import latest_checkpoint, save_checkpoint
 from caloforge.training.dataset import TrainingSet
@@ -172,12 +174,14 @@ def test_the_global_generator_is_not_touched(photons: Showers, tmp_path: Path) -
     other = recipe_of("flow-matching", "training.steps=2", "training.seed=1")
     train(other, photons[:500], tmp_path / "c", device="cpu")
     a, c = final_state(tmp_path / "a"), final_state(tmp_path / "c")
-    assert not all(torch.equal(a[k], c[k]) for k in a if "/model.velocity" in k)
+    assert not all(torch.equal(a[k], c[k]) for k in a if "/model." in k)
 
 
 # --- crashes ---------------------------------------------------------------------------------
-def start_training(out: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def training_process(out: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A training in a process of its own, which does not outlive the block."""
+    process = subprocess.Popen(
         [
             *(sys.executable, "-m", "caloforge.cli", "train", "smoke-caloshowergan"),
             *("--data", "ds1-photons-train", "--out", str(out), "--device", "cpu", *options),
@@ -189,6 +193,11 @@ def start_training(out: Path, *options: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def last_logged(out: Path) -> int:
@@ -198,7 +207,7 @@ def last_logged(out: Path) -> int:
 
 
 def wait_for(out: Path, step: int, process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while last_logged(out) < step:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < until, "the training does not advance"
@@ -231,11 +240,10 @@ def test_a_killed_training_resumes_to_the_same_end(tmp_path: Path, photons: Show
     one_thread(lambda: train(long_recipe(), photons, whole, device="cpu"))
     out = tmp_path / "killed"
     for step, options in ((30, ()), (150, ("--resume",))):
-        process = start_training(out, *options)
-        wait_for(out, step, process)
-        time.sleep(0.05 * np.random.default_rng(step).random())
-        process.kill()
-        process.communicate()
+        with training_process(out, *options) as process:
+            wait_for(out, step, process)
+            time.sleep(0.05 * np.random.default_rng(step).random())
+            process.kill()
         logged = last_logged(out)
         found = latest_checkpoint(out / "checkpoints")
         kept = found[1]["step"] if found else 0
@@ -253,10 +261,10 @@ def test_a_killed_training_resumes_to_the_same_end(tmp_path: Path, photons: Show
 
 
 def test_ctrl_c_stops_cleanly_on_the_command_line(tmp_path: Path) -> None:
-    process = start_training(tmp_path)
-    wait_for(tmp_path, 21, process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with training_process(tmp_path) as process:
+        wait_for(tmp_path, 21, process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     step = latest_checkpoint(tmp_path / "checkpoints")[1]["step"]
@@ -597,7 +605,7 @@ def test_symmetric_copies_are_the_same_showers(geometry: str, symmetries: Any) -
     """Turning and mirroring keeps the energy of every layer and ring, and maps the conditions."""
     showers = sample_showers(geometry)[:40]
     names = symmetries or tuple(name for name, _ in showers.geometry.symmetries)
-    group = showers.geometry.symmetry_group(names)
+    group = symmetry_group(showers.geometry, names)
     data = TrainingSet(showers, device=CPU, seed=0, augment=names)
     plain = TrainingSet(showers, device=CPU, seed=0)
     rng = torch.Generator().manual_seed(1)

@@ -143,18 +143,6 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Symmetry:
-    """An exact symmetry of the shower physics: `energies[:, permutation]` belongs to conditions `c
-    @ matrix.T + offset`.
-    """
-
-    name: str
-    permutation: Array  # (V,)
-    matrix: Array  # (C, C)
-    offset: Array  # (C,)
-
-
-@dataclass(frozen=True)
 class Geometry:
     """One calorimeter read-out. Read it with `load_geometry`; never build its numbers anywhere
     else.
@@ -322,78 +310,6 @@ class Geometry:
             ) from error
         except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise GeometryError(f"The geometry cannot be read: {error}.") from error
-
-    # --- symmetries --------------------------------------------------------------------------
-    def symmetry_group(self, names: tuple[str, ...] | list[str] | None = None) -> list[Symmetry]:
-        """All combinations of the named exact symmetries (default: all), the identity first.
-
-        Used to augment a training set. Raises GeometryError for a symmetry this geometry does not
-        have.
-        """
-        known = dict(self.symmetries)
-        generators = []
-        for name in known if names is None else names:
-            if name not in known:
-                raise GeometryError(
-                    f"Geometry '{self.name}' has no symmetry '{name}': {did_you_mean(name, known)}"
-                )
-            generators.append(self._symmetry(name, known[name]))
-        count = len(self.conditions)
-        group = [Symmetry("identity", np.arange(self.n_cells), np.eye(count), np.zeros(count))]
-        seen = {group[0].permutation.tobytes()}
-        for element in group:  # grows while it is walked: the closure under the generators
-            for generator in generators:
-                product = Symmetry(
-                    f"{element.name}*{generator.name}",
-                    element.permutation[generator.permutation],
-                    generator.matrix @ element.matrix,
-                    generator.matrix @ element.offset + generator.offset,
-                )
-                if product.permutation.tobytes() not in seen:
-                    seen.add(product.permutation.tobytes())
-                    group.append(product)
-        return group
-
-    def _symmetry(
-        self, name: str, maps: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
-    ) -> Symmetry:
-        count = len(self.conditions)
-        matrix, offset = np.eye(count), np.zeros(count)
-        for target, terms in maps:
-            row = self.column(target)
-            matrix[row] = 0.0
-            for source, factor in terms:
-                if source == "offset":
-                    offset[row] = factor
-                else:
-                    matrix[row, self.column(source)] = factor
-        pieces = []
-        for layer, where in zip(self.layers, self.slices, strict=True):
-            index = np.arange(where.start, where.stop).reshape(layer.shape)
-            pieces.append(_permute(index, layer, name).ravel())
-        return Symmetry(name, np.concatenate(pieces), matrix, offset)
-
-
-def _permute(index: Array, layer: Layer, operation: str) -> Array:
-    """Cell numbers of one layer after a symmetry operation."""
-    if operation == "rotate-alpha":  # by one bin; layers with one alpha bin stay as they are
-        return np.roll(index, 1, axis=0)
-    if operation == "reflect-alpha":
-        return index[::-1]
-    if operation == "swap":
-        if layer.shape[0] != layer.shape[1] or not np.allclose(layer.edges[0], layer.edges[1]):
-            raise GeometryError(
-                f"Layer {layer.id} of shape {layer.shape} is not square: it has no symmetry "
-                f"'swap'."
-            )
-        return index.T
-    if operation.startswith("reflect-") and operation.removeprefix("reflect-") in layer.axes:
-        axis = layer.axes.index(operation.removeprefix("reflect-"))
-        return np.flip(index, axis=axis)
-    raise GeometryError(
-        f"Unknown symmetry '{operation}': expected rotate-alpha, reflect-alpha, reflect-AXIS "
-        f"or swap."
-    )
 
 
 def _layer_to_dict(layer: Layer) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from caloforge.models.base import Batch
 from caloforge.showers import Showers
+from caloforge.symmetries import symmetry_group
 
 
 class TrainingSet:
@@ -40,7 +41,7 @@ class TrainingSet:
         self._tables: Tensor | None = None
         self._maps: tuple[Tensor, Tensor] | None = None
         if augment:
-            group = showers.geometry.symmetry_group(augment)
+            group = symmetry_group(showers.geometry, augment)
             self._tables = torch.from_numpy(np.stack([s.permutation for s in group])).to(device)
             if any(
                 not np.array_equal(s.matrix, np.eye(len(s.offset))) or s.offset.any()
