@@ -313,7 +313,7 @@ def test_the_noise_of_the_gan_has_mean_and_spread_one_half() -> None:
     seen: list[torch.Tensor] = []
     model.generator[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     noise = torch.from_numpy(normals(0, 0, 20_000, 4))
-    model.generate_showers(torch.zeros(20_000, 1), noise)
+    model.generate(torch.zeros(20_000, 1), noise)
     assert float(seen[0][:, :4].mean()) == pytest.approx(0.5, abs=0.01)
     assert float(seen[0][:, :4].std()) == pytest.approx(0.5, abs=0.01)
 
