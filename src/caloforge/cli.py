@@ -345,9 +345,10 @@ def evaluate(
     report.html.
     """
     from caloforge.judge import judge_files
+    from caloforge.progress import leaderboard
 
     with _console().status("judging") as status:
-        table = judge_files(
+        comparisons = judge_files(
             reference,
             generated,
             out,
@@ -357,7 +358,7 @@ def evaluate(
             pdf=pdf,
             tell=status.update,
         )
-    _console().print(table, markup=False)
+    _console().print(leaderboard(comparisons))
     _console().print(f"report: {out / 'report.html'}, numbers: {out / 'results.json'}")
 
 

@@ -15,7 +15,7 @@ from caloforge.generate import Conditions, generate_file, generate_showers
 from caloforge.judge import judge_files
 from caloforge.models.file import ModelFile, load_model
 from caloforge.pretrained import pretrained_summary, resolve_model
-from caloforge.progress import TrainingBar, counter
+from caloforge.progress import TrainingBar, counter, leaderboard
 from caloforge.report.training import training_section
 from caloforge.training import train, with_settings
 
@@ -61,7 +61,7 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
         f"machine, beside the shipped {pretrained_summary(SHIPPED)}. Floor: the training showers, "
         "which are an independent Geant4 run."
     )
-    table = judge_files(
+    comparisons = judge_files(
         sample_path(TEST_SAMPLE),
         files,
         out,
@@ -74,7 +74,7 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
             "extra_sections": [training_section(run)],
         },
     )
-    console.print(table, markup=False)
+    console.print(leaderboard(comparisons))
     seconds = time.perf_counter() - begin
     console.print(f"Done in {seconds:.0f} s. Open {out / 'report.html'} in a browser.")
     return out / "report.html"

@@ -27,8 +27,8 @@ def judge_files(
     extra: dict[str, Any] | None = None,
     page: dict[str, Any] | None = None,
     tell: Callable[[str], None] = lambda what: None,
-) -> str:
-    """Judge files of showers against a reference file; returns the leaderboard as Markdown.
+) -> list[Comparison]:
+    """Judge files of showers against a reference file; returns one comparison for each.
 
     Writes results.json, results.md and report.html into `out`. Reading streams: memory does not
     grow with the number of voxels times showers.
@@ -73,11 +73,10 @@ def judge_files(
     judged = [digest(name, source, base) for name, source in named.items()]
     second = digest(Path(floor).stem, floor, base) if floor is not None else None
     tell("comparing")
-    comparisons: list[Comparison] = compare(base, judged, second, seed)
+    comparisons = compare(base, judged, second, seed)
     extra = {"seed": seed, **(extra or {})}
     write_results(out / "results.json", base, comparisons, extra)
-    table = markdown_table(comparisons)
-    write_text(out / "results.md", table)
+    write_text(out / "results.md", markdown_table(comparisons))
     tell("drawing")
     write_report(
         out / "report.html",
@@ -89,7 +88,7 @@ def judge_files(
         figures_as_pdf=out / "figures" if pdf else None,
         **(page or {}),
     )
-    return table
+    return comparisons
 
 
 def unique_names(files: Sequence[str | Path]) -> dict[str, str | Path]:

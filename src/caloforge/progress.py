@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
+from rich.markup import escape as plain
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,6 +16,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+
+from caloforge.evaluation.compare import Comparison
+from caloforge.evaluation.results import LEGEND, leaderboard_row
 
 
 class TrainingBar:
@@ -69,6 +74,15 @@ class TrainingBar:
             self._bar.update(
                 self._task, completed=step, numbers=f"{self._numbers} {self._score}".strip()
             )
+
+
+def leaderboard(comparisons: Sequence[Comparison]) -> Table:
+    """The figures of several generators side by side, each with its floor in brackets."""
+    rows = [leaderboard_row(comparison) for comparison in comparisons]
+    table = Table("figure", *(plain(c.name) for c in comparisons), caption=plain(LEGEND))
+    for heading in rows[0]:
+        table.add_row(heading, *(row[heading] for row in rows))
+    return table
 
 
 @contextmanager

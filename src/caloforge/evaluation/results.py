@@ -44,6 +44,12 @@ COLUMNS = {
 }
 
 
+LEGEND = (
+    "N: generated showers that enter here, as many as in the floor. In brackets the floor, "
+    "reference against reference; S: separation power in 10⁻³, the mean over layers and axes."
+)
+
+
 def to_json(
     reference: Summary,
     comparisons: Sequence[Comparison],
@@ -104,16 +110,16 @@ def markdown_table(comparisons: Sequence[Comparison]) -> str:
         "|---|---|" + "---|" * len(COLUMNS),
     ]
     for comparison in comparisons:
-        metrics = comparison.details.get("at_floor_size", comparison.metrics)
-        n = next(iter(metrics.values())).n
-        cells = [_cell(metrics, prefixes) for prefixes in COLUMNS.values()]
-        lines.append(f"| {_escape(comparison.name)} | {n} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "N: generated showers that enter here, as many as in the floor. In brackets the floor, "
-        "reference against reference; S: separation power in 10⁻³, the mean over layers and axes.",
-    ]
-    return "\n".join(lines) + "\n"
+        cells = leaderboard_row(comparison).values()
+        lines.append(f"| {_escape(comparison.name)} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", LEGEND]) + "\n"
+
+
+def leaderboard_row(comparison: Comparison) -> dict[str, str]:
+    """Heading -> figure with its error and, in brackets, its floor, of one generator."""
+    metrics = comparison.details.get("at_floor_size", comparison.metrics)
+    n = next(iter(metrics.values())).n
+    return {"N": str(n)} | {name: _cell(metrics, keys) for name, keys in COLUMNS.items()}
 
 
 def _cell(metrics: Mapping[str, Value], prefixes: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def training_section(run: str | Path) -> Section:
     if not pictures:
         raise DataError(f"{run} holds no selection.json; expected the folder of a training.")
     return Section(
-        "Training",
+        "Training curves",
         "Chosen on a held-out tenth of the training showers; the judged showers were never seen.",
         pictures=tuple(pictures),
     )
@@ -50,7 +51,9 @@ def write_training_page(run: str | Path) -> Path:
     run = Path(run)
     recipe = run / "recipe.toml"
     text = recipe.read_text(encoding="utf-8") if recipe.exists() else ""
-    return write_page(run / "index.html", "Training", [training_section(run)], verbatim=text)
+    name = tomllib.loads(text).get("name", run.name)
+    title = f"Training of {name}"
+    return write_page(run / "index.html", title, [training_section(run)], verbatim=text)
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,51 @@
+"""Shipped generators: they load, fit the shipped read-outs, are as good as their results say."""
+
+import json
+
+import pytest
+
+from caloforge.data import read_showers, sample_path
+from caloforge.evaluation.chi2 import energy_chi2
+from caloforge.generate import Conditions, generate_showers
+from caloforge.geometry import load_geometry
+from caloforge.models.file import load_model
+from caloforge.pretrained import pretrained_names, resolve_model
+
+NAMES = pretrained_names()
+
+
+def test_some_are_shipped():
+    assert "caloshowergan-photon" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_generator_and_its_results(name):
+    path = resolve_model(name)
+    model = load_model(path)
+    geometry = model.model.geometry
+    assert geometry.hash == load_geometry(geometry.name).hash
+    results = json.loads((path.parent / "results.json").read_text(encoding="utf-8"))
+    (figures,) = results["generators"].values()
+    assert results["reference"]["geometry_hash"] == geometry.hash
+    stated = figures["metrics"]["chi2_ndf_energy"]["value"]
+
+    sample = "ds1-photons-test" if geometry.name == "ds1-photons" else "ds1-pions-test"
+    reference = read_showers(sample_path(sample)).after_cut()
+    showers = generate_showers(model, Conditions(geometry, reference.conditions), seed=0)
+    found = energy_chi2(
+        reference.energies.sum(axis=1),
+        reference.incident_energy,
+        showers.after_cut().energies.sum(axis=1),
+        showers.incident_energy,
+        minimum=10,
+    )
+    # Another sample, cut and seed than the stated figure: the same quality, not the same number.
+    assert found.chi2_ndf < 2 * stated + 1
+    response = showers.energies.sum(axis=1) / showers.incident_energy
+    assert (
+        abs(
+            response.mean() / (reference.energies.sum(axis=1) / reference.incident_energy).mean()
+            - 1
+        )
+        < 0.1
+    )
