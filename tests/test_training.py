@@ -437,7 +437,10 @@ def test_the_split_depends_on_the_seed_alone(photons: Showers) -> None:
     assert not np.array_equal(holdout_split(energy, 0.1, 4)[1], holdout_split(energy, 0.1, 5)[1])
 
 
-def test_the_lowest_chi2_is_kept(photons: Showers, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(("keep", "step", "best"), [("lowest-chi2", 2, 4.0), ("newest", 5, 5.0)])
+def test_the_recipe_says_which_generator_is_kept(
+    photons: Showers, tmp_path: Path, monkeypatch, keep: str, step: int, best: float
+) -> None:
     values = iter([9.0, 4.0, 6.0, 4.5, 5.0])
     made: list[dict[str, torch.Tensor]] = []
 
@@ -446,13 +449,18 @@ def test_the_lowest_chi2_is_kept(photons: Showers, tmp_path: Path, monkeypatch) 
         return type("Score", (), {"chi2_ndf": next(values), "per_energy": {256.0: 1.0}})()
 
     monkeypatch.setattr(EnergyChi2, "__call__", score)
-    recipe = recipe_of("caloshowergan", "training.steps=5", "training.selection.every=1")
+    recipe = recipe_of(
+        "caloshowergan",
+        "training.steps=5",
+        "training.selection.every=1",
+        f"training.selection.keep={keep}",
+    )
     outcome = train(recipe, photons, tmp_path, device="cpu")
-    assert (outcome.best_step, outcome.best_score) == (2, 4.0)
+    assert (outcome.best_step, outcome.best_score) == (step, best)
     chosen = load_model(tmp_path / "model.safetensors")
-    assert chosen.about["chosen"] == {"step": 2, "chi2_ndf": 4.0}
+    assert chosen.about["chosen"] == {"step": step, "chi2_ndf": best}
     for key, value in chosen.model.generator_state().items():
-        assert torch.equal(value, made[1][key])
+        assert torch.equal(value, made[step - 1][key])
     history = json.loads((tmp_path / "selection.json").read_text(encoding="utf-8"))
     assert [row["chi2_ndf"] for row in history] == [9.0, 4.0, 6.0, 4.5, 5.0]
 
