@@ -135,19 +135,20 @@ class LayerLogs(Transform):
     """Logarithms of layer and cell energies, held together by the total: for models that work on
     unbounded numbers.
 
-    x = [pull, log(1 + E_layer / floor), log(1 + E_cell / floor)], each standardised over the
-    training showers. The pull is (E_total / E_inc - mean) / sigma with the mean response
-    interpolated in log E and sigma^2 = a + b/E + c/E^2 (E the incident energy) fitted to the
-    training showers, so that one number carries the energy resolution at every energy. `inverse`
-    takes the total from the pull, shares it out over the layers and each layer's over its cells;
-    cells below half the floor are zero. Cells below `floor` MeV are not modelled: they are zero
-    after forward and inverse.
+    x = [pull, log(E_layer / floor), log(E_cell / floor)], each standardised over the training
+    showers. The logarithm of an empty layer or cell is -2, well apart from the 0 of the least one.
+    The pull is (E_total / E_inc - mean) / sigma with the mean response interpolated in log E and
+    sigma^2 = a + b/E + c/E^2 (E the incident energy) fitted to the training showers, so that one
+    number carries the energy resolution at every energy. `inverse` takes the total from the pull,
+    shares it out over the layers and each layer's over its cells; logarithms below -1 are empty.
+    Cells below `floor` MeV are not modelled: they are zero after forward and inverse.
 
     Layer energies before cells follow CaloFlow (arXiv:2106.05285); logarithms with a floor
     CaloDREAM (arXiv:2405.09629).
     """
 
     KNOTS = 16
+    EMPTY = -2.0
     layer: Tensor
     knots: Tensor
     mean_response: Tensor
@@ -219,7 +220,7 @@ class LayerLogs(Transform):
 
     def empty(self) -> Tensor:
         """What no energy in a layer or cell is mapped to, (1 + L + V,); the pull has no such."""
-        return -self.mean / self.std
+        return (self.EMPTY - self.mean) / self.std
 
     def _mean_response(self, energy: Tensor) -> Tensor:
         return interpolate(energy.log(), self.knots, self.mean_response)
@@ -235,10 +236,9 @@ class LayerLogs(Transform):
         energy = self.incident(condition)
         total = energies.sum(dim=1, keepdim=True)
         pull = (total / energy - self._mean_response(energy)) / self._sigma(energy)
-        return torch.cat(
-            [pull, (self._sums(energies) / self.floor).log1p(), (energies / self.floor).log1p()],
-            dim=1,
-        )
+        mev = torch.cat([self._sums(energies), energies], dim=1)
+        logs = torch.where(mev > 0, (mev / self.floor).clamp(min=1).log(), self.EMPTY)
+        return torch.cat([pull, logs], dim=1)
 
     def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
         """MeV (N, V) to standardised logs (N, 1 + L + V)."""
@@ -252,10 +252,10 @@ class LayerLogs(Transform):
         total = (self._mean_response(energy) + raw[:, :1] * self._sigma(energy)).clamp(
             min=0
         ) * energy
-        # 30 is far above log(1 + any energy / floor): it keeps an untrained model's output finite.
-        layers = raw[:, 1 : 1 + self.layers].clamp(0, 30).expm1()
-        cells = raw[:, 1 + self.layers :].clamp(0, 30).expm1()
-        cells = torch.where(cells < 0.5, 0.0, cells)
+        # 30 is far above the log of any energy: it keeps an untrained model's output finite.
+        logs = raw[:, 1:]
+        mev = torch.where(logs > 0.5 * self.EMPTY, logs.clamp(0, 30).exp(), 0.0)
+        layers, cells = mev[:, : self.layers], mev[:, self.layers :]
         layers = torch.where(self._sums(cells) > 0, layers, 0.0)
         layers = layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))
         return cells * (layers / self._sums(cells).clamp(min=1e-12))[:, self.layer]

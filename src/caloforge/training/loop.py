@@ -153,13 +153,14 @@ class Run:
 
     # --- choosing and keeping ----------------------------------------------------------------
     def choose(self, observer: Observer) -> None:
-        """Score the generator; when it is the best so far, write it as the model file."""
+        """Score the generator; when it is the one to keep, write it as the model file."""
         self._check_weights()
         with self.generator() as model:
             result = self.score(model, self.data.device)
             value = result.chi2_ndf
             # Without an energy point to judge (a tiny training file) the newest generator is kept.
-            best = not math.isfinite(value) or value <= self.best_score
+            newest = self.settings.selection.keep == "newest"
+            best = newest or not math.isfinite(value) or value <= self.best_score
             per_energy = {f"{e:g}": c for e, c in result.per_energy.items()}
             self.history.append({"step": self.step, "chi2_ndf": value, "per_energy": per_energy})
             if best:
