@@ -28,6 +28,7 @@ torch.Size([1, 368])
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from caloforge.nn.conditions import ConditionFeatures
 from caloforge.transforms import LayerLogs
 
 FREQUENCIES = 8  # of the sines and cosines that tell the network the time
+END = 2.0  # power by which the steps of the solver shrink towards t = 1
 LATEST = 0.05  # smallest 1 - t in the weight of the loss, which grows as 1 / (1 - t)^2
 
 
@@ -168,13 +170,15 @@ class FlowMatching(ShowerModel):
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Follow the velocity from noise at t = 0 to the shower at t = 1; MeV (N, V)."""
         x, features = noise, self.features(condition)
-        step = 1.0 / self.ode_steps
-        for k in range(self.ode_steps - 1):
-            time = torch.full_like(x[:, :1], k * step)
-            slope = (self.end(x, time, features) - x) / (1 - time)
-            middle, time = x + 0.5 * step * slope, time + 0.5 * step
-            slope = (self.end(middle, time, features) - middle) / (1 - time)
-            x = x + step * slope
+        # Short steps towards the end: the last one drops what spread is left at its beginning.
+        times = [1 - (1 - k / self.ode_steps) ** END for k in range(self.ode_steps)]
+        for now, then in pairwise(times):
+            time = torch.full_like(x[:, :1], now)
+            slope = (self.end(x, time, features) - x) / (1 - now)
+            middle, half = 0.5 * (now + then), 0.5 * (then - now)
+            x_middle, time = x + half * slope, torch.full_like(time, middle)
+            slope = (self.end(x_middle, time, features) - x_middle) / (1 - middle)
+            x = x + (then - now) * slope
         # The last step goes to the mean end itself: empty cells come out empty.
-        x = self.end(x, torch.full_like(x[:, :1], 1 - step), features)
+        x = self.end(x, torch.full_like(x[:, :1], times[-1]), features)
         return self.transform.inverse(x, condition)
