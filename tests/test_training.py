@@ -366,11 +366,11 @@ def test_a_folder_with_another_training(photons: Showers, smoke) -> None:
     with pytest.raises(TrainingError, match="already holds a training; give --resume"):
         train(recipe_of("caloshowergan"), photons, folder, device="cpu")
     for other, named in (
-        (recipe_of("caloshowergan", "training.seed=5"), "'seed': 5"),
-        (recipe_of("caloshowergan", "training.batch_size=32"), "'batch_size': 32"),
-        (recipe_of("caloshowergan", "model.latent=9"), "belongs to another model"),
-        (recipe_of("caloshowergan", "training.ema=0.9"), "belongs to another model"),
-        (recipe_of("flow-matching"), "belongs to another model"),
+        (recipe_of("caloshowergan", "training.seed=5"), r"another training\.seed"),
+        (recipe_of("caloshowergan", "training.batch_size=32"), r"another training\.batch_size"),
+        (recipe_of("caloshowergan", "model.latent=9"), r"another model\.latent"),
+        (recipe_of("caloshowergan", "training.ema=0.9"), r"another training\.ema"),
+        (recipe_of("flow-matching"), "another name"),
     ):
         before = (folder / "recipe.toml").read_text(encoding="utf-8")
         with pytest.raises(TrainingError, match=named):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from caloforge.config import Recipe, dump_recipe, parse_recipe
+from caloforge.config import Recipe, dump_recipe, load_recipe, parse_recipe
 from caloforge.data import holdout_split
 from caloforge.errors import TrainingError, did_you_mean
 from caloforge.files import write_text
@@ -77,9 +77,11 @@ def train(
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("There is no CUDA device here; give --device cpu or auto.")
     fabric = Fabric(accelerator=device, devices=1, precision=resolve_precision(settings.precision))
-    model = build(recipe, showers)
+    if checkpoints:
+        _check_same(recipe, out / "recipe.toml")
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
+    model = build(recipe, training)
     about: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "seed": settings.seed,
@@ -110,6 +112,29 @@ def train(
         max(o.best_score for o in outcomes),
         any(o.interrupted for o in outcomes),
     )
+
+
+# What may change when a training is resumed: how long it goes on and what it writes.
+_MAY_CHANGE = ("steps", "checkpoint_every", "keep", "log_every")
+
+
+def _check_same(recipe: Recipe, path: Path) -> None:
+    """Raise TrainingError when the run to resume was begun with other settings than `recipe`."""
+    if not path.exists():
+        return
+    old, new = load_recipe(path).model_dump(), recipe.model_dump()
+    for plain in (old, new):
+        for key in _MAY_CHANGE:
+            del plain["training"][key]
+    for table, values in new.items():
+        if old[table] != values:
+            what = table
+            if isinstance(values, dict):
+                what += "." + next(k for k in values if old[table].get(k) != values[k])
+            raise TrainingError(
+                f"The training in {path.parent} was begun with another {what} (see its "
+                f"{path.name}); resume with the same recipe and --set, or give another --out."
+            )
 
 
 def resolve_precision(precision: str) -> Any:

@@ -162,10 +162,11 @@ class Run:
             newest = self.settings.selection.keep == "newest"
             best = newest or not math.isfinite(value) or value <= self.best_score
             per_energy = {f"{e:g}": c for e, c in result.per_energy.items()}
-            self.history.append({"step": self.step, "chi2_ndf": value, "per_energy": per_energy})
+            finite = value if math.isfinite(value) else None
+            self.history.append({"step": self.step, "chi2_ndf": finite, "per_energy": per_energy})
             if best:
                 self.best_step, self.best_score = self.step, value
-                chosen = {"step": self.step, "chi2_ndf": value if math.isfinite(value) else None}
+                chosen = {"step": self.step, "chi2_ndf": finite}
                 about = {**self.about, "chosen": chosen}
                 save_model(self.folder / "model.safetensors", model, about)
         write_text(self.folder / "selection.json", json.dumps(self.history, indent=1) + "\n")
