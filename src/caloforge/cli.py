@@ -4,6 +4,7 @@ package, and writes.
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -231,9 +232,10 @@ def train(
     ending = "stopped at" if outcome.interrupted else "done:"
     # A model split in energy is joined when each of its ranges has been trained.
     joined = (out / "model.safetensors").exists()
+    scored = math.isfinite(outcome.best_score)
+    score = f", chi2/NDF {outcome.best_score:.2f} on the held-out showers" if scored else ""
     _console().print(
-        f"{ending} step {outcome.step}; chosen: step {outcome.best_step} with chi2/NDF "
-        f"{outcome.best_score:.2f} on the held-out showers; generator in "
+        f"{ending} step {outcome.step}; kept: step {outcome.best_step}{score}; generator in "
         f"{out / 'model.safetensors' if joined else out / 'range*'}, curves in "
         f"{out / 'index.html'}" + ("; continue with --resume" if outcome.interrupted else "")
     )

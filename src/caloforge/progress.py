@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -66,7 +67,8 @@ class TrainingBar:
 
     def choice(self, step: int, score: float, best: bool) -> None:
         """A score."""
-        self._score = f"chi2/NDF {score:.2f}{' (best)' if best else ''}"
+        told = f"chi2/NDF {score:.2f}" if math.isfinite(score) else "too few to score"
+        self._score = f"{told}{' (kept)' if best else ''}"
         self._show(step)
 
     def _show(self, step: int) -> None:

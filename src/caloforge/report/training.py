@@ -18,6 +18,8 @@ from caloforge.report.estimates import energy_text
 from caloforge.report.page import write_page
 from caloforge.report.style import looks, style
 
+FEW = 10  # points; so few are marked, as a line through them may be too short to see
+
 
 def training_section(run: str | Path) -> Section:
     """Curves of a run folder: chi2/NDF and losses against iteration, for each energy range.
@@ -34,7 +36,8 @@ def training_section(run: str | Path) -> Section:
         for number, folder in enumerate(folders):
             history, log = _history(folder), _log(folder)
             suffix = f"-range{number}" if len(folders) > 1 else ""
-            pictures.append(_chi2_picture(history, suffix))
+            if any(entry["chi2_ndf"] is not None for entry in history):
+                pictures.append(_chi2_picture(history, suffix))
             if log:
                 pictures.append(_loss_picture(log, suffix))
     if not pictures:
@@ -56,12 +59,17 @@ def write_training_page(run: str | Path) -> Path:
     return write_page(run / "index.html", title, [training_section(run)], verbatim=text)
 
 
+def _range_of(suffix: str) -> str:
+    """Beginning of a caption that tells the ranges of a split model apart."""
+    return f"Energy range {suffix.removeprefix('-range')}. " if suffix else ""
+
+
 def _history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "selection.json"
     try:
         history = json.loads(path.read_text(encoding="utf-8"))
-        if not all({"step", "chi2_ndf", "per_energy"} <= set(entry) for entry in history):
-            raise ValueError("an entry lacks its step or chi2_ndf")
+        if not all({"step", "chi2_ndf", "kept", "per_energy"} <= set(entry) for entry in history):
+            raise ValueError("an entry lacks its step, chi2_ndf, kept or per_energy")
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path} is not the history of a training ({error}).") from error
     return history
@@ -80,24 +88,32 @@ def _chi2_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
     chi2 = np.array([float("nan") if e["chi2_ndf"] is None else e["chi2_ndf"] for e in history])
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    finite = np.isfinite(chi2)
-    best = int(steps[np.nanargmin(chi2)]) if finite.any() else None
-    draw_chi2_history(left, steps, chi2, chosen=best)
-    if best is not None:
-        left.legend()
+    kept = [entry["step"] for entry in history if entry["kept"]][-1]
+    draw_chi2_history(left, steps, chi2, chosen=kept)
+    left.legend()
     energies = sorted({float(e) for entry in history for e in entry["per_energy"]})
     shown = energies[:: max(1, len(energies) // 5)]
     for energy, look in zip(shown, looks([energy_text(e) for e in shown]), strict=True):
         values = [entry["per_energy"].get(f"{energy:g}", np.nan) for entry in history]
-        right.plot(steps, values, color=look.color, linestyle=look.line, label=look.label)
+        marker = look.marker if len(steps) < FEW else ""
+        right.plot(
+            steps,
+            values,
+            color=look.color,
+            linestyle=look.line,
+            marker=marker,
+            markersize=3,
+            label=look.label,
+        )
     right.set_xlabel("training iteration")
-    if shown:
-        right.legend(ncols=2)
-    told = f"lowest {np.nanmin(chi2):.3g} at iteration {best}" if finite.any() else "no value"
+    right.legend(ncols=2)
+    lowest = int(np.nanargmin(chi2))
     return Picture(
         f"chi2-history{suffix}",
-        "χ²/NDF of the total energy on the held-out showers against training iteration, over all "
-        f"energies (left) and at some of them (right); {told}. About 1 is as good as Geant4; look "
+        f"{_range_of(suffix)}χ²/NDF of the total energy on the held-out showers against "
+        f"training iteration, over all "
+        f"energies (left) and at some of them (right): lowest {chi2[lowest]:.3g} at iteration "
+        f"{steps[lowest]}, kept iteration {kept}. About 1 is as good as Geant4; look "
         "for a curve that still falls, or one that has begun to rise.",
         "Chi-square per degree of freedom against training iteration.",
         figure,
@@ -111,7 +127,8 @@ def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
     figure = Figure(figsize=(11, 2.6 * -(-len(names) // 3)), layout="constrained")
     axes = figure.subplots(-(-len(names) // 3), 3, squeeze=False).ravel()
     for ax, name in zip(axes, names, strict=False):
-        ax.plot(steps, [entry.get(name, np.nan) for entry in log], linewidth=0.9)
+        values = [entry.get(name, np.nan) for entry in log]
+        ax.plot(steps, values, linewidth=0.9, marker="." if len(steps) < FEW else "")
         ax.set_title(name.replace("/", ": "), fontsize=9)
         ax.set_xlabel("training iteration")
     for ax in axes[len(names) :]:
@@ -119,7 +136,8 @@ def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
     rate = float(np.median([entry["steps_per_second"] for entry in log]))
     return Picture(
         f"losses{suffix}",
-        f"Losses against training iteration, one point every {int(steps[0])} iterations; median "
+        f"{_range_of(suffix)}Losses against training iteration, one point every "
+        f"{int(steps[0])} iterations; median "
         f"speed {rate:.3g} iterations per second. Losses of a GAN tell of balance, not of "
         "quality.",
         "Losses against training iteration.",

@@ -180,7 +180,7 @@ def _prepare(
     """The run of a range, at its start or its newest checkpoint, and what the range is called."""
     own, own_holdout = _inside(training, part), _inside(holdout, part)
     bounded = math.isfinite(part.high) or part.low > 0
-    what = f"{part.low:g} to {part.high:g} MeV" if bounded else "all incident energies"
+    what = _range_name(part)
     if len(own) < 2:
         raise TrainingError(
             f"There are {len(own)} training showers in the range {what}; expected at least 2."
@@ -202,6 +202,15 @@ def _prepare(
     if resume:
         run.resume()
     return run, what
+
+
+def _range_name(part: EnergyRange) -> str:
+    low, high = part.low > 0, math.isfinite(part.high)
+    if low and high:
+        return f"{part.low:g} to {part.high:g} MeV"
+    if low or high:
+        return f"from {part.low:g} MeV" if low else f"up to {part.high:g} MeV"
+    return "all incident energies"
 
 
 def _inside(showers: Showers, part: EnergyRange) -> Showers:

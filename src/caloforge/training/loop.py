@@ -163,7 +163,8 @@ class Run:
             best = newest or not math.isfinite(value) or value <= self.best_score
             per_energy = {f"{e:g}": c for e, c in result.per_energy.items()}
             finite = value if math.isfinite(value) else None
-            self.history.append({"step": self.step, "chi2_ndf": finite, "per_energy": per_energy})
+            entry = {"step": self.step, "chi2_ndf": finite, "kept": best}
+            self.history.append({**entry, "per_energy": per_energy})
             if best:
                 self.best_step, self.best_score = self.step, value
                 chosen = {"step": self.step, "chi2_ndf": finite}

@@ -1,0 +1,60 @@
+"""The page of a training: the kept generator is marked, ranges are told apart."""
+
+import json
+
+import pytest
+
+from caloforge.errors import DataError
+from caloforge.report.training import training_section, write_training_page
+
+
+def write_run(folder, scores, kept):
+    folder.mkdir(parents=True, exist_ok=True)
+    history = [
+        {
+            "step": 10 * (k + 1),
+            "chi2_ndf": score,
+            "kept": k in kept,
+            "per_energy": {"256": 2.0} if score is not None else {},
+        }
+        for k, score in enumerate(scores)
+    ]
+    (folder / "selection.json").write_text(json.dumps(history))
+    lines = [json.dumps({"step": 10, "loss/critic": -1.0, "steps_per_second": 2.0}), '{"step": 2']
+    (folder / "log.jsonl").write_text("\n".join(lines))
+
+
+def curve(picture):
+    return picture.figure.axes[0].get_lines()
+
+
+def test_kept_is_marked_even_when_it_is_not_the_lowest(tmp_path):
+    write_run(tmp_path, [3.0, 1.5, 2.0], kept={0, 2})
+    section = training_section(tmp_path)
+    assert [p.name for p in section.pictures] == ["chi2-history", "losses"]
+    history, marked = curve(section.pictures[0])[:2]
+    assert list(history.get_ydata()) == [3.0, 1.5, 2.0]
+    assert list(marked.get_xdata()) == [30]
+    assert "lowest 1.5 at iteration 20, kept iteration 30" in section.pictures[0].caption
+
+
+def test_ranges_without_a_score_show_their_losses(tmp_path):
+    write_run(tmp_path / "range0", [2.0], kept={0})
+    write_run(tmp_path / "range1", [None], kept={0})
+    names = [p.name for p in training_section(tmp_path).pictures]
+    assert names == ["chi2-history-range0", "losses-range0", "losses-range1"]
+
+
+def test_page_shows_the_recipe(tmp_path):
+    write_run(tmp_path, [2.0, 1.0], kept={1})
+    (tmp_path / "recipe.toml").write_text('name = "mine"\n')
+    text = write_training_page(tmp_path).read_text(encoding="utf-8")
+    assert "Training of mine" in text and "name = &#34;mine&#34;" in text
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]", '[{"step": 1}]'])
+def test_a_folder_that_is_no_run_gets_a_sentence(tmp_path, content):
+    if content is not None:
+        (tmp_path / "selection.json").write_text(content)
+    with pytest.raises(DataError, match=r"selection\.json"):
+        training_section(tmp_path)
