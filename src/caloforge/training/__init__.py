@@ -82,17 +82,7 @@ def train(
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
     model = build(recipe, training)
-    about: dict[str, Any] = {
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
-        "seed": settings.seed,
-        "trained_on": {"showers": len(training), "held_out": len(holdout), **showers.provenance},
-        "condition_range": {
-            name: [float(column.min()), float(column.max())]
-            for name, column in zip(
-                showers.geometry.condition_names, showers.conditions.T, strict=True
-            )
-        },
-    }
+    about = _about(recipe, showers, len(held_out))
     ranges = model.energy_ranges()
     outcomes = []
     for number, part in enumerate(ranges):
@@ -202,6 +192,21 @@ def _prepare(
     if resume:
         run.resume()
     return run, what
+
+
+def _about(recipe: Recipe, showers: Showers, held_out: int) -> dict[str, Any]:
+    """What the model file will say of its training."""
+    names = showers.geometry.condition_names
+    used = {"showers": len(showers) - held_out, "held_out": held_out}
+    return {
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "seed": recipe.training.seed,
+        "trained_on": {**used, **showers.provenance},
+        "condition_range": {
+            name: [float(column.min()), float(column.max())]
+            for name, column in zip(names, showers.conditions.T, strict=True)
+        },
+    }
 
 
 def _range_name(part: EnergyRange) -> str:
