@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from caloforge.config import Training
 from caloforge.errors import TrainingError
@@ -108,6 +109,13 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.average: dict[str, Tensor] | None = None
         if settings.ema > 0:
+            # Averaged weights need statistics of their own; with those gathered along the way a
+            # GAN's total energy came out far worse than without averaging.
+            if any(isinstance(part, BatchNorm) for part in model.modules()):
+                raise TrainingError(
+                    f"training.ema = {settings.ema} averages weights, which does not suit the "
+                    "batch normalisation of this model; set training.ema=0."
+                )
             self.average = {k: v.detach().clone() for k, v in model.generator_state().items()}
 
     # --- one step ----------------------------------------------------------------------------
