@@ -31,7 +31,7 @@ Made by
 {command}
 ```
 
-Weights are stored in 16 bits. Judged on {n} Geant4 showers of an independent run
+{note}Weights are stored in 16 bits. Judged on {n} Geant4 showers of an independent run
 (`{reference}`), the floor from `{floor}`:
 
 {table}"""
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--command", required=True)
+    parser.add_argument("--note", default="", help="what the command does not tell")
     parser.add_argument("--reference", required=True)
     parser.add_argument("--floor", required=True)
     given = parser.parse_args()
@@ -70,6 +71,7 @@ def main() -> None:
         step=about["chosen"]["step"],
         steps=about["recipe"]["training"]["steps"],
         command=given.command,
+        note=f"{given.note}\n\n" if given.note else "",
         n=results["reference"]["n"],
         reference=Path(given.reference).name,
         floor=Path(given.floor).name,
