@@ -24,7 +24,8 @@ def pretrained_summary(name: str) -> str:
 
     with safe_open(_folder() / name / "model.safetensors", framework="numpy") as file:
         about = json.loads(file.metadata()["caloforge-model"])
-    return f"{about['recipe']['description']} ({about['recipe']['training']['steps']:,} steps)"
+    step = about.get("chosen", {}).get("step")
+    return about["recipe"]["description"] + (f" ({step:,} steps)" if step else "")
 
 
 def resolve_model(source: str | Path) -> Path:
