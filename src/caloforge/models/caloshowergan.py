@@ -6,6 +6,7 @@ workshop, Frascati, May 2023.
 
 Differs from the paper:
 - Energies below zero at the output are set to zero when sampling (`IncidentFraction.inverse`).
+- `output_gain` scales the first outputs to the data.
 - `output_activation` is an option. The documents say that every layer has an activation and do not
   name the output's.
 
