@@ -36,7 +36,7 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
         Of weights, batches and noise.
     """
     out, console, begin = Path(out), Console(), time.perf_counter()
-    recipe = with_settings(load_recipe(RECIPE), steps=steps or STEPS, seed=seed)
+    recipe = with_settings(load_recipe(RECIPE), steps=STEPS if steps is None else steps, seed=seed)
     showers = read_showers(sample_path(TRAINING_SAMPLE))
     console.print(
         f"[bold]1/3[/] training {recipe.model['name']} from scratch on {len(showers)} Geant4 "

@@ -60,7 +60,7 @@ class CaloShowerGAN(ShowerModel):
         What follows the generator's last dense layer.
     output_gain
         Factor on the first outputs. Fractions of the incident energy are of order 0.01 a voxel; a
-        generator that starts at order 1 spends its first ten thousand iterations on the scale.
+        generator that starts at order 1 first has to come down to that scale.
     penalty
         lambda, the weight of the gradient penalty.
     critic_steps

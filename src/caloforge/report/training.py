@@ -138,7 +138,7 @@ def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
         f"losses{suffix}",
         f"{_range_of(suffix)}Losses against training iteration, one point every "
         f"{int(steps[0])} iterations; median "
-        f"speed {rate:.3g} iterations per second. Losses of a GAN tell of balance, not of "
+        f"speed {rate:.3g} iterations per second. The losses of a GAN tell of balance, not of "
         "quality.",
         "Losses against training iteration.",
         figure,
