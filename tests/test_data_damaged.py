@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from data_files import PHOTONS, foreign, memory_limit, quiet, refused, small
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from caloforge.data import create_showers, open_showers, read_showers, sample_path
@@ -166,6 +166,8 @@ def test_wrong_members_of_npz(tmp_path: Path, shape: list[int], kind: str, key: 
         "ParticleMomentum": np.ones((3, 3)),
         "ParticlePoint": np.ones((3, 2)),
     }
+    # Three impacts at the origin are what a file of three showers may hold.
+    assume(not (key == "ParticlePoint" and shape == [3, 2] and kind in ("f4", "i8")))
     members[key] = np.zeros(shape, dtype=kind)
     np.savez(tmp_path / "a.npz", **members)  # type: ignore[arg-type]
     refused(tmp_path / "a.npz")
