@@ -39,3 +39,15 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) ->
     score = critic(between).sum()
     (slope,) = torch.autograd.grad(score, between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """-E[min(0, -1 + D(real))] - E[min(0, -1 - D(fake))], which the critic minimises (hinge loss,
+    SAGAN, arXiv:1805.08318, Eq. 4; LHCb SAGAN, Eq. 5).
+    """
+    return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """-E[D(fake)], which the generator minimises (arXiv:1805.08318, Eq. 4, second line)."""
+    return -fake.mean()

@@ -131,6 +131,48 @@ class IncidentFraction(Transform):
         return energies
 
 
+class LogEnergy(Transform):
+    """x = log(1 + E / MeV) of every cell: the LHCb GANs (F. Sergeev et al., 2021,
+    doi:10.1088/1742-6596/1740/1/012028).
+
+    `low_cut` sets cells below so many MeV to zero.
+    """
+
+    LARGEST = 20.0  # e^20 MeV are 485 TeV: keeps an untrained model's output finite
+
+    def __init__(self, geometry: Geometry, low_cut: float = 0.0) -> None:
+        super().__init__()
+        if not low_cut >= 0:
+            raise ModelError(f"Got low_cut = {low_cut} MeV; expected 0 or more.")
+        self.cells, self.low_cut = geometry.n_cells, low_cut
+        self.settings = {"low_cut": low_cut}
+
+    @classmethod
+    def fit(  # type: ignore[override]  # every transform names its own settings
+        cls, showers: Showers, *, low_cut: float = 0.0
+    ) -> Self:
+        """Nothing to fit."""
+        return cls(showers.geometry, low_cut)
+
+    @classmethod
+    def restore(cls, geometry: Geometry, settings: dict[str, Any]) -> Self:
+        """See `Transform.restore`."""
+        return cls(geometry, **settings)
+
+    def size(self) -> int:
+        """V: one number per cell."""
+        return self.cells
+
+    def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
+        """MeV to logarithms, (N, V)."""
+        return torch.where(energies < self.low_cut, 0.0, energies).log1p()
+
+    def inverse(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Logarithms to MeV; what is below zero (or below `low_cut`) becomes zero."""
+        energies = x.clamp(0.0, self.LARGEST).expm1()
+        return torch.where(energies < self.low_cut, 0.0, energies)
+
+
 class LayerLogs(Transform):
     """Logarithms of layer and cell energies, held together by the total: for models that work on
     unbounded numbers.
@@ -290,6 +332,7 @@ def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
 TRANSFORMS: dict[str, type[Transform]] = {
     "incident-fraction": IncidentFraction,
     "layer-logs": LayerLogs,
+    "log-energy": LogEnergy,
 }
 
 

@@ -1,0 +1,44 @@
+"""Self-attention over the positions of an image (SAGAN)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class SelfAttention(nn.Module):
+    """x + gamma o(x): every position sees all others (H. Zhang et al., arXiv:1805.08318, Eq. 1-3).
+
+    beta_ji = softmax over i of f(x_i) . g(x_j); o_j = v(sum_i beta_ji h(x_i)); f, g and h make
+    channels / `reduction` channels each (at least one), v brings them back. gamma is learned and
+    starts at 0, so that close range is learned first.
+
+    Parameters
+    ----------
+    channels
+        Of the image.
+    reduction
+        Published: 8.
+    start
+        What gamma starts from.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 8, start: float = 0.0) -> None:
+        super().__init__()
+        inner = max(channels // reduction, 1)
+        self.f, self.g, self.h = (nn.Conv2d(channels, inner, 1, bias=False) for _ in range(3))
+        self.v = nn.Conv2d(inner, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.tensor([start]))
+
+    def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """beta (N, P, P), rows j summing to 1 over i, and h (N, inner, P) of x (N, channels, H, W)
+        with P = H W positions.
+        """
+        f, g, h = (layer(x).flatten(2) for layer in (self.f, self.g, self.h))
+        return torch.softmax(g.transpose(1, 2) @ f, dim=2), h
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The image with what its positions tell each other, (N, channels, H, W)."""
+        beta, h = self.attention(x)
+        mixed = h @ beta.transpose(1, 2)
+        return x + self.gamma * self.v(mixed.unflatten(2, x.shape[2:]))
