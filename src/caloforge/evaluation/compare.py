@@ -9,27 +9,30 @@ then also given at that size, in `details["at_floor_size"]`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from caloforge.errors import DataError
-from caloforge.evaluation.chi2 import RANGE_RMS, RANGE_RMS_PIONS, Chi2, energy_chi2
-from caloforge.evaluation.distances import wasserstein
-from caloforge.evaluation.observables import observables, response_edges
+from caloforge.evaluation.histograms import (
+    Measured,
+    histogram_figures,
+    histogram_figures_at,
+    same_voxels,
+    total_energy_chi2,
+)
+from caloforge.evaluation.observables import response_edges
 from caloforge.evaluation.resolution import Response, fit_resolution, response
+from caloforge.evaluation.sample import Sample, whole
 from caloforge.evaluation.separation import counts, histogram_separation, separation_error
 from caloforge.evaluation.slices import energy_slices
 from caloforge.evaluation.summary import Summary
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from caloforge.evaluation.effort import Effort
 
 FEWEST = 4  # two halves of two showers: the least a floor can be made of
-VOXELS = "voxel_energy"
-PIONS = ("pi+", "pi-", "piplus", "piminus", "pion", "pions")
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,15 @@ class Comparison:
     metrics
         Key -> figure: `chi2_ndf_energy`, and for every observable `separation/KEY`,
         `separation_with_flow/KEY`, `wasserstein/KEY` (in the observable's unit). The distribution
-        of all voxel energies has the key `voxel_energy`.
+        of all voxel energies has the key `voxel_energy`. With an effort also those of
+        `caloforge.evaluation.joint.joint_figures`, and with training showers `memorising`.
     per_energy
         Energy point (or median of a slice) in MeV -> numbers of showers, `separation/response`,
         chi-square and its degrees of freedom or why it was left out, response and resolution of
-        reference and generated showers.
+        reference and generated showers, and `metrics` at that energy as above.
     details
         Figures per energy as `separation/response@ENERGY`, the resolution fits, the making of the
-        floor, the figures at its size, and `warnings`.
+        floor, the figures at its size, how the joint figures were made, and `warnings`.
     """
 
     name: str
@@ -70,22 +74,48 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """The rows of a summary that figures are made of, and counts of voxel energies with flow."""
+class _Figures:
+    """All figures of two samples: over all energies, per energy, and notes on how."""
 
-    summary: Summary
-    rows: Array
-    voxels: Array
+    total: dict[str, Measured]
+    at: dict[float, dict[str, Measured]]
+    notes: dict[str, Any]
 
-    def __len__(self) -> int:
-        return len(self.rows)
 
-    def values(self, key: str) -> Array:
-        return self.summary.observables[key][self.rows]
+class _Judge:
+    """Figures of pairs of samples, at one effort and seed."""
 
-    @property
-    def incident(self) -> Array:
-        return self.summary.incident_energy[self.rows]
+    def __init__(self, effort: Effort | None, seed: int, device: str, tell: Tell) -> None:
+        self.effort, self.seed, self.device, self.tell = effort, seed, device, tell
+        # Generators of one size share a floor.
+        self.floors: dict[tuple[int, ...], _Figures] = {}
+
+    def figures(self, reference: Sample, judged: Sample, what: str) -> _Figures:
+        total = histogram_figures(reference, judged)
+        at = histogram_figures_at(reference, judged)
+        notes: dict[str, Any] = {}
+        if self.effort is not None:
+            from caloforge.evaluation.joint import joint_figures
+
+            found = joint_figures(
+                reference,
+                judged,
+                self.effort,
+                self.seed,
+                device=self.device,
+                tell=lambda step: self.tell(f"{what}: {step}"),
+            )
+            total |= found.total
+            for energy, more in found.at.items():
+                at.setdefault(energy, {}).update(more)
+            notes = found.notes
+        return _Figures(total, at, notes)
+
+    def floor(self, base: Sample, second: Sample) -> _Figures:
+        size = (len(base), len(second))
+        if size not in self.floors:
+            self.floors[size] = self.figures(base, second, "the floor")
+        return self.floors[size]
 
 
 def compare(
@@ -93,6 +123,11 @@ def compare(
     generated: Sequence[Summary],
     floor: Summary | None = None,
     seed: int = 0,
+    *,
+    effort: Effort | None = None,
+    train: Summary | None = None,
+    device: str = "auto",
+    tell: Tell = lambda what: None,
 ) -> list[Comparison]:
     """Judge each of the generated samples against the reference.
 
@@ -107,48 +142,82 @@ def compare(
         A second, independent reference sample. It is cut down to the size of each generated sample
         by a seeded choice that keeps its mixture of energies; a smaller one is used whole.
     seed
-        Of the halves and of the choices.
+        Of the halves, the choices and the classifiers.
+    effort
+        `FAST` or `FULL` of `caloforge.evaluation.effort`: adds the figures that look at all
+        features or cells together (classifiers, distances in many dimensions). They need summaries
+        that kept whole showers. None: one observable at a time only.
+    train
+        The showers the generators were trained on, for the check of memorising.
+    device
+        Of the classifiers: "auto" (a GPU where there is one), "cpu" or "cuda".
+    tell
+        Called with what is being done.
 
     Raises
     ------
     DataError
         For different read-outs or fewer than four showers in a sample.
     """
-    for sample in [*generated, *([floor] if floor is not None else [])]:
+    _check(reference, [s for s in (*generated, floor, train) if s is not None])
+    judge = _Judge(effort, seed, device, tell)
+    result = []
+    for sample in generated:
+        comparison = _compare_one(reference, sample, floor, judge)
+        if train is not None:
+            from caloforge.evaluation.joint import memorising_figure
+
+            tell(f"{sample.name}: distances to the training showers")
+            found, floor_value, notes = memorising_figure(reference, sample, train, seed)
+            comparison.metrics["memorising"] = Value(
+                found.value, found.error, floor_value, found.n
+            )
+            comparison.details["memorising"] = notes
+        result.append(comparison)
+    return result
+
+
+def _check(reference: Summary, others: Sequence[Summary]) -> None:
+    for sample in others:
         if sample.geometry.hash != reference.geometry.hash:
             raise DataError(
                 f"'{sample.name}' has the read-out '{sample.geometry.name}' but the reference "
                 f"'{reference.name}' has '{reference.geometry.name}'; expected one for both."
             )
-    for sample in [reference, *generated, *([floor] if floor is not None else [])]:
+    for sample in (reference, *others):
         if len(sample) < FEWEST:
             raise DataError(
                 f"'{sample.name}' holds {len(sample)} showers; expected at least {FEWEST} to "
                 "judge them with a floor."
             )
-    return [_compare_one(reference, sample, floor, seed) for sample in generated]
 
 
 def _compare_one(
-    reference: Summary, generated: Summary, floor: Summary | None, seed: int
+    reference: Summary, generated: Summary, floor: Summary | None, judge: _Judge
 ) -> Comparison:
-    whole, judged = _whole(reference), _whole(generated)
+    everything, judged = whole(reference), whole(generated)
     if floor is not None:
-        kind, base, second = f"second reference sample '{floor.name}'", whole, _whole(floor)
+        kind, base, second = f"second reference sample '{floor.name}'", everything, whole(floor)
     else:
-        kind, (base, second) = "halves of the reference", _halves(reference, seed)
+        kind, (base, second) = "halves of the reference", everything.halves(judge.seed)
     n = min(len(judged), len(second))
-    floors = _figures(base, _part(second, n, seed))
+    floors = judge.floor(base, second.part(n, judge.seed))
+    main = judge.figures(everything, judged, generated.name)
     details: dict[str, Any] = {
-        "warnings": _warnings(reference, generated),
+        "warnings": _warnings(everything, judged) + main.notes.pop("warnings", []),
         "floor": {"kind": kind, "n_reference": len(base), "n": n},
+        **main.notes,
     }
-    if n < len(judged) or len(base) < len(whole):
-        small = _figures(base, _part(judged, n, seed))
-        details["at_floor_size"] = _with_floor(small, floors, n)
-    per_energy, more = _per_energy(whole, judged)
+    if floors.notes:
+        details["floor"]["joint"] = floors.notes
+    if n < len(judged) or len(base) < len(everything):
+        small = judge.figures(base, judged.part(n, judge.seed), f"{generated.name}, floor's size")
+        details["at_floor_size"] = _with_floor(small.total, floors.total)
+    per_energy, more = _per_energy(everything, judged)
     details.update(more)
-    metrics = _with_floor(_figures(whole, judged), floors, len(judged))
+    for energy, point in per_energy.items():
+        point["metrics"] = _with_floor(main.at.get(energy, {}), floors.at.get(energy, {}))
+    metrics = _with_floor(main.total, floors.total)
     if "chi2_ndf_energy" not in metrics:
         details["warnings"].append(
             "Chi-square of the total energy was left out: no energy has enough showers in both "
@@ -157,67 +226,21 @@ def _compare_one(
     return Comparison(generated.name, metrics, per_energy, details)
 
 
-def _figures(reference: _Sample, judged: _Sample) -> dict[str, tuple[float, float | None]]:
-    """All metrics of two samples, key -> (value, error), in the edges of the whole reference."""
-    result: dict[str, tuple[float, float | None]] = {}
-    chi2 = _chi2(reference, judged)
-    if chi2.ndf:
-        result["chi2_ndf_energy"] = (chi2.chi2_ndf, chi2.error)
-    table = observables(reference.summary.geometry)
-    histograms = {}
-    for observable in table:
-        edges = observable.edges(reference.summary.observables[observable.key])
-        histograms[observable.key] = [
-            counts(sample.values(observable.key), edges, flow=True)
-            for sample in (reference, judged)
-        ]
-    if _same_voxels(reference.summary, judged.summary):
-        histograms[VOXELS] = [reference.voxels, judged.voxels]
-    for family, inside in (("separation", slice(1, -1)), ("separation_with_flow", slice(None))):
-        for key, (first, second) in histograms.items():
-            result[f"{family}/{key}"] = (
-                histogram_separation(first[inside], second[inside]),
-                # The voxels of one shower are not independent: no error is known for theirs.
-                None if key == VOXELS else separation_error(first[inside], second[inside]),
-            )
-    for observable in table:
-        result[f"wasserstein/{observable.key}"] = wasserstein(
-            reference.values(observable.key), judged.values(observable.key)
-        )
-    return result
-
-
 def _with_floor(
-    figures: dict[str, tuple[float, float | None]],
-    floors: dict[str, tuple[float, float | None]],
-    n: int,
+    figures: Mapping[str, Measured], floors: Mapping[str, Measured]
 ) -> dict[str, Value]:
     return {
-        key: Value(value, error, floors[key][0] if key in floors else None, n)
-        for key, (value, error) in figures.items()
+        key: Value(found.value, found.error, floors[key].value if key in floors else None, found.n)
+        for key, found in figures.items()
     }
 
 
-def _chi2(reference: _Sample, judged: _Sample) -> Chi2:
-    summary = reference.summary
-    particles = summary.provenance.get("particle") or summary.geometry.particles
-    names = [particles] if isinstance(particles, str) else list(particles)
-    pions = bool(names) and all(str(name).lower() in PIONS for name in names)
-    return energy_chi2(
-        reference.values("total_energy"),
-        reference.incident,
-        judged.values("total_energy"),
-        judged.incident,
-        range_rms=RANGE_RMS_PIONS if pions else RANGE_RMS,
-    )
-
-
 def _per_energy(
-    reference: _Sample, judged: _Sample
+    reference: Sample, judged: Sample
 ) -> tuple[dict[float, dict[str, Any]], dict[str, Any]]:
-    """Figures per energy, and the details that follow from them."""
+    """Response, resolution and chi-square per energy, and the details that follow from them."""
     slices = energy_slices(reference.incident, judged.incident)
-    chi2 = _chi2(reference, judged)
+    chi2 = total_energy_chi2(reference, judged)
     response1, response2 = reference.values("response"), judged.values("response")
     points: dict[float, dict[str, Any]] = {}
     details: dict[str, Any] = {"spectrum": slices.spectrum}
@@ -250,59 +273,26 @@ def _per_energy(
     return points, details
 
 
-def _warnings(reference: Summary, generated: Summary) -> list[str]:
+def _warnings(reference: Sample, judged: Sample) -> list[str]:
     """What makes the figures of this pair hard to read, in sentences."""
     from scipy.stats import ks_2samp
 
     result = []
     # The exact p-value is out of reach for large samples with many ties, and warns of it.
-    energies = (reference.incident_energy, generated.incident_energy)
-    if ks_2samp(*energies, method="asymp").pvalue < 1e-6:
+    if ks_2samp(reference.incident, judged.incident, method="asymp").pvalue < 1e-6:
         result.append(
             "The incident energies of reference and generated showers are distributed "
             "differently: figures over all energies compare different mixtures; generate with the "
             "conditions of the reference."
         )
-    if not 0.5 <= len(generated) / len(reference) <= 2:
+    if not 0.5 <= len(judged) / len(reference) <= 2:
         result.append(
-            f"{len(generated)} generated showers meet {len(reference)} of the reference: "
+            f"{len(judged)} generated showers meet {len(reference)} of the reference: "
             "chi-square grows when the sizes differ; judge it against its floor."
         )
-    if not _same_voxels(reference, generated):
+    if not same_voxels(reference, judged):
         result.append(
             "The voxel distribution was left out: summarise the generated showers with "
             "like=reference."
         )
     return result
-
-
-def _same_voxels(reference: Summary, other: Summary) -> bool:
-    return np.array_equal(reference.cell_separation_edges, other.cell_separation_edges)
-
-
-def _whole(summary: Summary) -> _Sample:
-    return _Sample(summary, np.arange(len(summary)), summary.cell_separation_counts.sum(axis=0))
-
-
-def _halves(summary: Summary, seed: int) -> tuple[_Sample, _Sample]:
-    """Two halves with the same mixture of energies; their voxels are of even and odd showers."""
-    order = _mixed(_whole(summary), seed)
-    even, odd = summary.cell_separation_counts
-    return _Sample(summary, order[0::2], even), _Sample(summary, order[1::2], odd)
-
-
-def _part(sample: _Sample, n: int, seed: int) -> _Sample:
-    """`n` showers chosen at random with the mixture of energies kept.
-
-    The voxels stay those of the whole sample: a summary has no cells to choose from.
-    """
-    if n >= len(sample):
-        return sample
-    order = _mixed(sample, seed)
-    return replace(sample, rows=order[np.arange(n) * len(order) // n])
-
-
-def _mixed(sample: _Sample, seed: int) -> Array:
-    """The rows ordered by incident energy, those of equal energy in random order."""
-    random = np.random.default_rng(seed).random(len(sample))
-    return sample.rows[np.lexsort((random, sample.incident))]

@@ -30,6 +30,7 @@ CHUNK_BYTES = 16 << 20
 # end bins.
 SPECTRUM_EDGES = np.logspace(-4, 7, 111)
 EXAMPLES = 64
+CHOICE_SEED = 1  # of the showers kept whole
 EXAMPLES_PER_OCTAVE = 8
 EXAMPLES_SEED = 0
 
@@ -63,6 +64,10 @@ class Summary:
     examples, example_conditions
         (M, V) MeV and (M, C): up to 64 showers spread evenly over the octaves of incident energy,
         in order of energy, drawn with a fixed seed.
+    cells, cell_rows
+        (K', V) float32 MeV, cut applied, and (K',): showers kept whole for the figures that look
+        at all cells together, and their rows, increasing; drawn with a fixed seed. None were
+        kept unless `summarise` was asked to.
     provenance
         What the file says about its origin, and its name.
     """
@@ -80,6 +85,8 @@ class Summary:
     cell_separation_counts: Array
     examples: Array
     example_conditions: Array
+    cells: Array
+    cell_rows: Array
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -104,6 +111,7 @@ def summarise(
     progress: Progress | None = None,
     *,
     like: Summary | None = None,
+    keep: int = 0,
 ) -> Summary:
     """Summary of a file of showers (read in chunks) or of showers in memory.
 
@@ -120,6 +128,8 @@ def summarise(
     like
         The reference this sample will be compared with: its edges of the voxel distribution are
         used, which are needed for that one figure. Without it a first pass finds the largest cell.
+    keep
+        How many showers to keep whole, at most.
 
     Raises
     ------
@@ -143,7 +153,7 @@ def summarise(
             edges = like.cell_separation_edges
         else:
             edges = _voxel_edges(reader, size, tick)
-        collector = _Collector(reader.geometry, number, edges)
+        collector = _Collector(reader.geometry, number, edges, keep)
         for chunk in reader.chunks(size):
             collector.add(chunk)
             tick(len(chunk))
@@ -218,8 +228,11 @@ def _voxel_edges(reader: _Source, size: int, tick: _Ticker) -> Array:
 class _Collector:
     """Sums over chunks; arrays as in `Summary`."""
 
-    def __init__(self, geometry: Geometry, number: int, edges: Array) -> None:
+    def __init__(self, geometry: Geometry, number: int, edges: Array, keep: int) -> None:
         self.geometry, self.number, self.edges = geometry, number, edges
+        order = np.random.default_rng(CHOICE_SEED).permutation(number)
+        self.rows = np.sort(order[:keep])
+        self.whole = np.empty((len(self.rows), geometry.n_cells), dtype=np.float32)
         self.done = 0
         self.conditions = np.empty((number, len(geometry.conditions)))
         self.observables: dict[str, Array] = {}
@@ -241,7 +254,10 @@ class _Collector:
             self.observables.setdefault(key, np.empty(self.number))[start:stop] = values
         energies = chunk.energies
         keep = energies >= self.geometry.cut if self.geometry.cut > 0 else energies > 0
-        self._averages(np.where(keep, energies, np.float32(0)), chunk.incident_energy)
+        energies = np.where(keep, energies, np.float32(0))
+        self._averages(energies, chunk.incident_energy)
+        kept = slice(*np.searchsorted(self.rows, (start, stop)))
+        self.whole[kept] = energies[self.rows[kept] - start]
         self._cells(energies, keep, start)
         self.examples.add(energies, keep, chunk.conditions, chunk.incident_energy)
         self.done = stop
@@ -311,6 +327,8 @@ class _Collector:
             cell_separation_counts=self.voxels,
             examples=examples,
             example_conditions=conditions,
+            cells=self.whole,
+            cell_rows=self.rows,
             provenance=provenance,
         )
 
