@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -51,3 +52,37 @@ def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
 def hinge_generator(fake: Tensor) -> Tensor:
     """-E[D(fake)], which the generator minimises (arXiv:1805.08318, Eq. 4, second line)."""
     return -fake.mean()
+
+
+def flip_labels(labels: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """0 and 1 swapped in a random `share` of `labels` (label flipping, arXiv:1606.03498 and
+    CaloGAN, arXiv:1705.02355): keeps a discriminator from being too sure.
+    """
+    flipped = torch.rand(labels.shape, generator=rng, device=labels.device) < share
+    return torch.where(flipped, 1 - labels, labels)
+
+
+def gan_discriminator(real: Tensor, fake: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """-L_D = -E[log D(x)] - E[log(1 - D(G(z)))], which the discriminator minimises (arXiv:1406.2661,
+    Eq. 1; Conditional CaloGAN, Eq. 1), with a `share` of the labels flipped.
+
+    Parameters
+    ----------
+    real, fake
+        Logits: D = sigmoid(logit), (N, 1).
+    share
+        Of labels that are flipped, in [0, 1/2).
+    rng
+        Chooses which.
+    """
+    ones = flip_labels(torch.ones_like(real), share, rng)
+    zeros = flip_labels(torch.zeros_like(fake), share, rng)
+    entropy = functional.binary_cross_entropy_with_logits
+    return entropy(real, ones) + entropy(fake, zeros)
+
+
+def gan_generator(fake: Tensor) -> Tensor:
+    """L_G = -E[log D(G(z))] from logits, the non-saturating loss which the generator minimises
+    (arXiv:1406.2661, section 3; Conditional CaloGAN, Eq. 2).
+    """
+    return functional.softplus(-fake).mean()

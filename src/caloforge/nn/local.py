@@ -1,0 +1,51 @@
+"""Locally connected layer: a convolution whose weights are not shared between positions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class LocallyConnected2d(nn.Module):
+    """Unshared convolution without padding: (N, K_in, H, W) to (N, K_out, H', W') with H' = (H -
+    kernel) // stride + 1.
+
+    Parameters
+    ----------
+    n_in, n_out
+        Channels.
+    size
+        (H, W) of what comes in.
+    kernel, stride
+        Along both axes.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        size: tuple[int, int],
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.size = tuple((n - k) // s + 1 for n, k, s in zip(size, kernel, stride, strict=True))
+        fan_in = n_in * kernel[0] * kernel[1]
+        places = math.prod(self.size)
+        self.weight = nn.Parameter(torch.empty(places, fan_in, n_out))
+        nn.init.uniform_(self.weight, -math.sqrt(6 / fan_in), math.sqrt(6 / fan_in))  # He
+        self.bias = nn.Parameter(torch.zeros(places, 1, n_out)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each position by its own weights."""
+        patches = functional.unfold(x, self.kernel, stride=self.stride)  # (N, fan_in, places)
+        out = torch.matmul(patches.permute(2, 0, 1), self.weight)  # (places, N, K_out)
+        if self.bias is not None:
+            out = out + self.bias
+        return out.permute(1, 2, 0).reshape(len(x), -1, *self.size)
