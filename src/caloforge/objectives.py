@@ -44,14 +44,9 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) ->
 
 def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
     """-E[min(0, -1 + D(real))] - E[min(0, -1 - D(fake))], which the critic minimises (hinge loss,
-    SAGAN, arXiv:1805.08318, Eq. 4; LHCb SAGAN, Eq. 5).
+    SAGAN, arXiv:1805.08318, Eq. 4; LHCb SAGAN, Eq. 5). The generator's is that of Wasserstein.
     """
     return torch.relu(1 - real).mean() + torch.relu(1 + fake).mean()
-
-
-def hinge_generator(fake: Tensor) -> Tensor:
-    """-E[D(fake)], which the generator minimises (arXiv:1805.08318, Eq. 4, second line)."""
-    return -fake.mean()
 
 
 def flip_labels(labels: Tensor, share: float, rng: torch.Generator) -> Tensor:
@@ -63,8 +58,8 @@ def flip_labels(labels: Tensor, share: float, rng: torch.Generator) -> Tensor:
 
 
 def gan_discriminator(real: Tensor, fake: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """-L_D = -E[log D(x)] - E[log(1 - D(G(z)))], which the discriminator minimises (arXiv:1406.2661,
-    Eq. 1; Conditional CaloGAN, Eq. 1), with a `share` of the labels flipped.
+    """-L_D = -E[log D(x)] - E[log(1 - D(G(z)))], which the discriminator minimises
+    (arXiv:1406.2661, Eq. 1; Conditional CaloGAN, Eq. 1), with a `share` of the labels flipped.
 
     Parameters
     ----------
