@@ -8,16 +8,20 @@ from typing import Any
 from caloforge.errors import ModelError, did_you_mean
 from caloforge.geometry import Geometry
 from caloforge.models.base import Refusal, ShowerModel, check_hyper, parameter_count
+from caloforge.models.calogan import ConditionalCaloGAN
 from caloforge.models.caloshowergan import CaloShowerGAN
 from caloforge.models.flowmatching import FlowMatching
+from caloforge.models.sagan import SAGAN
 from caloforge.models.split import EnergySplit
 from caloforge.transforms import Transform
 
 # Each is called as Model(geometry, transform=None, **hyper).
 MODELS: dict[str, Callable[..., ShowerModel]] = {
+    "calogan-conditional": ConditionalCaloGAN,
     "caloshowergan": CaloShowerGAN,
     "caloshowergan-split": EnergySplit,
     "flow-matching": FlowMatching,
+    "sagan": SAGAN,
 }
 
 

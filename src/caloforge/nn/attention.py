@@ -35,10 +35,14 @@ class SelfAttention(nn.Module):
         with P = H W positions.
         """
         f, g, h = (layer(x).flatten(2) for layer in (self.f, self.g, self.h))
-        return torch.softmax(g.transpose(1, 2) @ f, dim=2), h
+        with torch.autocast(x.device.type, enabled=False):
+            # P^2 numbers a shower are what attention costs: in 16 bits where its factors are.
+            beta: Tensor = torch.softmax(g.transpose(1, 2) @ f, dim=2)
+        return beta, h
 
     def forward(self, x: Tensor) -> Tensor:
         """The image with what its positions tell each other, (N, channels, H, W)."""
         beta, h = self.attention(x)
         mixed = h @ beta.transpose(1, 2)
-        return x + self.gamma * self.v(mixed.unflatten(2, x.shape[2:]))
+        told: Tensor = self.v(mixed.reshape(len(x), -1, *x.shape[2:]))
+        return x + self.gamma * told

@@ -45,11 +45,15 @@ def leading_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return left, right / right.norm().clamp(min=1e-30)
 
 
-def spectral_norm(module: nn.Module) -> nn.Module:
-    """Normalise the weights of every convolution and dense layer in `module`, in place."""
-    for part in list(module.modules()):
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            parametrize.register_parametrization(part, "weight", SpectralNorm())
+def spectral_norm(module: nn.Module, skip: type[nn.Module] | tuple[()] = ()) -> nn.Module:
+    """Normalise the weights of every convolution and dense layer in `module`, in place, but for
+    those inside parts of the kind `skip`.
+    """
+    for part in list(module.children()):
+        if not isinstance(part, skip):
+            spectral_norm(part, skip)
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        parametrize.register_parametrization(module, "weight", SpectralNorm())
     return module
 
 
