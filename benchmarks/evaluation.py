@@ -28,7 +28,9 @@ def plain_features(showers: Showers) -> dict[str, Array]:
     energies = showers.energies.astype(np.float64)
     energies[energies < showers.geometry.cut] = 0.0
     total = energies.sum(axis=1)
-    values = {"total_energy": total, "response": total / showers.incident_energy}
+    values = {"total_energy": total, "response": total / showers.incident_energy,
+              "occupancy": (energies > 0).sum(axis=1)}  # fmt: skip
+    values |= plain_depth(energies, showers)
     for layer, where in zip(showers.geometry.layers, showers.geometry.slices, strict=True):
         cells = energies[:, where]
         energy = cells.sum(axis=1)
@@ -42,6 +44,28 @@ def plain_features(showers: Showers) -> dict[str, Array]:
             square = (cells * x**2).sum(axis=1) / (energy + 1e-16)
             values[f"centre_{name}/{layer.id}"] = mean
             values[f"width_{name}/{layer.id}"] = np.sqrt(np.maximum(square - mean**2, 0))
+    return values
+
+
+def plain_depth(energies: Array, showers: Showers) -> dict[str, Array]:
+    """The CaloGAN's observables of the energies after the cut, formula by formula."""
+    layers, slices = showers.geometry.layers, showers.geometry.slices
+    energy = np.stack([energies[:, where].sum(axis=1) for where in slices], axis=1)
+    number, total = np.arange(len(layers)), energy.sum(axis=1) + 1e-16
+    lateral = (energy * number).sum(axis=1)
+    square = (energy * number**2).sum(axis=1) / total - (lateral / total) ** 2
+    values = {
+        "depth": np.where(energy > 0, number, 0).max(axis=1),
+        "lateral_depth": lateral,
+        "shower_depth": lateral / total,
+        "shower_depth_width": np.sqrt(np.maximum(square, 0)),
+    }
+    for layer, where, column in zip(layers, slices, energy.T, strict=True):
+        top = np.sort(energies[:, where], axis=1)
+        values[f"fraction/{layer.id}"] = column / total
+        values[f"eratio/{layer.id}"] = (top[:, -1] - top[:, -2]) / (
+            top[:, -1] + top[:, -2] + 1e-16
+        )
     return values
 
 
