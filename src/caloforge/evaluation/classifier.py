@@ -1,0 +1,355 @@
+"""The classifier test: how well a neural network tells generated showers from the reference's.
+
+Reference: the CaloChallenge (arXiv:2410.21611) and the code of its public evaluation. A network is
+trained on one part of both samples, its best epoch is chosen and its output calibrated on a second
+and judged on a third: AUC 0.5 means it cannot tell them apart, 1 that it always can. A network
+learns more from more showers, so an AUC goes with the number of showers it came from, and is read
+beside that of two samples of the reference simulation of the same size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import DataError
+
+if TYPE_CHECKING:
+    from caloforge.evaluation.dense import Inputs
+
+Array = NDArray[Any]
+
+FEWEST = 20  # showers of each sample: three of them, at least, are then held out
+FEWEST_IN_GROUP = 10  # held-out showers of each sample for a group to have an AUC
+# The spread of so few repeats is often small by chance: see `ClassifierResult.auc_error`.
+FEW_REPEATS = 5
+CLIP = 1e-6  # calibrated scores lie in [CLIP, 1 - CLIP], as in the public evaluation
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the classifier test is done.
+
+    Parameters
+    ----------
+    name
+        For tables.
+    hidden
+        Units of each hidden layer; LeakyReLU (slope 0.01) after each.
+    epochs, batch, learning_rate
+        Of Adam.
+    repeats
+        Each with new splits and new initial weights.
+    dtype
+        Of weights and arithmetic; "bfloat16" keeps weights in float32 and multiplies in bfloat16.
+    splits
+        Fractions of both samples to train on, to choose and calibrate with, and to judge with.
+    standardise
+        Scale every input to mean 0 and standard deviation 1 of the training showers.
+    most
+        Showers taken of each sample at most; None for all.
+    """
+
+    name: str
+    hidden: tuple[int, ...]
+    epochs: int
+    batch: int
+    learning_rate: float
+    repeats: int
+    dtype: Literal["float64", "float32", "bfloat16"]
+    splits: tuple[float, float, float] = (80 / 121, 20 / 121, 21 / 121)
+    standardise: bool = False
+    most: int | None = None
+
+
+# The public evaluation, with the splits 80 000, 20 000, 21 000 of its data set 1 photons; the
+# five decimals of the published means of four-decimal numbers say ten repeats.
+PUBLISHED = Protocol("published", (2048, 2048, 2048), 50, 1000, 2e-4, 10, "float64")
+FAST = Protocol(
+    "fast", (512, 512, 512), 25, 500, 1e-3, 3, "float32", standardise=True, most=10_000
+)
+
+
+@dataclass(frozen=True)
+class ClassifierResult:
+    """What the classifier test found.
+
+    Parameters
+    ----------
+    auc, jsd
+        Means over the repeats, on held-out showers with calibrated scores. The Jensen-Shannon
+        divergence is that of the public evaluation, 1 - BCE / ln 2 with BCE the binary cross
+        entropy: in bits, 0 for equal samples (it scatters below) and 1 for disjoint ones.
+    auc_error, jsd_error
+        Standard deviation over the repeats, as published. Below five repeats, at least the
+        standard error of one held-out split: of an AUC that of Hanley and McNeil
+        (doi:10.1148/radiology.143.1.7063747), of the divergence that of the mean of its terms.
+    n, n_train, n_held_out
+        Showers of each sample: in all, trained on, and judged with in each repeat.
+    repeats
+        Number of trainings.
+    per_group
+        Group -> (AUC, its Hanley-McNeil error, different held-out showers of the sample that has
+        fewer). The scores of all repeats are pooled, which calibration makes comparable.
+    aucs, jsds
+        Of each repeat.
+    """
+
+    auc: float
+    auc_error: float
+    jsd: float
+    jsd_error: float
+    n: int
+    n_train: int
+    n_held_out: int
+    repeats: int
+    per_group: dict[float, tuple[float, float, int]] = field(default_factory=dict)
+    aucs: tuple[float, ...] = ()
+    jsds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Held-out showers of one repeat: row in the inputs, label, calibrated score."""
+
+    rows: Array
+    labels: Array
+    scores: Array
+
+
+def classify(
+    reference: Array,
+    generated: Array,
+    protocol: Protocol = FAST,
+    seed: int = 0,
+    *,
+    device: str = "cpu",
+    groups: tuple[Array, Array] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ClassifierResult:
+    """Train classifiers of `reference` (N, F) against `generated` (M, F) and judge them.
+
+    Both samples are cut to the same number of showers by a seeded choice. Their incident energies
+    should be drawn alike: what differs between them is found like any other difference.
+
+    Parameters
+    ----------
+    reference, generated
+        Inputs as `evaluation.inputs` makes them, of any floating dtype; they are converted to the
+        protocol's batch by batch where they are large, and never changed.
+    device
+        Of torch; "auto" takes a GPU where there is one.
+    groups
+        Group of each shower of both samples, (N,) and (M,) numbers, such as its energy point.
+        NaN is no group.
+    progress
+        Called with epochs done and epochs in all.
+
+    Raises
+    ------
+    DataError
+        For fewer than 20 showers in a sample, different numbers of features, or NaN and infinite
+        inputs.
+    """
+    from caloforge.evaluation.dense import Inputs, find_device
+
+    _check(reference, generated)
+    rng = np.random.default_rng(seed)
+    n = min(len(reference), len(generated), protocol.most or len(reference))
+    kept = _choose(len(reference), n, rng), _choose(len(generated), n, rng)
+    labels = np.repeat([1.0, 0.0], n)  # as in the public evaluation: the reference is 1
+    data = Inputs((reference, generated), kept, protocol, find_device(device))
+    held_out: list[_HeldOut] = []
+    for repeat in range(protocol.repeats):
+
+        def tell(epoch: int, done: int = repeat * protocol.epochs) -> None:
+            if progress is not None:
+                progress(done + epoch, protocol.repeats * protocol.epochs)
+
+        held_out.append(_repeat(data, labels, protocol, rng, tell))
+    sizes = _sizes(n, protocol)
+    aucs = [auc(h.labels, h.scores) for h in held_out]
+    jsds = [_divergence(h) for h in held_out]
+    per_group = {}
+    if groups is not None:
+        members = [np.asarray(g, dtype=np.float64)[k] for g, k in zip(groups, kept, strict=True)]
+        per_group = _per_group(held_out, np.concatenate(members))
+    mean = float(np.mean(aucs))
+    return ClassifierResult(
+        auc=mean,
+        auc_error=_error(aucs, hanley_mcneil(mean, sizes[2], sizes[2])),
+        jsd=float(np.mean([value for value, _ in jsds])),
+        jsd_error=_error([value for value, _ in jsds], jsds[0][1]),
+        n=n,
+        n_train=sizes[0],
+        n_held_out=sizes[2],
+        repeats=protocol.repeats,
+        per_group=per_group,
+        aucs=tuple(aucs),
+        jsds=tuple(value for value, _ in jsds),
+    )
+
+
+def estimate_seconds(
+    protocol: Protocol, n_showers: int, n_features: int, device: str = "cpu"
+) -> float:
+    """Expected seconds of `classify` with `n_showers` of each sample, from a few steps timed now.
+
+    Training steps and the passes over the selection showers count; what else there is to do is
+    small beside them.
+    """
+    import torch
+
+    from caloforge.evaluation.dense import Discriminator, find_device
+
+    place = find_device(device)
+    train, select, _ = _sizes(min(n_showers, protocol.most or n_showers), protocol)
+    batch = max(1, min(protocol.batch, 2 * train))
+    network = Discriminator(n_features, protocol, 0, place)
+    # Random numbers: arithmetic on zeros can be faster, or slower where weights run to denormals.
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(batch, n_features)))
+    x = noise.to(place, network.dtype)
+    y = (x[:, 0] > 0).to(network.dtype)
+
+    def seconds(work: Callable[[], object], times: int) -> float:
+        taken = []
+        for _ in range(times):
+            begin = time.perf_counter()
+            work()
+            if place.type == "cuda":
+                torch.cuda.synchronize(place)
+            taken.append(time.perf_counter() - begin)
+        return float(np.median(taken[1:]))  # the first sets things up
+
+    step = seconds(lambda: network.step(x, y), 4)
+    forward = seconds(lambda: network.scores(x), 4)
+    epoch = (2 * train * step + 2 * select * forward) / batch
+    return protocol.repeats * protocol.epochs * epoch
+
+
+def auc(labels: Array, scores: Array) -> float:
+    """Area under the ROC curve of scores (N,) with labels (N,) 1 and 0; ties count one half."""
+    from scipy.stats import rankdata
+
+    ones = labels > 0.5
+    n1, n0 = int(ones.sum()), int((~ones).sum())
+    return float((rankdata(scores)[ones].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
+
+
+def hanley_mcneil(area: float, first: int, second: int) -> float:
+    """Standard error of an AUC from `first` and `second` showers of the two kinds.
+
+    Hanley and McNeil 1982, equations 1 and 2 (doi:10.1148/radiology.143.1.7063747).
+    """
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (first - 1) * (q1 - area**2) + (second - 1) * (q2 - area**2)
+    return float(np.sqrt(max(0.0, variance) / (first * second)))
+
+
+def _repeat(
+    data: Inputs,
+    labels: Array,
+    protocol: Protocol,
+    rng: np.random.Generator,
+    tell: Callable[[int], None],
+) -> _HeldOut:
+    """One training: split, train, choose the epoch, calibrate, score the held-out showers."""
+    import torch
+    from sklearn.isotonic import IsotonicRegression
+
+    from caloforge.evaluation.dense import Discriminator
+
+    train, select, held = _split(data.n, protocol, rng)
+    network = Discriminator(data.features, protocol, int(rng.integers(2**63)), data.device)
+    if protocol.standardise:
+        network.standardise(data, train)
+    targets = torch.from_numpy(labels).to(data.dtype)
+    best, best_scores = -1.0, (np.empty(0), np.empty(0))
+    for epoch in range(protocol.epochs):
+        order = rng.permutation(train)
+        for start in range(0, len(order), protocol.batch):
+            rows = order[start : start + protocol.batch]
+            network.step(data(rows), targets[torch.from_numpy(rows)].to(data.device))
+        scores = network.scores_of(data, select)
+        accuracy = float(((scores > 0.5) == (labels[select] > 0.5)).mean())
+        if accuracy > best:
+            best, best_scores = accuracy, (scores, network.scores_of(data, held))
+        tell(epoch + 1)
+        if accuracy == 1.0:
+            break
+    tell(protocol.epochs)
+    calibration = IsotonicRegression(y_min=CLIP, y_max=1 - CLIP, out_of_bounds="clip")
+    calibration.fit(best_scores[0], labels[select])
+    return _HeldOut(held, labels[held], calibration.predict(best_scores[1]))
+
+
+def _split(n: int, protocol: Protocol, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Rows of both samples to train on, to choose with and to hold out, in one random order."""
+    sizes = _sizes(n, protocol)
+    parts = [np.split(n * s + rng.permutation(n), np.cumsum(sizes[:2])) for s in (0, 1)]
+    train, select, held = (np.concatenate(both) for both in zip(*parts, strict=True))
+    return train, select, held
+
+
+def _sizes(n: int, protocol: Protocol) -> tuple[int, int, int]:
+    """Showers of each sample in the three parts; whatever is over is held out."""
+    total = sum(protocol.splits)
+    train, select = (int(n * part / total + 1e-9) for part in protocol.splits[:2])
+    return train, select, n - train - select
+
+
+def _divergence(held_out: _HeldOut) -> tuple[float, float]:
+    """Jensen-Shannon divergence in bits and the standard error of the mean it is."""
+    ones = held_out.labels > 0.5
+    terms = np.log2(np.where(ones, held_out.scores, 1 - held_out.scores))
+    return 1 + float(terms.mean()), float(terms.std() / np.sqrt(len(terms)))
+
+
+def _error(values: list[float], of_one: float) -> float:
+    """Standard deviation of the repeats, not below that of one of them where they are few."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return spread if len(values) >= FEW_REPEATS else max(spread, of_one)
+
+
+def _per_group(held_out: list[_HeldOut], groups: Array) -> dict[float, tuple[float, float, int]]:
+    rows, labels, scores = (
+        np.concatenate([getattr(h, name) for h in held_out])
+        for name in ("rows", "labels", "scores")
+    )
+    found = {}
+    for group in np.unique(groups[~np.isnan(groups)]).tolist():
+        mine = groups[rows] == group
+        distinct = [len(np.unique(rows[mine & (labels == label)])) for label in (0.0, 1.0)]
+        if min(distinct) >= FEWEST_IN_GROUP:
+            area = auc(labels[mine], scores[mine])
+            found[group] = (area, hanley_mcneil(area, *distinct), min(distinct))
+    return found
+
+
+def _choose(have: int, want: int, rng: np.random.Generator) -> Array:
+    return np.sort(rng.choice(have, want, replace=False)) if want < have else np.arange(have)
+
+
+def _check(reference: Array, generated: Array) -> None:
+    for name, sample in (("reference", reference), ("generated", generated)):
+        if sample.ndim != 2 or len(sample) < FEWEST:
+            raise DataError(
+                f"The {name} inputs have the shape {sample.shape}; expected (N, F) with at least "
+                f"{FEWEST} showers for a classifier."
+            )
+        # Sums are NaN or infinite when anything is, and need no mask of the size of the inputs.
+        if not np.isfinite(sample.min()) or not np.isfinite(sample.max()):
+            raise DataError(
+                f"The {name} inputs hold a NaN or infinite number; expected finite features: "
+                "check the showers."
+            )
+    if reference.shape[1] != generated.shape[1]:
+        raise DataError(
+            f"The reference has {reference.shape[1]} features and the generated showers "
+            f"{generated.shape[1]}; expected the same inputs of one geometry."
+        )
