@@ -340,25 +340,50 @@ def evaluate(
         str | None,
         typer.Option(help="A second reference sample: how well Geant4 agrees with itself."),
     ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(help="Training showers of the generators: are they memorised?"),
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(help="fast: a minute or two on two cores; full: as published, for a GPU."),
+    ] = "fast",
+    inputs: Annotated[
+        str | None,
+        typer.Option(help="Classifier inputs: low, low_normed, high, comma-separated."),
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(help="Trainings of each classifier.")] = None,
+    most: Annotated[
+        int | None, typer.Option(help="Showers of each sample in figures of all cells.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of the classifiers: auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice the judge makes.")] = 0,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write every figure as PDF.")] = False,
 ) -> None:
     """Judge showers against reference showers: results.json, results.md and one self-contained
     report.html.
     """
+    from caloforge.evaluation.effort import choose_effort
     from caloforge.judge import judge_files
     from caloforge.progress import leaderboard
 
-    with _console().status("judging") as status:
+    chosen = tuple(name.strip() for name in inputs.split(",")) if inputs else None
+    effort = choose_effort(metrics, chosen, repeats, most)
+    console = _console()
+    with console.status("judging") as status:
         comparisons = judge_files(
             reference,
             generated,
             out,
             geometry=geometry,
             floor=floor,
+            train=train,
+            effort=effort,
+            device=device,
             seed=seed,
             pdf=pdf,
             tell=status.update,
+            announce=console.print,
         )
     _console().print(leaderboard(comparisons))
     _console().print(f"report: {out / 'report.html'}, numbers: {out / 'results.json'}")

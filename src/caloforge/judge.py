@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caloforge.data import resolve_data
 from caloforge.errors import DataError
@@ -14,6 +14,9 @@ from caloforge.evaluation.summary import Summary, summarise
 from caloforge.files import write_text
 from caloforge.geometry import load_geometry
 
+if TYPE_CHECKING:
+    from caloforge.evaluation.effort import Effort
+
 
 def judge_files(
     reference: str | Path,
@@ -22,16 +25,20 @@ def judge_files(
     *,
     geometry: str | None = None,
     floor: str | Path | None = None,
+    train: str | Path | None = None,
+    effort: Effort | str | None = "fast",
+    device: str = "auto",
     seed: int = 0,
     pdf: bool = False,
     extra: dict[str, Any] | None = None,
     page: dict[str, Any] | None = None,
     tell: Callable[[str], None] = lambda what: None,
+    announce: Callable[[str], None] = lambda what: None,
 ) -> list[Comparison]:
     """Judge files of showers against a reference file; returns one comparison for each.
 
     Writes results.json, results.md and report.html into `out`. Reading streams: memory does not
-    grow with the number of voxels times showers.
+    grow with the number of voxels times showers, but for the showers that an effort keeps whole.
 
     Parameters
     ----------
@@ -43,16 +50,24 @@ def judge_files(
         Name or file of the read-out, where the files do not tell.
     floor
         A second reference sample; without it the halves of the reference give the floor.
+    train
+        The showers the generators were trained on, for the check of memorising.
+    effort
+        "fast" or "full", or one of `caloforge.evaluation.effort`; None leaves out all figures but
+        those of one observable at a time.
+    device
+        Of the classifiers: "auto" (a GPU where there is one), "cpu" or "cuda".
     seed
-        Of the halves and subsamples.
+        Of the halves, subsamples and classifiers.
     pdf
         Also write every figure as PDF into `out`/figures.
     extra
         More keys for results.json; a table under the key `timing` is shown in the report too.
     page
         More arguments of `caloforge.report.page.write_report`: title, intro, extra_sections.
-    tell
-        Called with what is being done.
+    tell, announce
+        Called with what is being done, and with what should stay on the screen: the time that the
+        full effort will take.
 
     Raises
     ------
@@ -64,16 +79,33 @@ def judge_files(
     out = Path(out)
     read_out = load_geometry(geometry) if geometry else None
     named = generated if isinstance(generated, Mapping) else unique_names(generated)
+    if isinstance(effort, str):
+        from caloforge.evaluation.effort import choose_effort
+
+        effort = choose_effort(effort)
+    keep, keep_bytes = (0, None) if effort is None else (effort.keep, effort.cell_bytes)
 
     def digest(name: str, source: str | Path, like: Summary | None) -> Summary:
         tell(f"reading {name}")
-        return summarise(resolve_data(source), name, read_out, like=like)
+        return summarise(
+            resolve_data(source), name, read_out, like=like, keep=keep, keep_bytes=keep_bytes
+        )
+
+    def digest_if(source: str | Path | None) -> Summary | None:
+        return None if source is None else digest(Path(source).stem, source, base)
 
     base = digest(Path(reference).stem, reference, None)
     judged = [digest(name, source, base) for name, source in named.items()]
-    second = digest(Path(floor).stem, floor, base) if floor is not None else None
+    second, training = digest_if(floor), digest_if(train)
+    if effort is not None and effort.name == "full":
+        from caloforge.evaluation.joint import estimate_minutes
+
+        minutes = estimate_minutes(base, judged, second, effort, device)
+        announce(f"The classifiers of the full metrics will take about {minutes:.0f} minutes.")
     tell("comparing")
-    comparisons = compare(base, judged, second, seed)
+    comparisons = compare(
+        base, judged, second, seed, effort=effort, train=training, device=device, tell=tell
+    )
     extra = {"seed": seed, **(extra or {})}
     write_results(out / "results.json", base, comparisons, extra)
     write_text(out / "results.md", markdown_table(comparisons))

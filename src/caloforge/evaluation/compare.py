@@ -168,10 +168,9 @@ def compare(
             from caloforge.evaluation.joint import memorising_figure
 
             tell(f"{sample.name}: distances to the training showers")
-            found, floor_value, notes = memorising_figure(reference, sample, train, seed)
-            comparison.metrics["memorising"] = Value(
-                found.value, found.error, floor_value, found.n
-            )
+            found, notes = memorising_figure(reference, sample, train, seed)
+            # Fresh Geant4 showers are as near to the training ones as held-out ones are.
+            comparison.metrics["memorising"] = Value(found.value, found.error, 0.5, found.n)
             comparison.details["memorising"] = notes
         result.append(comparison)
     return result

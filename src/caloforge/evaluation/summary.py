@@ -112,6 +112,7 @@ def summarise(
     *,
     like: Summary | None = None,
     keep: int = 0,
+    keep_bytes: int | None = None,
 ) -> Summary:
     """Summary of a file of showers (read in chunks) or of showers in memory.
 
@@ -128,8 +129,8 @@ def summarise(
     like
         The reference this sample will be compared with: its edges of the voxel distribution are
         used, which are needed for that one figure. Without it a first pass finds the largest cell.
-    keep
-        How many showers to keep whole, at most.
+    keep, keep_bytes
+        How many showers to keep whole, at most, and in how much memory.
 
     Raises
     ------
@@ -153,6 +154,8 @@ def summarise(
             edges = like.cell_separation_edges
         else:
             edges = _voxel_edges(reader, size, tick)
+        if keep_bytes is not None:
+            keep = min(keep, keep_bytes // (4 * reader.geometry.n_cells))
         collector = _Collector(reader.geometry, number, edges, keep)
         for chunk in reader.chunks(size):
             collector.add(chunk)
