@@ -9,6 +9,7 @@ from caloforge.errors import ModelError, did_you_mean
 from caloforge.geometry import Geometry
 from caloforge.models.base import Refusal, ShowerModel, check_hyper, parameter_count
 from caloforge.models.calogan import ConditionalCaloGAN
+from caloforge.models.calogan_ancestor import CaloGAN
 from caloforge.models.caloshowergan import CaloShowerGAN
 from caloforge.models.flowmatching import FlowMatching
 from caloforge.models.sagan import SAGAN
@@ -17,6 +18,7 @@ from caloforge.transforms import Transform
 
 # Each is called as Model(geometry, transform=None, **hyper).
 MODELS: dict[str, Callable[..., ShowerModel]] = {
+    "calogan": CaloGAN,
     "calogan-conditional": ConditionalCaloGAN,
     "caloshowergan": CaloShowerGAN,
     "caloshowergan-split": EnergySplit,

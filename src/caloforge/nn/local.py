@@ -35,7 +35,10 @@ class LocallyConnected2d(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
-        self.size = tuple((n - k) // s + 1 for n, k, s in zip(size, kernel, stride, strict=True))
+        self.size = (
+            (size[0] - kernel[0]) // stride[0] + 1,
+            (size[1] - kernel[1]) // stride[1] + 1,
+        )
         fan_in = n_in * kernel[0] * kernel[1]
         places = math.prod(self.size)
         self.weight = nn.Parameter(torch.empty(places, fan_in, n_out))

@@ -10,8 +10,8 @@ a, b -> infinity the sum tends to 1 for every image (cells of exactly |x| = 1 gi
 occupancy. `soft_occupancy_as_printed` keeps it for the record.
 
 `soft_occupancy` has the claimed limit: a cell contributes (|x|/t)^a / (1 + (|x|/t)^a), the
-logistic function of a log(|x|/t). It is 0 at x = 0 and 1/2 at the threshold t; for a -> infinity it
-becomes the indicator |x| > t, and with t -> 0 after that Eq. 4.
+logistic function of a log(|x|/t). It is 0 at x = 0 and 1/2 at the threshold t; for a -> infinity
+it becomes the indicator |x| > t, and with t -> 0 after that Eq. 4.
 """
 
 from __future__ import annotations
