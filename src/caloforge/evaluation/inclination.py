@@ -17,7 +17,7 @@ from caloforge.errors import DataError
 from caloforge.evaluation import axes
 from caloforge.evaluation.axes import Family, Observable, share
 from caloforge.evaluation.blocks import cut_cells
-from caloforge.evaluation.challenge import limits
+from caloforge.evaluation.challenge import ROUNDING, limits
 from caloforge.geometry import Geometry
 from caloforge.showers import Showers
 
@@ -126,38 +126,49 @@ def inclined(showers: Showers, depth: float = EFFECTIVE_DEPTH) -> dict[str, Arra
     """
     layer = showers.geometry.layers[0]
     where = np.stack(layer.xy)  # (2, V)
+    x, y = layer.xy
+    powers = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
     sizes = np.meshgrid(*(np.diff(e) for e in layer.edges), indexing="ij")
     half = 0.5 * np.stack([s.ravel() for s in sizes])
+    if np.allclose(half, half[:, :1]):  # equal cells, as nearly always: one number does for all
+        half = half[:, :1]
     point, direction = aim(showers, depth)
     normal = np.stack([-direction[:, 1], direction[:, 0]], axis=1)
     names = [f"{n}_{w}" for n in ("asymmetry", "width", "spread", "offset") for w in WAYS]
     result = {name: np.empty(len(showers)) for name in names}
     for block, w in cut_cells(showers):
-        total = w.sum(axis=1)
+        whole = w @ powers
         for way, ahead, beside in zip(WAYS, (direction, normal), (normal, direction), strict=True):
-            u = _along(where, point[block], ahead[block])
-            v = _along(where, point[block], beside[block])
-            # The extent of a cell across the line is that of its corners.
-            crossed = np.abs(v) <= np.abs(beside[block]) @ half
-            mean, spread = _moments(w, u, total)
-            result[f"asymmetry_{way}"][block] = share((w * np.sign(u)).sum(axis=1), total)
-            result[f"offset_{way}"][block] = mean
+            along, across, origin = ahead[block], beside[block], point[block]
+            side = np.sign(_distance(where, origin, along))
+            # A cell reaches across the line as far as its farthest corner.
+            crossed = np.abs(_distance(where, origin, across)) <= np.abs(across) @ half
+            mean, spread = _moments(whole, along)
+            asymmetry = share(np.einsum("bv,bv->b", w, side), whole[:, 0])
+            result[f"asymmetry_{way}"][block] = asymmetry
+            start = (along * origin).sum(axis=1)
+            result[f"offset_{way}"][block] = np.where(whole[:, 0] > 0, mean - start, 0.0)
             result[f"spread_{way}"][block] = spread
-            on_line = w * crossed
-            result[f"width_{way}"][block] = _moments(on_line, u, on_line.sum(axis=1))[1]
+            result[f"width_{way}"][block] = _moments((w * crossed) @ powers, along)[1]
     return result
 
 
-def _along(where: Array, point: Array, direction: Array) -> Array:
-    """Coordinate of cells (2, V) about points (B, 2) in directions (B, 2): (B, V)."""
+def _distance(where: Array, point: Array, direction: Array) -> Array:
+    """How far cells (2, V) lie from points (B, 2) in directions (B, 2): (B, V), mm."""
     return direction @ where - (direction * point).sum(axis=1, keepdims=True)
 
 
-def _moments(w: Array, u: Array, total: Array) -> tuple[Array, Array]:
-    """Weighted mean and standard deviation of u (B, V), both 0 without weight: (B,)."""
-    mean = share(np.einsum("bv,bv->b", w, u), total)
-    square = np.einsum("bv,bv->b", w, (u - mean[:, None]) ** 2)
-    return mean, np.sqrt(share(square, total))
+def _moments(sums: Array, direction: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation in directions (B, 2) of the sums (B, 6) of w times 1, x, y, x^2,
+    xy, y^2: (B,), 0 without energy.
+    """
+    a, b = direction.T
+    _, x, y, xx, xy, yy = (share(column, sums[:, 0]) for column in sums.T)
+    mean, square = a * x + b * y, a * a * xx + 2 * a * b * xy + b * b * yy
+    variance = square - mean**2
+    # Of a single cell only rounding is left, whose root would be a false width.
+    variance[variance < ROUNDING * (xx + yy)] = 0.0
+    return mean, np.sqrt(variance)
 
 
 class EffectiveDepth(NamedTuple):

@@ -6,10 +6,13 @@ draw.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from caloforge import units
+from caloforge.evaluation.axes import Observable, whole_edges
 from caloforge.report.blocks import Picture
 from caloforge.report.curves import draw_point_ratio, draw_points
 from caloforge.report.energy_figures import ending
@@ -19,6 +22,9 @@ from caloforge.report.plots import Overlay, distribution, draw_comparison
 from caloforge.report.samples import Samples, layer_title
 
 Panel = tuple[str, Overlay, str]  # title, histograms, name of the horizontal axis
+MOST_BINS = 40  # of an observable that takes whole numbers
+# Last parts of keys that name a direction.
+ENDINGS = ("x", "y", "r", "eta", "phi", "along", "across", "eta1", "eta2")
 
 
 def shown_note(samples: Samples) -> str:
@@ -61,46 +67,148 @@ def layer_energies(samples: Samples, part: EnergySlice | None = None) -> Picture
     )
 
 
-SHAPES: dict[str, tuple[str, str]] = {
-    "centre": (
+@dataclass(frozen=True)
+class Shape:
+    """Panels of one figure of shapes.
+
+    Parameters
+    ----------
+    families
+        Quantities shown: keys without the part from the slash on, and without the axis.
+    title, look_for
+        Begin the caption.
+    log_y
+        Whether the fraction of showers has a logarithmic axis.
+    """
+
+    families: tuple[str, ...]
+    title: str
+    look_for: str
+    log_y: bool = True
+
+
+# All that a geometry has of them is drawn, in this order.
+SHAPES: dict[str, Shape] = {
+    "centre": Shape(
+        ("centre", "average"),
         "Centre of energy in each layer",
         "A peak that is too narrow or off its place means showers that do not move sideways as "
         "Geant4's do.",
     ),
-    "width": (
-        "Energy-weighted width of the shower in each layer",
+    "offset": Shape(
+        ("offset",),
+        "Centre of energy minus the impact of the particle",
+        "A broad or shifted peak means showers that do not follow the requested impact.",
+    ),
+    "width": Shape(
+        ("width", "w"),
+        "Energy-weighted width of the shower",
         "Widths betray a generator that gets the energies right: look at both ends of the "
         "distribution.",
     ),
-    "sparsity": (
+    "spread": Shape(
+        ("spread",),
+        "Energy spread: width of the whole image in both directions",
+        "A spread that is too small puts all energy close to the axis, as a mean shower does.",
+    ),
+    "asymmetry": Shape(
+        ("asymmetry",),
+        "Asymmetry of the energy about the projected impact",
+        "Peaks of the single showers at both sides come from the position inside a cell: a smooth "
+        "hill in their place means that it is not followed.",
+        log_y=False,
+    ),
+    "depth": Shape(
+        ("depth", "lateral_depth", "shower_depth", "shower_depth_width"),
+        "Depth of the shower",
+        "The last layer reached and the mean layer say whether showers begin and end where "
+        "Geant4's do.",
+    ),
+    "fraction": Shape(
+        ("fraction",),
+        "Fraction of the energy in each layer",
+        "A layer may have the right mean for the wrong reason: look at the tails, where the "
+        "shower started early or late.",
+    ),
+    "eratio": Shape(
+        ("eratio", "eratio_maxima"),
+        "Eratio, (first - second) / (first + second) of the hottest cells",
+        "Showers that are too smooth have two cells alike and move to the left.",
+        log_y=False,
+    ),
+    "ratio": Shape(
+        ("r_eta", "r_phi"),
+        "Energy ratios of windows of cells in the middle layer",
+        "Tails to the left are showers with too much energy away from the centre.",
+    ),
+    "part": Shape(
+        ("ecal_energy", "hcal_energy", "ecal_response", "hcal_response"),
+        "Energy of the parts of the calorimeter",
+        "Energy that leaks from the first part must be found in the second.",
+    ),
+    "sparsity": Shape(
+        ("sparsity",),
         "Fraction of cells without energy in each layer",
         "Soft cells that should be empty, or the reverse, move the whole peak.",
+        log_y=False,
+    ),
+    "cells": Shape(
+        ("occupancy", "ecal_cells", "hcal_cells", "cells_above"),
+        "Number of cells with energy",
+        "Soft cells that should be empty, or the reverse, move the whole peak.",
+        log_y=False,
     ),
 }
 
 
 def shapes(samples: Samples, family: str) -> Picture | None:
-    """Distributions of one family of observables (a key of `SHAPES`) over the shown layers."""
+    """Distributions of one group of observables, a key of `SHAPES`, in the shown layers."""
+    shape = SHAPES[family]
     panels: list[Panel] = []
     for observable in samples.table.values():
-        quantity, _, axis = observable.key.partition("/")[0].partition("_")
-        if quantity != family or observable.layer not in samples.layers:
+        if _quantity(observable) not in shape.families or not samples.varies(observable.key):
             continue
-        data = samples.overlay(observable.key)
-        if data is not None and samples.varies(observable.key):
-            name = f"{family} in {axis} [mm]" if axis else family
-            panels.append((layer_title(samples.of_layer(observable)), data, name))
+        if observable.layer is not None and observable.layer not in samples.layers:
+            continue
+        values = samples.reference.observables[observable.key]
+        edges = whole_edges(values, MOST_BINS) if observable.whole else None
+        data = samples.overlay(observable.key, edges=edges)
+        if data is not None:
+            panels.append((_title(samples, observable), data, _axis_name(observable)))
     if not panels:
         return None
-    title, look_for = SHAPES[family]
     grid = Grid(columns=columns(len(panels), 4), height=1.9, left=0.56)
-    log_y = family != "sparsity"
     return Picture(
         f"shape-{family}",
-        f"{title}. {look_for} {ending(samples)}{shown_note(samples)}",
-        f"{title}: histograms for Geant4 and generators, with ratios.",
-        _grid_of(samples, panels, grid, log_y=log_y, y_label="fraction of showers"),
+        f"{shape.title}. {shape.look_for} {ending(samples)}{shown_note(samples)}",
+        f"{shape.title}: histograms for Geant4 and generators, with ratios.",
+        _grid_of(samples, panels, grid, log_y=shape.log_y, y_label="fraction of showers"),
     )
+
+
+def _quantity(observable: Observable) -> str:
+    """centre_x/1 -> centre; a name of its own (shower_depth_width, cells_above_10) stays whole."""
+    name = observable.key.partition("/")[0]
+    for family in (f for shape in SHAPES.values() for f in shape.families):
+        if name == family:
+            return family
+    first, _, last = name.rpartition("_")
+    return first if last in ENDINGS or last.isdigit() else name
+
+
+def _title(samples: Samples, observable: Observable) -> str:
+    if observable.layer is not None:
+        return layer_title(samples.of_layer(observable))
+    text = observable.label.partition(":")[0]
+    return text[0].upper() + text[1:]
+
+
+def _axis_name(observable: Observable) -> str:
+    unit = f" [{observable.unit}]" if observable.unit else ""
+    if observable.layer is None:
+        return (observable.label.partition(": ")[2] or observable.label) + unit
+    first, _, last = observable.key.partition("/")[0].rpartition("_")
+    return (f"{first} in {last}" if last in ENDINGS else last) + unit
 
 
 def cell_spectra(samples: Samples) -> Picture | None:
