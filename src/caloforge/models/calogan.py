@@ -184,7 +184,7 @@ class Generator(nn.Module):
                 hyper["widths"],
                 embedding if self.seed.modulates else 0,
                 batch_norm=hyper["batch_norm"],
-                start=3.0 if self.log else 0.1,
+                start=5.0 if self.log else 0.1,
             )
             for _ in layers
         )
@@ -197,6 +197,7 @@ class Generator(nn.Module):
         self.blur = nn.ModuleList(_blurs(hyper["blur"], len(layers)))
         if self.response_width > 0:
             self.response = nn.Linear(embedding, 1)
+            nn.init.normal_(self.response.weight)  # starts near the width, not far below it
 
     def forward(self, condition: Tensor, noise: Tensor, scale: Tensor) -> Tensor:
         """Cells, (N, V)."""
@@ -221,7 +222,8 @@ class Generator(nn.Module):
         """The images as shares of a total of their own."""
         # Beyond exp(8) no response is: unheard-of noise must not make an infinite shower.
         pull = (self.response_width * self.response(embedding).float()).clamp(-8, 8)
-        return mev / mev.sum(dim=1, keepdim=True).clamp(min=1e-6) * pull.exp()
+        shares: Tensor = mev / mev.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        return shares * pull.exp()
 
 
 def _blurs(kernels: Sequence[Sequence[int]], n_layers: int) -> list[Blur]:
@@ -248,12 +250,12 @@ class Discriminator(nn.Module):
         self.threshold, self.power = hyper["sparsity_threshold"], hyper["sparsity_power"]
         self.width = hyper["response_width"] or 0.1
         hidden, channels = hyper["judge_hidden"], 2 if self.log else 1
-        self.streams = nn.ModuleList(
+        streams = [
             ReadStream(channels, shape, hyper["judge_widths"], batch_norm=hyper["batch_norm"])
             for shape in self.shapes
-        )
-        size = sum(int(stream.size) for stream in self.streams)
-        self.trunk = dense_stack([size, hidden])
+        ]
+        self.streams = nn.ModuleList(streams)
+        self.trunk = dense_stack([sum(stream.size for stream in streams), hidden])
         self.alike = MinibatchDiscrimination(hidden)
         self.alike_sparsity = MinibatchDiscrimination(len(layers))
         n_judge = hidden + self.alike.features + self.alike_sparsity.features + 2 * len(layers) + 1
@@ -296,7 +298,7 @@ class Discriminator(nn.Module):
         else:
             images = mev[:, None] / GEV
         return [
-            stream(images[:, :, where].unflatten(2, shape))
+            stream(images[:, :, where].reshape(len(x), -1, *shape))
             for stream, where, shape in zip(self.streams, self.slices, self.shapes, strict=True)
         ]
 

@@ -10,6 +10,8 @@ from caloforge.geometry import Geometry, Layer
 from caloforge.nn.conditions import ConditionFeatures
 
 _LENGTH = 60.0  # mm: positions are divided by it to be of order one
+_CORE = 8.0  # mm: of the order of the core of a shower
+_POINT = 2.0  # mm: distances below it do not count
 _ATTRIBUTES = ("x0", "y0", "theta", "phi")
 
 
@@ -40,12 +42,14 @@ class Axis(nn.Module):
 
 class ImpactMaps(nn.Module):
     """Images of a layer that tell each cell where it lies from the axis, at the layer's front and
-    back: offsets in x and y, and the logarithm of the distance from the axis to the cell's edge.
+    back: offsets in x and y; how far the axis is outside the cell along x and along y, saturating
+    within a centimetre, on which the sharing of a narrow core between neighbours depends; and the
+    logarithm of the distance from the axis to the cell's edge, for the halo.
 
-    Shapes: (N, C) to (N, 6, H, W).
+    Shapes: (N, C) to (N, 10, H, W); the logarithms are channels 4 and 9.
     """
 
-    channels = 6
+    channels = 10
     x: Tensor
     y: Tensor
     depth: Tensor
@@ -61,29 +65,28 @@ class ImpactMaps(nn.Module):
         self.axis = Axis(geometry)
         x, y = (torch.tensor(edges, dtype=torch.float32) for edges in layer.edges)
         rows, columns = 0.5 * (x[1:] + x[:-1]), 0.5 * (y[1:] + y[:-1])
+        half = torch.stack(torch.meshgrid(0.5 * x.diff(), 0.5 * y.diff(), indexing="ij"))
         self.register_buffer("x", rows[:, None].expand(layer.shape).clone(), persistent=False)
         self.register_buffer("y", columns[None].expand(layer.shape).clone(), persistent=False)
-        half = torch.stack(
-            [
-                (0.5 * x.diff())[:, None].expand(layer.shape),
-                (0.5 * y.diff())[None].expand(layer.shape),
-            ]
-        )
-        self.register_buffer("half_cell", half.clone(), persistent=False)
+        self.register_buffer("half_cell", half, persistent=False)
         self.register_buffer("depth", torch.tensor(layer.z, dtype=torch.float32), persistent=False)
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Six channels, of order one."""
+        """Ten channels, of order one."""
         impact, slope = self.axis(condition)
         maps = []
         for k in range(2):
             at = impact + slope * self.depth[k]
-            dx = self.x - at[:, 0, None, None]
-            dy = self.y - at[:, 1, None, None]
-            outside_x = (dx.abs() - self.half_cell[0]).clamp(min=0)
-            outside_y = (dy.abs() - self.half_cell[1]).clamp(min=0)
-            distance = (1 + (outside_x.square() + outside_y.square()) / 100).log()
-            maps += [dx / _LENGTH, dy / _LENGTH, 0.5 * distance - 1]
+            dx, dy = self.x - at[:, 0, None, None], self.y - at[:, 1, None, None]
+            outside_x, outside_y = dx.abs() - self.half_cell[0], dy.abs() - self.half_cell[1]
+            squared = outside_x.clamp(min=0).square() + outside_y.clamp(min=0).square()
+            maps += [
+                dx / _LENGTH,
+                dy / _LENGTH,
+                (outside_x / _CORE).tanh(),
+                (outside_y / _CORE).tanh(),
+                0.3 * (1 + squared / _POINT**2).log() - 1,
+            ]
         return torch.stack(maps, dim=1)
 
 

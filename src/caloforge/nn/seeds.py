@@ -46,7 +46,7 @@ class ImpactSeed(nn.Module):
     """Maps of where each cell lies from the particle's axis, and as many latent numbers for each
     cell as there are; the remaining latent numbers and the features of the condition are embedded.
 
-    Shapes: (N, C), (N, latent) to (N, latent mod V + F) and seeds (N, 6 + latent // V, H, W).
+    Shapes: (N, C), (N, latent) to (N, latent mod V + F) and seeds (N, 10 + latent // V, H, W).
     Raises ModelError when there are fewer latent numbers than cells.
     """
 
@@ -70,7 +70,9 @@ class ImpactSeed(nn.Module):
         """What is embedded, and the seeds."""
         cells = noise[:, self.shared :].reshape(len(noise), self.maps, -1)
         seeds = [
-            torch.cat([impact(condition), cells[:, :, where].unflatten(2, shape)], dim=1)
+            torch.cat(
+                [impact(condition), cells[:, :, where].reshape(len(noise), -1, *shape)], dim=1
+            )
             for impact, where, shape in zip(self.impact, self.slices, self.shapes, strict=True)
         ]
         return torch.cat([noise[:, : self.shared], self.features(condition)], dim=1), seeds
@@ -84,7 +86,7 @@ class Profile(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor([0.0, 0.0, -2.0, 0.0, 0.0, -2.0]))
+        self.weight = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 0.0, -1.8] * 2))
 
     def forward(self, seed: Tensor) -> Tensor:
         """(N, K, H, W) to (N, 1, H, W)."""

@@ -43,7 +43,8 @@ class Resample(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The image on the other cells."""
-        return self.rows @ image @ self.columns
+        out: Tensor = self.rows @ image @ self.columns
+        return out
 
 
 def _overlap(source: Sequence[float], target: Sequence[float]) -> Tensor:
@@ -69,7 +70,8 @@ class Inpainting(nn.Module):
     def forward(self, own: Tensor, carried: Tensor) -> Tensor:
         """The image after a look at the layer before."""
         both = torch.cat([own, carried], dim=1)
-        return (self.weights(both).softmax(dim=1) * both).sum(dim=1, keepdim=True)
+        out: Tensor = (self.weights(both).softmax(dim=1) * both).sum(dim=1, keepdim=True)
+        return out
 
 
 class PaintBlock(nn.Module):
@@ -88,12 +90,13 @@ class PaintBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(N, n_in, H, W) and (N, E) to (N, n_out, H, W)."""
-        out = self.conv(x)
+        out: Tensor = self.conv(x)
         if self.modulation is not None:
             scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
             out = out * (1 + scale) + shift
         out = self.norm(self.act(out))
-        return x + out if self.residual else out
+        out = x + out if self.residual else out
+        return out
 
 
 class PaintStream(nn.Module):
@@ -138,12 +141,10 @@ class ReadStream(nn.Module):
         layers: list[nn.Module] = []
         height, width = shape
         for k, (a, b) in enumerate(pairwise([n_in, *widths])):
-            stride = tuple(2 if k and n >= 8 else 1 for n in (height, width))
+            stride = (2 if k and height >= 8 else 1, 2 if k and width >= 8 else 1)
             layers += [nn.Conv2d(a, b, 3, stride=stride, padding=1), nn.LeakyReLU(SLOPE)]
             layers.append(image_norm(b, batch=batch_norm and k > 0))
-            height, width = (
-                math.ceil(n / s) for n, s in zip((height, width), stride, strict=True)
-            )
+            height, width = math.ceil(height / stride[0]), math.ceil(width / stride[1])
         self.network = nn.Sequential(*layers, nn.Flatten())
         self.size = widths[-1] * height * width
 
