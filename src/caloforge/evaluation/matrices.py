@@ -31,8 +31,8 @@ def check_matrix(values: Array, name: str, minimum: int) -> Array:
     array = np.asarray(values)
     if array.ndim != 2 or array.shape[1] == 0:
         raise DataError(
-            f"Got {name} values of shape {array.shape}; expected (showers, features), at least one "
-            "feature."
+            f"Got {name} values of shape {array.shape}; expected (showers, features) with a "
+            "feature or more."
         )
     if len(array) < minimum:
         raise DataError(

@@ -84,7 +84,7 @@ def prd_auc(
     index1, index2 = (np.sort(rng.permutation(len(x))[:n]) for x in (first, second))
     both = np.concatenate([first[index1], second[index2]])
     # Far from zero k-means in float32 would lose digits.
-    both = both - both.mean(axis=0, dtype=np.float64).astype(both.dtype)
+    both = _rotated(both - both.mean(axis=0, dtype=np.float64).astype(both.dtype))
     labels = np.stack([_cluster(both, clusters, seed + k) for k in range(repeats)])
     pairs = [(row[:n], row[n:]) for row in labels]
     curves = np.array([prd_curve(_shares(a, clusters), _shares(b, clusters)) for a, b in pairs])
@@ -165,6 +165,21 @@ def physics_matrix(
             "showers."
         )
     return tuple((x[:, varies] - mean[varies]) / spread[varies] for x in (first, second))
+
+
+def _rotated(values: Array) -> Array:
+    """Rows (n, F) in a basis of the space they span, (n, n), where that is much smaller.
+
+    k-means knows distances only, and a rotation changes none.
+    """
+    if values.shape[1] < 4 * len(values):
+        return values
+    gram = np.zeros((len(values), len(values)))
+    for k in range(0, values.shape[1], 1024):
+        part = values[:, k : k + 1024].astype(np.float64)
+        gram += part @ part.T
+    squares, vectors = np.linalg.eigh(gram)
+    return vectors * np.sqrt(np.maximum(squares, 0.0))
 
 
 def _cluster(values: Array, clusters: int, seed: int) -> NDArray[np.int32]:
