@@ -7,6 +7,7 @@ image with the hot cells on the left).
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ def spiral(shape: tuple[int, int], start: tuple[int, int]) -> NDArray[np.int64]:
     `cells[..., spiral]` unrolls a slice (..., size) and `unrolled[..., inverse(spiral)]` rolls it
     up again. Turns that leave the slice go on outside it, so that every cell comes exactly once
     and the first m^2 cells are an m x m square around `start` as long as it fits: a crop keeps the
-    centre. Cells that follow each other touch until the spiral first leaves the slice.
+    centre. Cells that follow each other touch until the spiral first leaves the slice, and so
+    all of them in a square slice with the start at (one of) its centre.
 
     Parameters
     ----------
@@ -45,15 +47,18 @@ def spiral(shape: tuple[int, int], start: tuple[int, int]) -> NDArray[np.int64]:
         )
     row, column = start
     order = [row * columns + column]
-    step = (0, 1)
+    # Towards the sides with more room: a square of even size is filled without leaving it, too.
+    right = 1 if columns - 1 - column >= column else -1
+    down = 1 if rows - 1 - row >= row else -1
+    sides = cycle([(0, right), (down, 0), (0, -right), (-down, 0)])
     length = 1
     while len(order) < rows * columns:
         for _ in range(2):  # two sides of a square have the same length
+            down, right = next(sides)
             for _ in range(length):
-                row, column = row + step[0], column + step[1]
+                row, column = row + down, column + right
                 if 0 <= row < rows and 0 <= column < columns:
                     order.append(row * columns + column)
-            step = (step[1], -step[0])
         length += 1
     return np.array(order, dtype=np.int64)
 

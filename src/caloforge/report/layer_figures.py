@@ -200,7 +200,8 @@ def _title(samples: Samples, observable: Observable) -> str:
     if observable.layer is not None:
         return layer_title(samples.of_layer(observable))
     text = observable.label.partition(":")[0]
-    return text[0].upper() + text[1:]
+    symbol = "_" in text.partition(" ")[0]
+    return text if symbol else text[0].upper() + text[1:]
 
 
 def _axis_name(observable: Observable) -> str:
