@@ -114,8 +114,8 @@ SHAPES: dict[str, Shape] = {
     "asymmetry": Shape(
         ("asymmetry",),
         "Asymmetry of the energy about the projected impact",
-        "Peaks of the single showers at both sides come from the position inside a cell: a smooth "
-        "hill in their place means that it is not followed.",
+        "The two sides are filled because a core falls into one cell or the next: a hill in the "
+        "middle means showers that do not follow the impact inside a cell.",
         log_y=False,
     ),
     "depth": Shape(
