@@ -35,6 +35,7 @@ bench: .venv/.installed  ## All benchmarks, short: see benchmarks/README.md
 	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/generation.py --quick
 	$(BIN)/python benchmarks/evaluation.py --quick
+	$(BIN)/python benchmarks/distances.py --quick
 	$(BIN)/python benchmarks/files.py --quick
 
 clean:  ## Remove the environment, caches and the demo's output
