@@ -33,7 +33,7 @@ from caloforge.training.checkpoint import latest_checkpoint, save_checkpoint
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.loop import Run
 from caloforge.training.optimisers import Player
-from caloforge.training.selection import EnergyChi2
+from caloforge.training.selection import HeldOut
 
 CPU = torch.device("cpu")
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
@@ -405,19 +405,19 @@ def test_held_out_showers_are_never_trained_on(
     photons: Showers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Showers] = {}
-    make_set, make_score = TrainingSet.__init__, EnergyChi2.__init__
+    make_set, make_score = TrainingSet.__init__, HeldOut.__init__
 
     def spy_set(self: TrainingSet, showers: Showers, **more: Any) -> None:
         seen["training"] = showers
         make_set(self, showers, **more)
 
-    def spy_score(self: EnergyChi2, showers: Showers, *more: Any) -> None:
+    def spy_score(self: HeldOut, showers: Showers, *more: Any) -> None:
         seen["held out"] = showers
         make_score(self, showers, *more)
 
     opened: list[str] = []
     monkeypatch.setattr(TrainingSet, "__init__", spy_set)
-    monkeypatch.setattr(EnergyChi2, "__init__", spy_score)
+    monkeypatch.setattr(HeldOut, "__init__", spy_score)
     monkeypatch.setattr("h5py.File", lambda path, *a, **k: opened.append(str(path)))
     numbered = dataclasses.replace(photons, energies=photons.energies.copy())
     numbered.energies[:, 0] = np.arange(len(photons))  # makes every shower recognisable
@@ -446,11 +446,11 @@ def test_the_recipe_says_which_generator_is_kept(
     values = iter([9.0, 4.0, 6.0, 4.5, 5.0])
     made: list[dict[str, torch.Tensor]] = []
 
-    def score(self: EnergyChi2, model: Any, device: torch.device) -> Any:
+    def score(self: HeldOut, model: Any, device: torch.device) -> Any:
         made.append({k: v.clone() for k, v in model.generator_state().items()})
         return type("Score", (), {"chi2_ndf": next(values), "per_energy": {256.0: 1.0}})()
 
-    monkeypatch.setattr(EnergyChi2, "__call__", score)
+    monkeypatch.setattr(HeldOut, "__call__", score)
     recipe = recipe_of(
         "caloshowergan",
         "training.steps=5",
@@ -471,7 +471,7 @@ def test_the_score_prefers_the_better_generator(photons: Showers, smoke) -> None
     """A model that returns real showers scores near 1, one with 2 % more energy worse."""
     model = load_model(smoke("caloshowergan") / "model.safetensors").model
     kept, held = holdout_split(photons.incident_energy, 0.3, 0)
-    score = EnergyChi2(photons[held], Selection(repeats=1, minimum=20), 0)
+    score = HeldOut(photons[held], Selection(repeats=1, minimum=20), 0)
     pool = photons[kept]
     rng = np.random.default_rng(0)
     rows = [
@@ -498,7 +498,7 @@ def test_too_few_showers_to_choose_keep_the_newest(photons: Showers, tmp_path: P
         )
         assert outcome.best_step == 20
         assert load_model(out / "model.safetensors").about["chosen"]["step"] == 20
-    score = EnergyChi2(photons[:0], Selection(), 0)
+    score = HeldOut(photons[:0], Selection(), 0)
     assert np.isnan(score(load_model(tmp_path / "30" / "model.safetensors").model, CPU).chi2_ndf)
 
 

@@ -223,6 +223,7 @@ def train(
     from caloforge.report.training import write_training_page
     from caloforge.training import train as run
     from caloforge.training import with_settings
+    from caloforge.training.selection import in_words
 
     chosen = with_settings(load_recipe(recipe, set_ or []), steps=steps, seed=seed)
     showers = read_showers(resolve_data(data))
@@ -233,7 +234,8 @@ def train(
     # A model split in energy is joined when each of its ranges has been trained.
     joined = (out / "model.safetensors").exists()
     scored = math.isfinite(outcome.best_score)
-    score = f", chi2/NDF {outcome.best_score:.2f} on the held-out showers" if scored else ""
+    told = in_words(outcome.best_score, chosen.training.selection.keep)
+    score = f", {told} on the held-out showers" if scored else ""
     _console().print(
         f"{ending} step {outcome.step}; kept: step {outcome.best_step}{score}; generator in "
         f"{out / 'model.safetensors' if joined else out / 'range*'}, curves in "

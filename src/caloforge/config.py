@@ -22,11 +22,13 @@ class _Strict(BaseModel):
 class Selection(_Strict):
     """How the generator to keep is chosen, from scores on the held-out showers.
 
-    The score is chi2/NDF of the total energy. A model whose training simply converges has it at
-    the floor early, where the lowest is merely the luckiest: "newest" keeps the last generator.
+    The scores are chi2/NDF of the total energy and, where it chooses, PRD-AUC (the smaller of that
+    of the cells and that of the observables). A model whose training simply converges has
+    chi2/NDF at the floor early, where the lowest is merely the luckiest: "newest" keeps the last
+    generator.
     """
 
-    keep: Literal["lowest-chi2", "newest"] = "lowest-chi2"
+    keep: Literal["lowest-chi2", "highest-prd-auc", "newest"] = "lowest-chi2"
     every: int = Field(default=1000, ge=1)
     repeats: int = Field(default=8, ge=1)  # generated samples, each as large as the held-out one
     minimum: int = Field(default=20, ge=5)  # held-out showers an energy point needs to count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -20,7 +19,16 @@ from rich.progress import (
 from rich.table import Table
 
 from caloforge.evaluation.compare import Comparison
-from caloforge.evaluation.results import LEGEND, leaderboard_row
+from caloforge.evaluation.merit import mean_ranks
+from caloforge.evaluation.results import (
+    LEGEND,
+    NOTHING,
+    RANK,
+    joint_legend,
+    joint_row,
+    leaderboard_row,
+    rank_legend,
+)
 
 
 class TrainingBar:
@@ -65,10 +73,9 @@ class TrainingBar:
         self._numbers = f"{losses} {numbers['steps_per_second']:.2f} it/s"
         self._show(step)
 
-    def choice(self, step: int, score: float, best: bool) -> None:
+    def choice(self, step: int, score: str, best: bool) -> None:
         """A score."""
-        told = f"chi2/NDF {score:.2f}" if math.isfinite(score) else "too few to score"
-        self._score = f"{told}{' (kept)' if best else ''}"
+        self._score = f"{score}{' (kept)' if best else ''}"
         self._show(step)
 
     def _show(self, step: int) -> None:
@@ -80,10 +87,18 @@ class TrainingBar:
 
 def leaderboard(comparisons: Sequence[Comparison]) -> Table:
     """The figures of several generators side by side, each with its floor in brackets."""
-    rows = [leaderboard_row(comparison) for comparison in comparisons]
-    table = Table("figure", *(plain(c.name) for c in comparisons), caption=plain(LEGEND))
-    for heading in rows[0]:
-        table.add_row(heading, *(row[heading] for row in rows))
+    joint = [joint_row(comparison) for comparison in comparisons]
+    legend = LEGEND if not any(joint) else f"{LEGEND}\n{joint_legend(comparisons)}"
+    ranks = mean_ranks(comparisons)
+    if ranks is not None:
+        legend += f" {rank_legend(comparisons)}"
+    table = Table("figure", *(plain(c.name) for c in comparisons), caption=plain(legend))
+    for rows in ([leaderboard_row(comparison) for comparison in comparisons], joint):
+        for heading in dict.fromkeys(heading for row in rows for heading in row):
+            table.add_row(heading, *(row.get(heading, NOTHING) for row in rows))
+        table.add_section()
+    if ranks is not None:
+        table.add_row(RANK, *(f"{rank:.1f}" for rank in ranks))
     return table
 
 

@@ -19,7 +19,7 @@ from caloforge.models.file import load_model, save_model
 from caloforge.showers import Showers
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.loop import Observer, Outcome, Run, Silent
-from caloforge.training.selection import EnergyChi2
+from caloforge.training.selection import HeldOut
 from caloforge.transforms import fit_transform
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -183,7 +183,7 @@ def _prepare(
     device = fabric.device
     part.model.to(device)
     data = TrainingSet(own, device=device, seed=settings.seed, augment=settings.augment)
-    score = EnergyChi2(own_holdout, settings.selection, settings.seed)
+    score = HeldOut(own_holdout, settings.selection, settings.seed)
     run = Run(part.model, data, score, settings, folder, about, fabric.autocast)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from caloforge.models.file import save_model
 from caloforge.training.checkpoint import latest_checkpoint, save_checkpoint
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.optimisers import Player
-from caloforge.training.selection import EnergyChi2
+from caloforge.training.selection import HeldOut, in_words
 
 LOG = "log.jsonl"  # in the folder of a run: one line of losses each `log_every` steps
 
@@ -41,8 +41,8 @@ class Observer(Protocol):
     def log(self, step: int, numbers: dict[str, float]) -> None:
         """Losses and speed at a step."""
 
-    def choice(self, step: int, score: float, best: bool) -> None:
-        """The generator was scored, and is the best so far or not."""
+    def choice(self, step: int, score: str, best: bool) -> None:
+        """The generator was scored, and is the best so far or not; the score in words."""
 
 
 class Silent:
@@ -54,7 +54,7 @@ class Silent:
     def log(self, step: int, numbers: dict[str, float]) -> None:
         """Nothing."""
 
-    def choice(self, step: int, score: float, best: bool) -> None:
+    def choice(self, step: int, score: str, best: bool) -> None:
         """Nothing."""
 
 
@@ -95,7 +95,7 @@ class Run:
         self,
         model: ShowerModel,
         data: TrainingSet,
-        score: EnergyChi2,
+        score: HeldOut,
         settings: Training,
         folder: Path,
         about: dict[str, Any],
@@ -163,23 +163,23 @@ class Run:
     def choose(self, observer: Observer) -> None:
         """Score the generator; when it is the one to keep, write it as the model file."""
         self._check_weights()
+        keep = self.settings.selection.keep
         with self.generator() as model:
             result = self.score(model, self.data.device)
-            value = result.chi2_ndf
+            value = result.value(keep)
             # Without an energy point to judge (a tiny training file) the newest generator is kept.
-            newest = self.settings.selection.keep == "newest"
-            best = newest or not math.isfinite(value) or value <= self.best_score
+            best = keep == "newest" or not math.isfinite(value) or value <= self.best_score
+            scores = result.numbers()
             per_energy = {f"{e:g}": c for e, c in result.per_energy.items()}
-            finite = value if math.isfinite(value) else None
-            entry = {"step": self.step, "chi2_ndf": finite, "kept": best}
-            self.history.append({**entry, "per_energy": per_energy})
+            self.history.append(
+                {"step": self.step, **scores, "kept": best, "per_energy": per_energy}
+            )
             if best:
                 self.best_step, self.best_score = self.step, value
-                chosen = {"step": self.step, "chi2_ndf": finite}
-                about = {**self.about, "chosen": chosen}
+                about = {**self.about, "chosen": {"step": self.step, **scores}}
                 save_model(self.folder / "model.safetensors", model, about)
         write_text(self.folder / "selection.json", json.dumps(self.history, indent=1) + "\n")
-        observer.choice(self.step, value, best)
+        observer.choice(self.step, in_words(value, keep), best)
 
     def save(self) -> None:
         """Write a checkpoint."""

@@ -1,64 +1,103 @@
-"""Which generator is kept: that of the lowest chi2/NDF of the total energy on held-out showers.
+"""Which generator is kept: the one with the best score on held-out showers.
 
-Source: CaloShowerGAN (arXiv:2309.06515): a checkpoint each 1000 iterations, the lowest chi-square
-over all energies wins. Showers outside the histogram count as two more bins here: without them a
-young generator whose energies all lie outside scores better than one that is nearly right.
+Sources: CaloShowerGAN (arXiv:2309.06515): a checkpoint each 1000 iterations, the lowest chi-square
+of the total energy over all energies wins. Showers outside the histogram count as two more bins
+here: without them a young generator whose energies all lie outside scores better than one that is
+nearly right. LHCb SAGAN (see `caloforge.models.sagan`): the highest PRD-AUC (arXiv:1806.00035), of
+cells and of observables the smaller one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from caloforge.config import Selection
+from caloforge.errors import DataError
 from caloforge.evaluation.chi2 import energy_chi2
+from caloforge.evaluation.physics import prd_aucs
 from caloforge.models.base import ShowerModel
 from caloforge.noise import normals
 from caloforge.showers import Showers
+
+Array = NDArray[Any]
 
 CHUNK = 4096  # showers made at a time
 
 
 @dataclass(frozen=True)
 class Score:
-    """Chi2/NDF over all energies and at each (MeV -> chi2/NDF); NaN without enough showers."""
+    """What a generator reaches on the held-out showers; NaN without enough of them.
+
+    Chi2/NDF over all energies and at each (MeV -> chi2/NDF), PRD-AUC of the cells and of the
+    observables.
+    """
 
     chi2_ndf: float
     per_energy: dict[float, float]
+    prd_auc_raw: float = math.nan
+    prd_auc_physics: float = math.nan
+
+    def value(self, keep: str) -> float:
+        """The number that chooses, the lower the better."""
+        if keep == "highest-prd-auc":
+            return 1.0 - min(self.prd_auc_raw, self.prd_auc_physics)
+        return self.chi2_ndf
+
+    def numbers(self) -> dict[str, float | None]:
+        """All scores for the history of a run: None for chi2/NDF that is not known."""
+        numbers = {"chi2_ndf": self.chi2_ndf if math.isfinite(self.chi2_ndf) else None}
+        for name in ("prd_auc_raw", "prd_auc_physics"):
+            value = getattr(self, name)
+            numbers |= {name: value} if math.isfinite(value) else {}
+        return numbers
 
 
-class EnergyChi2:
-    """Scores a generator; the lower the better. The same conditions and noise every time, so that
-    scores compare.
+def in_words(value: float, keep: str) -> str:
+    """A `Score.value` as a reader knows it."""
+    if not math.isfinite(value):
+        return "too few to score"
+    return f"PRD-AUC {1 - value:.3f}" if keep == "highest-prd-auc" else f"chi2/NDF {value:.2f}"
 
-    The held-out conditions are generated `repeats` times and chi-square is averaged over them:
-    each generated sample is as large as the held-out one, because the weighted chi-square of
-    samples of different size is biased.
+
+class HeldOut:
+    """Scores a generator. The same conditions and noise every time, so that scores compare.
+
+    The held-out conditions are generated `repeats` times and scores are averaged over them: each
+    generated sample is as large as the held-out one, because the weighted chi-square of samples
+    of different size is biased, and PRD-AUC depends on the size.
 
     Parameters
     ----------
     holdout
         Held-out training showers (never the test file's).
     settings
-        Repeats, and how few held-out showers an energy point may have.
+        Repeats, how few held-out showers an energy point may have, and what chooses.
     seed
         Of the noise.
     """
 
     def __init__(self, holdout: Showers, settings: Selection, seed: int) -> None:
-        self.settings, self.seed, self.cut = settings, seed, holdout.geometry.cut
-        self.total = holdout.after_cut().energies.sum(axis=1, dtype=np.float64)
+        self.settings, self.seed = settings, seed
+        self.cut, self.geometry = holdout.geometry.cut, holdout.geometry
+        cut = holdout.after_cut()
+        self.total = cut.energies.sum(axis=1, dtype=np.float64)
         self.incident = holdout.incident_energy
         self.condition = torch.from_numpy(holdout.conditions).float().repeat(settings.repeats, 1)
+        # Whole showers are only held where something looks at their cells.
+        self.showers = cut if settings.keep == "highest-prd-auc" else None
 
     def __call__(self, model: ShowerModel, device: torch.device) -> Score:
-        """Chi2/NDF of the model's total energy against the held-out showers'."""
+        """Scores of the model, averaged over the repeats."""
         if not len(self.condition):
-            return Score(float("nan"), {})
+            return Score(math.nan, {})
         noise = torch.from_numpy(normals(self.seed, 0, len(self.condition), model.noise_size))
-        totals = []
+        totals, cells = [], []
         training = model.training
         model.eval()
         with torch.inference_mode():
@@ -67,7 +106,15 @@ class EnergyChi2:
                 energies = model.sample(self.condition[part].to(device), noise[part].to(device))
                 kept = torch.where(energies < self.cut, 0.0, energies)
                 totals.append(kept.sum(dim=1).double().cpu())
+                if self.showers is not None:
+                    cells.append(kept.float().cpu())
         model.train(training)
+        chi2, per_energy = self._chi2(torch.cat(totals).numpy())
+        if self.showers is None:
+            return Score(chi2, per_energy)
+        return Score(chi2, per_energy, *self._prd(self.showers, torch.cat(cells).numpy()))
+
+    def _chi2(self, totals: Array) -> tuple[float, dict[float, float]]:
         results = [
             energy_chi2(
                 self.total,
@@ -78,13 +125,22 @@ class EnergyChi2:
                 minimum=self.settings.minimum,
                 flow=True,
             )
-            for sample in np.split(torch.cat(totals).numpy(), self.settings.repeats)
+            for sample in np.split(totals, self.settings.repeats)
         ]
         points = results[0].per_energy
-        return Score(
-            float(np.mean([r.chi2_ndf for r in results])),
-            {
-                e: float(np.mean([r.per_energy[e][0] for r in results])) / max(points[e][1], 1)
-                for e in points
-            },
-        )
+        return float(np.mean([r.chi2_ndf for r in results])), {
+            e: float(np.mean([r.per_energy[e][0] for r in results])) / max(points[e][1], 1)
+            for e in points
+        }
+
+    def _prd(self, reference: Showers, cells: Array) -> tuple[float, float]:
+        """PRD-AUC of cells and of observables; NaN for too few held-out showers."""
+        try:
+            found = [
+                prd_aucs(reference, replace(reference, energies=sample), self.seed)
+                for sample in np.split(cells, self.settings.repeats)
+            ]
+        except DataError:
+            return math.nan, math.nan
+        raw, physics = (float(np.mean([f[k].value for f in found])) for k in (0, 1))
+        return raw, physics
