@@ -3,6 +3,31 @@
 Reference: F. Ratnikov, A. Rogachev, "Fast simulation of the electromagnetic calorimeter response
 using Self-Attention Generative Adversarial Networks", EPJ Web Conf. 251 (2021) 03043,
 doi:10.1051/epjconf/202125103043; self-attention: H. Zhang et al., arXiv:1805.08318.
+
+Differs from the paper:
+- Channels, kernels, latent size and Adam's betas are ours (the betas arXiv:1805.08318's): the
+  paper gives its architecture in a picture alone. Either network has two self-attention layers,
+  at half and at a quarter of the resolution (15 x 15 and 8 x 8 of 30 x 30 cells).
+- The condition reaches each block of the generator as gain and shift of its channels, the critic
+  by its first block and a projection.
+- Spectral norm is exact in each forward (`SpectralNorm`), and leaves out those gains and shifts.
+- `maps`, `cell_noise`, `thresholds` and `pool` are options, off by default: what lets a small
+  network learn within an hour on a CPU.
+
+Shapes: condition (N, C), noise (N, latent + cell_noise V), cells (N, V); blocks of the generator
+at 8 x 8, 15 x 15, 30 x 30 and 30 x 30, of the critic at 30 x 30, 15 x 15, 8 x 8 and 4 x 4 cells.
+
+Example
+-------
+>>> import torch
+>>> from caloforge.geometry import load_geometry
+>>> from caloforge.models.base import parameter_count
+>>> published = SAGAN(load_geometry("lhcb"))
+>>> parameter_count(published.generator), parameter_count(published.critic)
+(5751893, 1596483)
+>>> condition = torch.tensor([[500.0, -100.0, 20000.0, 12.0, 30.0]])
+>>> published.eval().sample(condition, torch.zeros(1, published.noise_size)).shape
+torch.Size([1, 900])
 """
 
 from __future__ import annotations
@@ -16,10 +41,10 @@ from torch import Tensor, nn
 
 from caloforge.errors import ModelError
 from caloforge.geometry import Geometry
-from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
+from caloforge.models.base import Batch, OptimiserSettings, Phase, Sampler, ShowerModel
 from caloforge.nn.attention import SelfAttention
 from caloforge.nn.beam import STATISTICS, Beam, shower_statistics
-from caloforge.nn.spectral import spectral_norm
+from caloforge.nn.spectral import plain_state, spectral_norm
 from caloforge.objectives import (
     gradient_penalty,
     hinge_critic,
@@ -31,20 +56,27 @@ from caloforge.transforms import LogEnergy, Transform
 ADAM_GENERATOR = {"name": "adam", "lr": 1e-4, "betas": (0.0, 0.9)}
 ADAM_CRITIC = {"name": "adam", "lr": 4e-4, "betas": (0.0, 0.9)}
 SLOPE = 0.2  # of the leaky ReLU
+SCALES = (2, 1, 0, 0)  # of the generator's blocks: quarter, half, full, full resolution
 Widths = Annotated[Sequence[PositiveInt], Field(min_length=4, max_length=4)]
 
 
 class Modulation(nn.Module):
     """(1 + gain) x + shift per channel, both linear in a context (N, K): how condition and latent
     reach every block (FiLM, E. Perez et al., arXiv:1709.07871).
+
+    With `normalise` x is divided by its root mean square over the whole image first: spectrally
+    normalised layers make what passes them ever smaller.
     """
 
-    def __init__(self, context: int, channels: int) -> None:
+    def __init__(self, context: int, channels: int, *, normalise: bool) -> None:
         super().__init__()
+        self.normalise = normalise
         self.gain, self.shift = nn.Linear(context, channels), nn.Linear(context, channels)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Modulated image."""
+        if self.normalise:
+            x = x * (x.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-6).rsqrt()
         gain, shift = self.gain(context), self.shift(context)
         return torch.addcmul(x + shift[:, :, None, None], x, gain[:, :, None, None])
 
@@ -58,44 +90,50 @@ class Generator(nn.Module):
 
     def __init__(self, beam: Beam, widths: Sequence[int], latent: int, cell_noise: int) -> None:
         super().__init__()
-        full, half, quarter = beam.shapes
-        self.sizes = [quarter, half, full, full]
+        self.shapes = beam.shapes
+        quarter = beam.shapes[SCALES[0]]
         self.latent, self.cell_noise = latent, cell_noise
-        context = 2 * widths[0]
         self.embed = nn.Sequential(
-            nn.Linear(latent + beam.size, context),
+            nn.Linear(latent + beam.size, widths[0]),
             nn.LeakyReLU(SLOPE),
-            nn.Linear(context, context),
+            nn.Linear(widths[0], widths[0]),
             nn.LeakyReLU(SLOPE),
         )
+        context = widths[0] + beam.size
         self.start = nn.Linear(context, widths[0] * quarter[0] * quarter[1])
-        added = [beam.channels, beam.channels, beam.channels + cell_noise, beam.channels]
+        added = [beam.channels, beam.channels, beam.channels + cell_noise, 0]
         self.blocks = nn.ModuleList(
             nn.Conv2d(a + more, b, 3, padding=1)
             for a, b, more in zip([widths[0], *widths], widths, added, strict=False)
         )
-        self.modulations = nn.ModuleList(Modulation(context, width) for width in widths)
+        self.modulations = nn.ModuleList(
+            Modulation(context, width, normalise=True) for width in widths
+        )
         self.attention = nn.ModuleDict()
-        self.leave = nn.Conv2d(widths[-1] + added[2], 1, 3, padding=1)
-        self.last = Modulation(context, 1)
+        self.leave = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        self.last = Modulation(context, 1, normalise=False)
 
     def forward(self, noise: Tensor, condition: Tensor, beam: Beam) -> Tensor:
         """Log energies (N, V) from noise (N, Z)."""
         latent, rest = noise[:, : self.latent], noise[:, self.latent :]
-        context = self.embed(torch.cat([latent, beam(condition)], dim=1))
-        full = self.sizes[-1]
-        own = [rest.reshape(len(rest), self.cell_noise, *full)] if self.cell_noise else []
-        x = self.start(context).reshape(len(noise), -1, *self.sizes[0])
-        for k, (height, width) in enumerate(self.sizes):
-            if k and self.sizes[k] != self.sizes[k - 1]:
+        features = beam(condition)
+        context = torch.cat([self.embed(torch.cat([latent, features], dim=1)), features], dim=1)
+        x = self.start(context).reshape(len(noise), -1, *self.shapes[SCALES[0]])
+        maps = [beam.maps(condition, scale).to(x.dtype) for scale in range(len(self.shapes))]
+        own = rest.to(x.dtype).reshape(len(noise), self.cell_noise, *self.shapes[0])
+        for k, scale in enumerate(SCALES):
+            if k and scale != SCALES[k - 1]:
+                height, width = self.shapes[scale]
                 x = nn.functional.interpolate(x, scale_factor=2.0)[:, :, :height, :width]
-            seen = [x, *beam.maps(condition, (height, width)), *(own if k == 2 else [])]
-            x = self.modulations[k](self.blocks[k](torch.cat(seen, dim=1)), context)
+            if k < 3:
+                x = torch.cat([x, maps[scale], own] if k == 2 else [x, maps[scale]], dim=1)
+            x = self.modulations[k](self.blocks[k](x), context)
             x = nn.functional.leaky_relu(x, SLOPE)
             if str(k) in self.attention:
                 x = self.attention[str(k)](x)
-        x = self.leave(torch.cat([x, *beam.maps(condition, full), *own], dim=1))
-        return torch.relu(self.last(x, context).float()).flatten(1)
+        with torch.autocast(x.device.type, enabled=False):
+            # 16 bits would round the energy of a cell by some percent.
+            return torch.relu(self.last(self.leave(x.float()), context.float())).flatten(1)
 
 
 class Critic(nn.Module):
@@ -136,7 +174,7 @@ class Critic(nn.Module):
         """Score, (N, 1), of log energies (N, V) with `statistics` (N, S)."""
         features = beam(condition)
         image = x.reshape(len(x), 1, *self.shape)
-        h = torch.cat([image, *beam.maps(condition, self.shape)], dim=1)
+        h = torch.cat([image, beam.maps(condition, 0)], dim=1)
         for k, block in enumerate(self.blocks):
             h = block(h)
             if k == 0:
@@ -170,6 +208,8 @@ class SAGAN(ShowerModel):
         Critic updates for one generator update.
     gamma
         What the scale of attention starts from.
+    pool
+        See `SelfAttention`.
     maps
         Whether both networks see each cell's distance from the particle's line.
     cell_noise
@@ -198,6 +238,7 @@ class SAGAN(ShowerModel):
         penalty: NonNegativeFloat = 10.0,
         critic_steps: PositiveInt = 3,
         gamma: float = 0.0,
+        pool: bool = False,
         maps: bool = False,
         cell_noise: NonNegativeInt = 0,
         thresholds: Sequence[PositiveFloat] = (),
@@ -223,7 +264,7 @@ class SAGAN(ShowerModel):
                 (self.critic, critic, (1, 2)),
             ):
                 for k in places:
-                    network.attention[str(k)] = SelfAttention(widths[k], start=gamma)
+                    network.attention[str(k)] = SelfAttention(widths[k], start=gamma, pool=pool)
         if spectral == "both":
             spectral_norm(self.generator, skip=Modulation)
         if spectral != "none":
@@ -247,6 +288,14 @@ class SAGAN(ShowerModel):
         """See `ShowerModel.sample`."""
         return self.transform.inverse(self.generate(condition, noise), condition)
 
+    def core(self) -> nn.Module:
+        """The sampler, with the normalised weights as plain ones and without the critic."""
+        with torch.random.fork_rng(devices=[]):
+            plain = SAGAN(self.geometry, self.transform, **{**self.hyper, "spectral": "none"})
+        plain.generator.load_state_dict(plain_state(self.generator))
+        del plain.critic
+        return Sampler(plain.train(self.training))
+
     def phases(self) -> list[Phase]:
         """The critic `critic_steps` times, then the generator."""
         return [
@@ -263,7 +312,8 @@ class SAGAN(ShowerModel):
         """
         with torch.no_grad():
             own = self.statistics(real, batch.condition)
-            mean, spread = own.mean(dim=0), own.std(dim=0).clamp(min=1e-3)
+            mean = own.mean(dim=0)
+            spread = (own - mean).square().mean(dim=0).sqrt().clamp(min=1e-3)
 
         def score(x: Tensor, condition: Tensor) -> Tensor:
             pulls = (self.statistics(x, condition) - mean) / spread

@@ -21,10 +21,15 @@ class SelfAttention(nn.Module):
         Published: 8.
     start
         What gamma starts from.
+    pool
+        Whether f and h are max-pooled by 2 x 2, as the authors' code does: a quarter of the work.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 8, start: float = 0.0) -> None:
+    def __init__(
+        self, channels: int, *, reduction: int = 8, start: float = 0.0, pool: bool = False
+    ) -> None:
         super().__init__()
+        self.pool = pool
         inner = max(channels // reduction, 1)
         self.f, self.g, self.h = (nn.Conv2d(channels, inner, 1, bias=False) for _ in range(3))
         self.v = nn.Conv2d(inner, channels, 1, bias=False)
@@ -32,9 +37,12 @@ class SelfAttention(nn.Module):
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """beta (N, P, P), rows j summing to 1 over i, and h (N, inner, P) of x (N, channels, H, W)
-        with P = H W positions.
+        with P = H W positions; a quarter of the i with pooling.
         """
-        f, g, h = (layer(x).flatten(2) for layer in (self.f, self.g, self.h))
+        f, g, h = self.f(x), self.g(x), self.h(x)
+        if self.pool:
+            f, h = (nn.functional.max_pool2d(image, 2, ceil_mode=True) for image in (f, h))
+        f, g, h = f.flatten(2), g.flatten(2), h.flatten(2)
         with torch.autocast(x.device.type, enabled=False):
             # P^2 numbers a shower are what attention costs: in 16 bits where its factors are.
             beta: Tensor = torch.softmax(g.transpose(1, 2) @ f, dim=2)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry, Layer
+from caloforge.geometry import Geometry
 from caloforge.nn.conditions import ConditionFeatures
 
-STATISTICS = 6  # of `shower_statistics`, without the counts above thresholds
+STATISTICS = 10  # of `shower_statistics`, without the counts above thresholds
 
 
 class Beam(nn.Module):
@@ -26,8 +26,6 @@ class Beam(nn.Module):
         Whether `maps` gives anything.
     """
 
-    xy: Tensor
-
     def __init__(self, geometry: Geometry, maps: bool) -> None:
         super().__init__()
         self.features = ConditionFeatures(geometry)
@@ -40,14 +38,17 @@ class Beam(nn.Module):
             self.log_range = (math.log(pz.low), math.log(pz.high))
         front, back = layer.z or (0.0, 0.0)
         self.depth = front + (back - front) / 3
-        self.reach = [0.5 * (edges[-1] - edges[0]) for edges in layer.edges]
-        self.cell = [2 * h / n for h, n in zip(self.reach, layer.shape, strict=True)]
+        self.cell = [(e[-1] - e[0]) / (len(e) - 1) for e in layer.edges]
         full = layer.shape
         half = ((full[0] + 1) // 2, (full[1] + 1) // 2)
         self.shapes = [full, half, ((half[0] + 1) // 2, (half[1] + 1) // 2)]
         self.channels = 5 if maps else 0
-        for shape in self.shapes:
-            self.register_buffer(f"centres{shape[0]}", _centres(layer, shape), persistent=False)
+        for number, shape in enumerate(self.shapes):
+            for axis, (edges, count) in enumerate(zip(layer.edges, shape, strict=True)):
+                # Cells that share the layer evenly by its own cells.
+                place = (np.arange(count) + 0.5) * (len(edges) - 1) / count
+                own = torch.from_numpy(np.interp(place, range(len(edges)), edges)).float()
+                self.register_buffer(f"centres{number}{axis}", own, persistent=False)
 
     @property
     def size(self) -> int:
@@ -71,70 +72,76 @@ class Beam(nn.Module):
             return torch.zeros_like(condition[:, :1]).expand(-1, 2)
         return condition[:, self.momentum[:2]] / condition[:, self.momentum[2:]]
 
-    def away(self, condition: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Distance of each cell from the particle's line in mm, two of (N, H W)."""
+    def away(self, condition: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        """How far rows and columns of cells are from the particle's line, in cells of the full
+        resolution, (N, H, 1) and (N, 1, W); `scale` 0, 1, 2: full, half, quarter resolution.
+        """
         slopes = self.slopes(condition)
-        centres = getattr(self, f"centres{shape[0]}")
         found = []
-        for k, column in enumerate(self.impact):
-            line = self.depth * slopes[:, k : k + 1]
+        for axis, column in enumerate(self.impact):
+            line = self.depth * slopes[:, axis : axis + 1]
             if column >= 0:
                 line = line + condition[:, column : column + 1]
-            found.append(centres[k] - line)
-        return found[0], found[1]
+            found.append((getattr(self, f"centres{scale}{axis}") - line) / self.cell[axis])
+        return found[0][:, :, None], found[1][:, None, :]
 
-    def maps(self, condition: Tensor, shape: tuple[int, int]) -> list[Tensor]:
-        """[(N, 5, H, W)]: dx and dy from the particle's line, in half widths of the layer and as
-        arsinh in cells, and log(1 + r / cell); or [] without maps.
+    def maps(self, condition: Tensor, scale: int) -> Tensor:
+        """(N, 5, H, W): dx and dy from the particle's line, linear and as arsinh, and log(1 + r^2)
+        (N, 0, H, W) without maps.
         """
+        shape = self.shapes[scale]
         if not self.channels:
-            return []
-        dx, dy = self.away(condition, shape)
-        u, v = dx / self.cell[0], dy / self.cell[1]
-        r = (u * u + v * v).sqrt()
-        found = [dx / self.reach[0], dy / self.reach[1], u.asinh(), v.asinh(), r.log1p()]
-        return [torch.stack(found, dim=1).reshape(len(dx), -1, *shape)]
+            return condition.new_zeros(len(condition), 0, *shape)
+        u, v = self.away(condition, scale)
+        size = (len(condition), *shape)
+        far = 2 / max(self.shapes[0])
+        rows = [(far * u).expand(size), u.asinh().expand(size)]
+        columns = [(far * v).expand(size), v.asinh().expand(size)]
+        return torch.stack([*rows, *columns, 0.5 * (u * u + v * v).log1p()], dim=1)
 
-    def along_across(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def along_across(self, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Distances of the cells from the particle's line along and across the direction of
-        inclination (along x for a particle without one), in cells, two of (N, V).
+        inclination (along x for a particle without one), in cells, two of (N, V); and how far a
+        cell reaches in either direction, (N, 1).
         """
-        dx, dy = self.away(condition, self.shapes[0])
-        u, v = dx / self.cell[0], dy / self.cell[1]
+        u, v = self.away(condition, 0)
         slopes = self.slopes(condition)
         size = slopes.square().sum(dim=1, keepdim=True).sqrt()
         straight = size < 1e-6
         cos = torch.where(straight, 1.0, slopes[:, :1] / size.clamp(min=1e-6))
         sin = torch.where(straight, 0.0, slopes[:, 1:] / size.clamp(min=1e-6))
-        return u * cos + v * sin, v * cos - u * sin
-
-
-def _centres(layer: Layer, shape: tuple[int, int]) -> Tensor:
-    """Centres in mm of `shape` cells that share the layer evenly by its own cells, (2, H W)."""
-    axes = []
-    for edges, count in zip(layer.edges, shape, strict=True):
-        place = (np.arange(count) + 0.5) * (len(edges) - 1) / count
-        axes.append(torch.from_numpy(np.interp(place, range(len(edges)), edges)).float())
-    return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+        reach = 0.5 * (cos.abs() + sin.abs())
+        cos, sin = cos[:, :, None], sin[:, :, None]
+        return (u * cos + v * sin).flatten(1), (v * cos - u * sin).flatten(1), reach
 
 
 def shower_statistics(
     energies: Tensor, incident: Tensor, condition: Tensor, beam: Beam, thresholds: Sequence[float]
 ) -> Tensor:
-    """What the judges of showers look at, (N, 6 + T), differentiable.
+    """What the judges of showers look at, (N, 10 + T), differentiable.
 
     Logarithm of the response E_total / E_incident, alone and times sqrt(E_incident) (its pull);
-    mean distance from the particle's line and log width, along and across the direction of
-    inclination (in cells); and for each threshold t in MeV the sum over cells of E / (E + t).
+    along and across the direction of inclination, in cells from the particle's line: share of
+    energy in front minus behind, mean, log variance, log variance over the cells that the axis
+    crosses; and for each threshold t in MeV the sum over cells of E / (E + t).
     """
     total = energies.sum(dim=1, keepdim=True).clamp(min=1e-3)
     response = (total / incident).log()
     pull = response * (incident / 1000.0).sqrt()
     share = energies / total
     moments = []
-    for away in beam.along_across(condition):
-        mean = (share * away).sum(dim=1, keepdim=True)
-        variance = (share * (away - mean).square()).sum(dim=1, keepdim=True)
-        moments += [mean, (variance + 1e-3).log()]
+    along, across, reach = beam.along_across(condition)
+    for u, v in ((along, across), (across, along)):
+        line = (v.abs() <= reach) * energies
+        line = line / line.sum(dim=1, keepdim=True).clamp(min=1e-3)
+        asymmetry = (share * u.sign()).sum(dim=1, keepdim=True)
+        mean, variance = _moments(share, u)
+        moments += [asymmetry, mean, (variance + 1e-3).log()]
+        moments += [(_moments(line, u)[1] + 1e-3).log()]
     counts = [(energies / (energies + t)).sum(dim=1, keepdim=True) for t in thresholds]
     return torch.cat([response, pull, *moments, *counts], dim=1)
+
+
+def _moments(share: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    mean = (share * where).sum(dim=1, keepdim=True)
+    return mean, (share * (where - mean).square()).sum(dim=1, keepdim=True)

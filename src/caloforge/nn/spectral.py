@@ -57,9 +57,12 @@ def spectral_norm(module: nn.Module, skip: type[nn.Module] | tuple[()] = ()) -> 
     return module
 
 
-def without_parametrisation(module: nn.Module) -> nn.Module:
-    """The normalised weights put in as plain ones, in place: the same function, for exports."""
-    for part in list(module.modules()):
+def plain_state(module: nn.Module) -> dict[str, Tensor]:
+    """State of `module` with the normalised weights in place of the free ones: what the same
+    network without normalisation needs to be the same function.
+    """
+    state = {k: v for k, v in module.state_dict().items() if ".parametrizations." not in k}
+    for name, part in module.named_modules():
         if parametrize.is_parametrized(part, "weight"):
-            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
-    return module
+            state[f"{name}.weight"] = part.weight.detach()
+    return state
