@@ -99,9 +99,9 @@ class ConditionalCaloGAN(NonSaturatingGAN):
     cell_scale
         MeV.
     response_width
-        0: the total is the sum of the images, held by L_E. More: the images are shares of a total
-        that a head of its own draws, mean response times exp(response_width * its output); the
-        width is that of the response of the particle.
+        0: the total is the sum of the images, held by L_E. More: the images, each times a gain of
+        its layer, are shares of a total that a head of its own draws, mean response times
+        exp(response_width * its output); the width is that of the response of the particle.
     attention, soft_sparsity
         Off for ablations; without soft sparsity the discriminator sees the occupancy of Eq. 4.
     blur
@@ -165,17 +165,22 @@ class ConditionalCaloGAN(NonSaturatingGAN):
 class Generator(nn.Module):
     """Condition (N, C), noise (N, Z) and scale (N, 1) in MeV to cells as fractions of scale."""
 
+    layer: Tensor
+
     def __init__(self, geometry: Geometry, hyper: dict[str, Any]) -> None:
         super().__init__()
         layers, embedding = geometry.layers, hyper["embedding"]
         self.log, self.cell_scale = hyper["output"] == "log", hyper["cell_scale"]
         self.response_width = hyper["response_width"]
+        layer_of_cell = torch.from_numpy(geometry.layer_of_cell)
+        self.register_buffer("layer", layer_of_cell, persistent=False)
         self.seed: DenseSeed | ImpactSeed
         if hyper["seed"] == "impact":
             self.seed = ImpactSeed(geometry, hyper["latent"])
             self.profile = nn.ModuleList(Profile() for _ in layers)
         else:
             self.seed = DenseSeed(geometry, hyper["latent"], hyper["seed_channels"])
+        self.embed: nn.Module | None = None
         if self.seed.modulates or self.response_width > 0:
             self.embed = dense_stack([self.seed.size, embedding, embedding])
         self.streams = nn.ModuleList(
@@ -198,11 +203,13 @@ class Generator(nn.Module):
         if self.response_width > 0:
             self.response = nn.Linear(embedding, 1)
             nn.init.normal_(self.response.weight)  # starts near the width, not far below it
+            self.gains = nn.Linear(embedding, len(layers))
 
     def forward(self, condition: Tensor, noise: Tensor, scale: Tensor) -> Tensor:
         """Cells, (N, V)."""
-        embedded, seeds = self.seed(condition, noise)
-        embedding = self.embed(embedded) if hasattr(self, "embed") else embedded
+        embedding, seeds = self.seed(condition, noise)
+        if self.embed is not None:
+            embedding = self.embed(embedding)
         images: list[Tensor] = []
         for k, seed in enumerate(seeds):
             image = self.streams[k](seed, embedding)
@@ -219,10 +226,12 @@ class Generator(nn.Module):
         return self._shared_out(mev, embedding) if self.response_width > 0 else mev / scale
 
     def _shared_out(self, mev: Tensor, embedding: Tensor) -> Tensor:
-        """The images as shares of a total of their own."""
+        """The images, each times a gain of its layer, as shares of a total of their own."""
+        gains: Tensor = self.gains(embedding).float().clamp(-20, 20).exp()
+        mev = mev * gains[:, self.layer]
         # Beyond exp(8) no response is: unheard-of noise must not make an infinite shower.
-        pull = (self.response_width * self.response(embedding).float()).clamp(-8, 8)
-        shares: Tensor = mev / mev.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        pull: Tensor = (self.response_width * self.response(embedding).float()).clamp(-8, 8)
+        shares = mev / mev.sum(dim=1, keepdim=True).clamp(min=1e-6)
         return shares * pull.exp()
 
 
