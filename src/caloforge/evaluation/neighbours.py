@@ -144,11 +144,15 @@ def nearest(
         are not one a row.
     """
     first, second = check_pair(reference, generated, 1)
-    labels1, labels2 = groups or (np.zeros(len(first)), np.zeros(len(second)))
+    labels1, labels2 = (
+        (np.asarray(groups[0]), np.asarray(groups[1]))
+        if groups
+        else (np.zeros(len(first)), np.zeros(len(second)))
+    )
     for labels, rows in ((labels1, first), (labels2, second)):
-        if np.shape(labels) != (len(rows),):
+        if labels.shape != (len(rows),):
             raise DataError(
-                f"Got group labels of shape {np.shape(labels)} for {len(rows)} showers; expected "
+                f"Got group labels of shape {labels.shape} for {len(rows)} showers; expected "
                 "one label a shower."
             )
     index = np.full(len(first), -1, dtype=np.int64)
@@ -233,7 +237,8 @@ def memorising(
     """
     check_matrix(held_out, "held-out", 1)
     check_matrix(train, "training", 1)
-    labels = groups or tuple(np.zeros(len(s), dtype=int) for s in (train, held_out, generated))
+    samples = (train, held_out, generated)
+    labels = [np.asarray(k) for k in groups or [np.zeros(len(s), dtype=int) for s in samples]]
     of_train, of_held, of_generated = labels
     _, held_distance = nearest(held_out, train, (of_held, of_train))
     near_train, distance = nearest(generated, train, (of_generated, of_train))
