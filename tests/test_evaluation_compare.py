@@ -313,5 +313,8 @@ def test_the_leaderboard_gives_every_figure_its_floor(reference):
     value = comparisons[0].details["at_floor_size"]["chi2_ndf_energy"]
     assert good[0] == "good" and good[1] == "600"
     assert good[2] == f"{value.value:.3g} ± {value.error:.1g} ({value.floor:.3g})"
-    assert all("(" in cell for cell in good[2:])
-    assert lines[3].startswith(r"| a\|b |") and lines[3].endswith("| – |")
+    assert all("(" in cell for cell in good[2:-1])
+    assert lines[0].endswith("| mean rank |") and good[-1] == "1.0"
+    assert lines[3].startswith(r"| a\|b |") and lines[3].endswith("| – | 2.0 |")
+    # One generator has no rank.
+    assert "mean rank" not in markdown_table(comparisons[:1])

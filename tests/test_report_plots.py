@@ -22,7 +22,7 @@ from caloforge.report.plots import (
 )
 from caloforge.report.samples import names
 from caloforge.report.style import FLOOR_LOOK, REFERENCE_LOOK, looks, plain
-from caloforge.report.tables import judge, number
+from caloforge.report.tables import number
 
 
 def _axes(count: int = 1) -> list[Axes]:
@@ -254,6 +254,4 @@ def test_numbers_and_words() -> None:
     assert [number(x) for x in (None, float("nan"), 0.0, 1.234, 1.2e-5)] == [
         "–", "–", "0", "1.23", "1.20e-05",
     ]  # fmt: skip
-    assert judge(1.0, None) == ("", "")
-    assert [judge(v, 1.0)[0] for v in (0.5, 2.0, 9.0, 50.0)] == ["good", "near", "off", "far"]
     assert names(["a"]) == "a" and names(["a", "b", "c"]) == "a, b and c" and names([]) == ""

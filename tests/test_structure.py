@@ -38,7 +38,17 @@ TOP = {"cli", "judge", "demo", "progress", "simulate", "cluster"}
 # Rooms beside the chain: what each may use besides itself.
 BESIDE = {
     "evaluation": {"errors", "units", "files", "geometry", "binning", "showers", "data"},
-    "report": {"errors", "units", "files", "geometry", "binning", "showers", "data", "evaluation"},
+    "report": {
+        "errors",
+        "units",
+        "files",
+        "geometry",
+        "binning",
+        "spiral",
+        "showers",
+        "data",
+        "evaluation",
+    },
 }
 
 

@@ -1,14 +1,16 @@
-"""Results as JSON and as a table.
+"""Results as JSON and as tables.
 
-The JSON (schema `caloforge-results`, version 1)::
+The JSON (schema `caloforge-results`, version 1) is described key by key in docs/results.md::
 
     schema      {name, version}
     reference   {name, file, n, geometry, geometry_hash, provenance}
     generators  NAME -> {metrics, per_energy, details}
-                metrics     KEY -> {value, error, floor, n}; keys: chi2_ndf_energy and
-                            separation/KEY, separation_with_flow/KEY, wasserstein/KEY
+                metrics     KEY -> {value, error, floor, n}; keys: those of
+                            `caloforge.evaluation.merit.FIGURES`, and separation/KEY,
+                            separation_with_flow/KEY, wasserstein/KEY of every observable
                 per_energy  ENERGY in MeV (text) -> figures at that energy point or slice
-                details     warnings, how the floor was made, figures at its size, resolution fits
+                details     warnings, how floor and joint figures were made, figures at the
+                            floor's size, resolution fits, curves
     ...         whatever the caller adds (timing, versions, command)
 
 A number that is not known or not finite is null; errors are standard deviations.
@@ -27,10 +29,12 @@ import numpy as np
 
 from caloforge.errors import DataError
 from caloforge.evaluation.compare import Comparison, Value
+from caloforge.evaluation.merit import FIGURES, at_floor_size, mean_ranks, ranked_names
 from caloforge.evaluation.summary import Summary
 from caloforge.files import write_text
 
 SCHEMA = {"name": "caloforge-results", "version": 1}
+NOTHING = "–"
 
 # Columns of the leaderboard: heading -> the metrics whose mean it shows.
 COLUMNS = {
@@ -42,12 +46,18 @@ COLUMNS = {
     "S sparsity": ("separation/sparsity/",),
     "S voxels": ("separation/voxel_energy",),
 }
-
+# Figures of all features or cells together, in their own table.
+JOINT = tuple(
+    key
+    for key in FIGURES
+    if key not in ("chi2_ndf_energy", "prd_auc") and not key.startswith("jsd_")
+)
 
 LEGEND = (
     "N: generated showers that enter here, as many as in the floor. In brackets the floor, "
     "reference against reference; S: separation power in 10⁻³, the mean over layers and axes."
 )
+RANK = "mean rank"
 
 
 def to_json(
@@ -103,16 +113,32 @@ def markdown_table(comparisons: Sequence[Comparison]) -> str:
 
     S is the separation power, times 1000; columns over several layers or axes show the mean. Where
     the floor has fewer showers than the generated sample, both are given at the size of the floor:
-    a figure beside a floor of another size misleads.
+    a figure beside a floor of another size misleads. A second table has the figures of all
+    features together, where there are some; the last one has the mean rank of several generators.
     """
-    lines = [
-        "| generator | N | " + " | ".join(COLUMNS) + " |",
-        "|---|---|" + "---|" * len(COLUMNS),
-    ]
-    for comparison in comparisons:
-        cells = leaderboard_row(comparison).values()
-        lines.append(f"| {_escape(comparison.name)} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", LEGEND]) + "\n"
+    tables = []
+    for row_of, legend in ((leaderboard_row, LEGEND), (joint_row, joint_legend(comparisons))):
+        rows = [row_of(comparison) for comparison in comparisons]
+        headings = list(dict.fromkeys(heading for row in rows for heading in row))
+        if headings:
+            tables.append((headings, rows, legend))
+    ranks = mean_ranks(comparisons)
+    if ranks is not None:
+        headings, rows, legend = tables[-1]
+        rows = [row | {RANK: f"{rank:.1f}"} for row, rank in zip(rows, ranks, strict=True)]
+        tables[-1] = ([*headings, RANK], rows, f"{legend} {rank_legend(comparisons)}")
+    names = [comparison.name for comparison in comparisons]
+    return "\n".join(_markdown(names, *table) for table in tables)
+
+
+def _markdown(
+    names: Sequence[str], headings: Sequence[str], rows: Sequence[Mapping[str, str]], legend: str
+) -> str:
+    lines = ["| generator | " + " | ".join(headings) + " |", "|---|" + "---|" * len(headings)]
+    for name, row in zip(names, rows, strict=True):
+        cells = [_escape(row.get(heading, NOTHING)) for heading in headings]
+        lines.append(f"| {_escape(name)} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", legend]) + "\n"
 
 
 def leaderboard_row(comparison: Comparison) -> dict[str, str]:
@@ -122,18 +148,70 @@ def leaderboard_row(comparison: Comparison) -> dict[str, str]:
     return {"N": str(n)} | {name: _cell(metrics, keys) for name, keys in COLUMNS.items()}
 
 
+def joint_row(comparison: Comparison) -> dict[str, str]:
+    """The same for the figures of `JOINT` that there are; nothing where there are none.
+
+    "metrics" is the effort they were made with, N the number of showers, a range where figures
+    take different ones.
+    """
+    found = {k: v for k, v in at_floor_size(comparison).items() if k in JOINT}
+    if not found:
+        return {}
+    sizes = sorted({value.n for value in found.values()})
+    row = {
+        "N": str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}",
+        "metrics": str(comparison.details.get("metrics", NOTHING)),
+    }
+    return row | {FIGURES[k].name: _shown(found[k], FIGURES[k].scale) for k in JOINT if k in found}
+
+
+def joint_legend(comparisons: Sequence[Comparison]) -> str:
+    """What the columns of `joint_row` mean, and which of them are reduced."""
+    text = (
+        "Floors in brackets. AUC, FPD, KPD: smaller is better; precision, recall, coverage, "
+        "PRD-AUC: larger is better; density: as the floor."
+    )
+    found = {key for comparison in comparisons for key in at_floor_size(comparison)}
+    if "memorising" in found:
+        text += (
+            " Memorising: probability that a generated shower is closer to the training showers "
+            "than a held-out Geant4 shower is (1: copies)."
+        )
+    reduced = [
+        key for key in FIGURES if any(key in c.details.get("reduced", ()) for c in comparisons)
+    ]
+    if reduced:
+        text += (
+            f" Reduced, with fewer showers than published: {', '.join(map(str.upper, reduced))}."
+        )
+    return text
+
+
+def rank_legend(comparisons: Sequence[Comparison]) -> str:
+    """What the mean rank is the mean of."""
+    return f"Mean rank (1: best in all): over {', '.join(ranked_names(comparisons))}."
+
+
 def _cell(metrics: Mapping[str, Value], prefixes: tuple[str, ...]) -> str:
     chosen = [value for key, value in metrics.items() if key.startswith(prefixes)]
-    if not chosen:
-        return "–"
     scale = 1.0 if prefixes == ("chi2_ndf_energy",) else 1000.0
+    if not chosen:
+        return NOTHING
+    if len(chosen) == 1:
+        return _shown(chosen[0], scale)
     text = f"{scale * float(np.mean([v.value for v in chosen])):.3g}"
-    if len(chosen) == 1 and chosen[0].error is not None:
-        text += f" ± {scale * chosen[0].error:.1g}"
     floors = [v.floor for v in chosen if v.floor is not None]
     if len(floors) == len(chosen):
         text += f" ({scale * float(np.mean(floors)):.3g})"
     return text
+
+
+def _shown(figure: Value, scale: float) -> str:
+    """Value ± error (floor)."""
+    text = f"{scale * figure.value:.3g}"
+    if figure.error is not None:
+        text += f" ± {scale * figure.error:.1g}"
+    return text if figure.floor is None else f"{text} ({scale * figure.floor:.3g})"
 
 
 def _escape(text: str) -> str:

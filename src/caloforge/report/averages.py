@@ -72,7 +72,7 @@ def _average(summary: Summary, part: EnergySlice | None) -> Array:
     return summary.mean_cells[1:][part.select(summary.points)].sum(axis=0)
 
 
-def _image_figure(
+def image_figure(
     samples: Samples, rows: list[ImageRow], draw: Draw, height: float, unit: str
 ) -> Figure:
     """One column a layer, one row a sample or ratio; common colour scales for each kind."""
@@ -170,7 +170,7 @@ def average_discs(samples: Samples, part: EnergySlice | None = None) -> Picture:
         f"the ratio: statistical noise has none{proof}.{scale}{shown_note(samples)}",
         "Average energy density of each layer in the transverse plane for Geant4 and each "
         "generator, and their ratios.",
-        _image_figure(samples, rows, draw, 1.45, "MeV/mm²"),
+        image_figure(samples, rows, draw, 1.45, "MeV/mm²"),
     )
 
 
@@ -181,7 +181,7 @@ def average_maps(samples: Samples, part: EnergySlice | None = None) -> Picture |
     """
     if all(layer.kind != "polar" for layer in samples.geometry.layers):
         return None
-    figure = _image_figure(
+    figure = image_figure(
         samples, _image_rows(samples, part, density=False), draw_map, 0.95, "MeV"
     )
     return Picture(
@@ -307,5 +307,5 @@ def examples(samples: Samples, count: int = 3) -> Picture | None:
         "(logarithmic). Single showers fluctuate: look for what no real shower does, such as "
         "smeared-out or repeated images.",
         "Single showers of Geant4 and of each generator, cell by cell.",
-        _image_figure(samples, rows, draw_map, 0.5 if polar else 0.9, "MeV"),
+        image_figure(samples, rows, draw_map, 0.5 if polar else 0.9, "MeV"),
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-Level = Literal["", "good", "near", "off", "far"]
+from caloforge.evaluation.merit import Level
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caloforge.evaluation.compare import FEWEST, compare
-from caloforge.report import averages, energy_figures, layer_figures, tables
+from caloforge.report import (
+    averages,
+    copies,
+    correlations,
+    energy_figures,
+    energy_map,
+    impact_figures,
+    joint_figures,
+    layer_figures,
+    tables,
+    unrolled,
+)
 from caloforge.report.blocks import Picture, Section
 from caloforge.report.estimates import EnergySlice
 from caloforge.report.samples import Samples
@@ -28,8 +39,20 @@ def report_sections(
     """All sections below the summary, in order; `extra` ones come before the details."""
     found = [
         Section("Where they differ", pictures=_some(energy_figures.ranking(samples, comparisons))),
+        _joint(samples, comparisons),
+        Section(
+            "Per incident energy",
+            "Every observable at every energy, beside what Geant4 scatters there.",
+            pictures=_some(energy_map.energy_map(samples, comparisons)),
+            tables=(tables.energy_table(samples, comparisons),),
+        ),
         _energy(samples, comparisons),
         _layers(samples),
+        Section(
+            "Correlations",
+            "How the layers go together.",
+            pictures=_some(correlations.correlations(samples)),
+        ),
         _shapes(samples),
         Section(
             "Voxels",
@@ -37,6 +60,13 @@ def report_sections(
             pictures=_some(layer_figures.cell_spectra(samples)),
         ),
         _averages(samples),
+        Section(
+            "Memorising",
+            "Whether showers were copied from the training set.",
+            pictures=_some(
+                copies.training_distances(samples, comparisons), copies.nearest_showers(samples)
+            ),
+        ),
     ]
     if timing:
         found.append(Section("Timing", tables=(tables.timing_table(timing),)))
@@ -45,13 +75,24 @@ def report_sections(
         Section(
             "Details",
             "Every figure with its statistical error and its floor.",
-            tables=(
-                *tables.metric_tables(samples, comparisons),
-                tables.energy_table(samples, comparisons),
-            ),
+            tables=tables.metric_tables(samples, comparisons),
         )
     )
     return [s for s in found if s.tables or s.pictures or s.more]
+
+
+def _joint(samples: Samples, comparisons: Sequence[Comparison]) -> Section:
+    table = tables.joint_table(samples, comparisons)
+    return Section(
+        "All features together",
+        "What no histogram of one observable can see: whether a trained classifier, or distances "
+        "between clouds of showers, tell generator and Geant4 apart.",
+        tables=() if table is None else (table,),
+        pictures=_some(
+            joint_figures.figures_against_energy(samples, comparisons),
+            joint_figures.prd_curves(samples, comparisons),
+        ),
+    )
 
 
 def _energy(samples: Samples, comparisons: Sequence[Comparison]) -> Section:
@@ -91,8 +132,12 @@ def _shapes(samples: Samples) -> Section:
     return Section(
         "Shower shapes",
         "Where a shower sits, how wide it is and how many cells it lights.",
-        pictures=_some(*(layer_figures.shapes(samples, f) for f in layer_figures.SHAPES)),
+        pictures=_some(
+            *(layer_figures.shapes(samples, f) for f in layer_figures.SHAPES),
+            impact_figures.s_shapes(samples),
+        ),
         more=_some(
+            impact_figures.s_shapes(samples, control=True),
             layer_figures.against_energy(
                 samples, "width_r", "mean width in r [mm]", "Mean width in r"
             ),
@@ -113,6 +158,7 @@ def _averages(samples: Samples) -> Section:
         pictures=_some(
             averages.average_discs(samples),
             averages.average_maps(samples),
+            unrolled.unrolled_average(samples),
             averages.examples(samples),
         ),
         more=_some(*(_average(samples, part) for part in points)),

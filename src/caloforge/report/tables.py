@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from caloforge.report.blocks import Cell, Level, Table
+from caloforge.evaluation.compare import Value
+from caloforge.evaluation.merit import FIGURES, figure, judge, mean_ranks
+from caloforge.evaluation.results import rank_legend
+from caloforge.report.blocks import Cell, Table
 from caloforge.report.energy_figures import above_floor, at_floor_size, observable_label
 from caloforge.report.estimates import energy_slices, energy_text
 from caloforge.report.samples import Samples
 
 if TYPE_CHECKING:
-    from caloforge.evaluation.compare import Comparison, Value
+    from caloforge.evaluation.compare import Comparison
     from caloforge.evaluation.summary import Summary
 
-# How many times its floor a figure may be; beyond the last it is "far".
-LEVELS: tuple[tuple[float, Level], ...] = (
-    (1.5, "good"),
-    (3.0, "near"),
-    (10.0, "off"),
-)
-NAMES = {"chi2_ndf_energy": "χ²/NDF of total energy"}
 FAMILIES = {
     "separation": "Separation power, bins and ranges of the CaloChallenge",
     "separation_with_flow": "Separation power, under- and overflow counted",
     "wasserstein": "Wasserstein distance, in the unit of the observable",
 }
+# What a figure says, for those who meet it for the first time.
+MEANING = {
+    "auc_low": "classifier on the cells: 0.5 cannot tell, 1 always can",
+    "auc_low_normed": "classifier on the cells as shares of their layer",
+    "auc_high": "classifier on layer energies, centres, widths, sparsity",
+    "jsd_low": "distance of the two score distributions: 0 same, 1 disjoint",
+    "jsd_low_normed": "the same for cells as shares of their layer",
+    "jsd_high": "the same for the shower shapes",
+    "fpd": "distance of means and covariances of the shower shapes: 0 same",
+    "kpd": "distance of all moments up to the fourth: 0 same",
+    "precision": "share of generated showers that look like a Geant4 one",
+    "recall": "share of Geant4 showers that the generator can make",
+    "density": "how densely Geant4 showers surround the generated ones",
+    "coverage": "share of Geant4 showers with a generated one close by",
+    "prd_auc_raw": "precision against recall over clusters of cell images: 1 same, 0 disjoint",
+    "prd_auc_physics": "the same over clusters of the observables",
+    "prd_auc": "the smaller of the two",
+    "memorising": "closer to the training set than held-out Geant4: 0.5 as fresh, 1 copies",
+}
 WORST = 3
+# Figures of the leaderboard; all of them are in the tables further down.
+LEADING = ("chi2_ndf_energy", "auc_low", "auc_high", "fpd", "coverage", "prd_auc", "memorising")
 
 
 def number(value: float | None) -> str:
@@ -36,23 +54,17 @@ def number(value: float | None) -> str:
     return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
 
 
-def judge(value: float, floor: float | None) -> tuple[Level, str]:
-    """How far a figure is from its floor, as a level and in words."""
-    if floor is None or not floor > 0 or value != value:
-        return "", ""
-    times = value / floor
-    level: Level = next((name for most, name in LEVELS if times <= most), "far")
-    return level, f"{times:.1f} × floor" if times < 100 else f"{times:.0f} × floor"
-
-
 def figure_cell(comparison: Comparison, key: str) -> Cell:
-    """Value ± error with its floor, coloured by their ratio (both at the size of the floor)."""
+    """Value ± error with its floor, coloured by how far they are (both at the floor's size)."""
     value: Value | None = comparison.metrics.get(key)
     if value is None:
         return Cell("–")
-    error = "" if value.error is None else f" ± {value.error:.1g}"
-    sized = at_floor_size(comparison, key)
-    return _with_floor(comparison, f"{number(value.value)}{error}", sized, value.floor)
+    scale = figure(key).scale
+    error = "" if value.error is None else f" ± {scale * value.error:.1g}"
+    sized = comparison.details.get("at_floor_size", {}).get(key, value)
+    return _with_floor(
+        comparison, f"{number(scale * value.value)}{error}", sized, value.floor, key
+    )
 
 
 def mean_cell(comparison: Comparison, family: str) -> Cell:
@@ -64,35 +76,42 @@ def mean_cell(comparison: Comparison, family: str) -> Cell:
     value = sum(comparison.metrics[k].value for k in keys) / len(keys)
     sized = sum(at_floor_size(comparison, k) for k in keys) / len(keys)
     floor = sum(floors) / len(floors) if len(floors) == len(keys) else None
-    return _with_floor(comparison, number(value), sized, floor)
+    mean = Value(sized, None, floor, len(keys))
+    return _with_floor(comparison, number(value), mean, floor, family)
 
 
-def _with_floor(comparison: Comparison, text: str, sized: float, floor: float | None) -> Cell:
-    """A cell with its floor below; `sized` is the value at the size of the floor."""
-    level, times = judge(sized, floor)
+def _with_floor(
+    comparison: Comparison, text: str, sized: Value, floor: float | None, key: str
+) -> Cell:
+    """A cell with its floor below; `sized` is the figure at the size of the floor."""
     if floor is None:
         return Cell(text)
-    note = f"floor {number(floor)}" + (f", {times}" if times else "")
-    if "at_floor_size" in comparison.details:
+    level, words = judge(key, sized.value, sized.error, floor)
+    scale = figure(key).scale
+    note = f"floor {number(scale * floor)}" + (f", {words}" if words else "")
+    if key in comparison.details.get("at_floor_size", {}) or (
+        "at_floor_size" in comparison.details and key in FAMILIES
+    ):
         made = comparison.details.get("floor", {}).get("n", "fewer")
-        note = f"at {made} showers {number(sized)}, {note}"
+        note = f"at {made} showers {number(scale * sized.value)}, {note}"
     return Cell(text, level, note)
 
 
 def leaderboard(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
-    """One row a generator: figures over all showers, mean separation, worst observables."""
-    single = list(dict.fromkeys(k for c in comparisons for k in c.metrics if "/" not in k))
+    """One row a generator: the leading figures, mean separation, ranks, worst observables."""
+    leading = [k for k in LEADING if any(k in c.metrics for c in comparisons)]
+    ranks = mean_ranks(comparisons)
     rows = [
         (
             Cell(summary.name, color=look.color),
             Cell(_count(len(summary))),
-            *(figure_cell(comparison, k) for k in single),
+            *([Cell(f"{ranks[row]:.1f}")] if ranks else []),
+            *(figure_cell(comparison, k) for k in leading),
             mean_cell(comparison, "separation_with_flow"),
-            mean_cell(comparison, "separation"),
             Cell(_worst(samples, comparison)),
         )
-        for look, summary, comparison in zip(
-            samples.looks, samples.generated, comparisons, strict=True
+        for row, (look, summary, comparison) in enumerate(
+            zip(samples.looks, samples.generated, comparisons, strict=True)
         )
     ]
     return Table(
@@ -100,13 +119,71 @@ def leaderboard(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
         (
             "generator",
             "showers",
-            *(NAMES.get(k, k.replace("_", " ")) for k in single),
+            *(["mean rank"] if ranks else []),
+            *(figure(k).name for k in leading),
             "mean separation, all observables",
-            "mean separation as in the CaloChallenge",
             "separations farthest above their floor",
         ),
         tuple(rows),
+        note=f"{rank_legend(comparisons)} No single figure ranks generators well."
+        if ranks
+        else "",
     )
+
+
+def joint_table(samples: Samples, comparisons: Sequence[Comparison]) -> Table | None:
+    """All figures of all features or cells together: a row a figure, a column a generator."""
+    keys = [
+        k for k in FIGURES if k != "chi2_ndf_energy" and any(k in c.metrics for c in comparisons)
+    ]
+    if not keys:
+        return None
+    reduced = {k for c in comparisons for k in c.details.get("reduced", ())}
+    rows = tuple(
+        (
+            Cell(figure(k).name + (" (reduced)" if k in reduced else "")),
+            Cell(MEANING[k]),
+            *(_joint_cell(comparison, k) for comparison in comparisons),
+        )
+        for k in keys
+    )
+    return Table(
+        "All features together",
+        ("figure", "what it says", *_names(samples)),
+        rows,
+        note=_effort_note(comparisons),
+    )
+
+
+def _joint_cell(comparison: Comparison, key: str) -> Cell:
+    cell = figure_cell(comparison, key)
+    value = comparison.metrics.get(key)
+    n = "" if value is None else f"N = {_count(value.n)}"
+    return replace(cell, note="; ".join(part for part in (cell.note, n) if part))
+
+
+def _effort_note(comparisons: Sequence[Comparison]) -> str:
+    """With which effort and by which classifiers the figures were made."""
+    efforts = list(dict.fromkeys(str(c.details.get("metrics", "")) for c in comparisons))
+    text = ""
+    if any(efforts):
+        text = f"Metrics: {', '.join(e for e in efforts if e)}. "
+    trained = [
+        f"{figure(f'auc_{name}').name.removeprefix('AUC ')}: {made['n_train']} showers of each "
+        f"sample to train on, {made['n_held_out']} held out, {made['repeats']} repeats "
+        f"({_protocol(made)})"
+        for name, made in comparisons[0].details.get("classifier", {}).items()
+    ]
+    if trained:
+        text += f"Classifiers of {comparisons[0].name}: {'; '.join(trained)}. "
+    if any(c.details.get("reduced") for c in comparisons):
+        text += "Reduced: made with fewer showers than the published rule asks for. "
+    return text + "An AUC grows with the training sample: read it beside its floor only."
+
+
+def _protocol(made: Mapping[str, Any]) -> str:
+    protocol = made.get("protocol", "")
+    return str(protocol.get("name", "") if isinstance(protocol, Mapping) else protocol)
 
 
 def _worst(samples: Samples, comparison: Comparison) -> str:
@@ -189,7 +266,7 @@ def metric_tables(samples: Samples, comparisons: Sequence[Comparison]) -> tuple[
 
 def _row_name(samples: Samples, key: str) -> str:
     if "/" not in key:
-        return NAMES.get(key, key.replace("_", " "))
+        return figure(key).name
     return observable_label(samples, key.partition("/")[2])
 
 
@@ -212,7 +289,7 @@ def energy_table(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
     for name in _names(samples):
         columns += [f"{name}: χ²/NDF", f"{name}: response, resolution"]
     return Table(
-        "Per incident energy",
+        "Chi-square, response and resolution in numbers",
         tuple(columns),
         tuple(rows),
         note="Response: mean of total over incident energy; resolution: its relative standard "
