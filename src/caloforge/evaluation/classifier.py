@@ -70,8 +70,9 @@ class Protocol:
 # The public evaluation, with the splits 80 000, 20 000, 21 000 of its data set 1 photons; the
 # five decimals of the published means of four-decimal numbers say ten repeats.
 PUBLISHED = Protocol("published", (2048, 2048, 2048), 50, 1000, 2e-4, 10, "float64")
+# Ours, for two cores: an eighth of the width and standardised inputs, which learn in fewer steps.
 FAST = Protocol(
-    "fast", (512, 512, 512), 25, 500, 1e-3, 3, "float32", standardise=True, most=10_000
+    "fast", (256, 256, 256), 25, 250, 5e-4, 3, "float32", standardise=True, most=10_000
 )
 
 
@@ -154,11 +155,11 @@ def classify(
     ------
     DataError
         For fewer than 20 showers in a sample, different numbers of features, or NaN and infinite
-        inputs.
+        inputs, and groups that are not one a shower.
     """
     from caloforge.evaluation.dense import Inputs, find_device
 
-    _check(reference, generated)
+    _check(reference, generated, groups)
     rng = np.random.default_rng(seed)
     n = min(len(reference), len(generated), protocol.most or len(reference))
     kept = _choose(len(reference), n, rng), _choose(len(generated), n, rng)
@@ -172,27 +173,8 @@ def classify(
                 progress(done + epoch, protocol.repeats * protocol.epochs)
 
         held_out.append(_repeat(data, labels, protocol, rng, tell))
-    sizes = _sizes(n, protocol)
-    aucs = [auc(h.labels, h.scores) for h in held_out]
-    jsds = [_divergence(h) for h in held_out]
-    per_group = {}
-    if groups is not None:
-        members = [np.asarray(g, dtype=np.float64)[k] for g, k in zip(groups, kept, strict=True)]
-        per_group = _per_group(held_out, np.concatenate(members))
-    mean = float(np.mean(aucs))
-    return ClassifierResult(
-        auc=mean,
-        auc_error=_error(aucs, hanley_mcneil(mean, sizes[2], sizes[2])),
-        jsd=float(np.mean([value for value, _ in jsds])),
-        jsd_error=_error([value for value, _ in jsds], jsds[0][1]),
-        n=n,
-        n_train=sizes[0],
-        n_held_out=sizes[2],
-        repeats=protocol.repeats,
-        per_group=per_group,
-        aucs=tuple(aucs),
-        jsds=tuple(value for value, _ in jsds),
-    )
+    of_rows = np.concatenate([g[k] for g, k in zip(groups, kept, strict=True)]) if groups else None
+    return _result(held_out, n, protocol, of_rows)
 
 
 def estimate_seconds(
@@ -249,6 +231,28 @@ def hanley_mcneil(area: float, first: int, second: int) -> float:
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (first - 1) * (q1 - area**2) + (second - 1) * (q2 - area**2)
     return float(np.sqrt(max(0.0, variance) / (first * second)))
+
+
+def _result(
+    held_out: list[_HeldOut], n: int, protocol: Protocol, groups: Array | None
+) -> ClassifierResult:
+    n_train, _, n_held_out = _sizes(n, protocol)
+    aucs = [auc(h.labels, h.scores) for h in held_out]
+    jsds = [_divergence(h) for h in held_out]
+    mean = float(np.mean(aucs))
+    return ClassifierResult(
+        auc=mean,
+        auc_error=_error(aucs, hanley_mcneil(mean, n_held_out, n_held_out)),
+        jsd=float(np.mean([value for value, _ in jsds])),
+        jsd_error=_error([value for value, _ in jsds], jsds[0][1]),
+        n=n,
+        n_train=n_train,
+        n_held_out=n_held_out,
+        repeats=protocol.repeats,
+        per_group={} if groups is None else _per_group(held_out, groups),
+        aucs=tuple(aucs),
+        jsds=tuple(value for value, _ in jsds),
+    )
 
 
 def _repeat(
@@ -335,7 +339,7 @@ def _choose(have: int, want: int, rng: np.random.Generator) -> Array:
     return np.sort(rng.choice(have, want, replace=False)) if want < have else np.arange(have)
 
 
-def _check(reference: Array, generated: Array) -> None:
+def _check(reference: Array, generated: Array, groups: tuple[Array, Array] | None) -> None:
     for name, sample in (("reference", reference), ("generated", generated)):
         if sample.ndim != 2 or len(sample) < FEWEST:
             raise DataError(
@@ -352,4 +356,10 @@ def _check(reference: Array, generated: Array) -> None:
         raise DataError(
             f"The reference has {reference.shape[1]} features and the generated showers "
             f"{generated.shape[1]}; expected the same inputs of one geometry."
+        )
+    lengths = len(reference), len(generated)
+    if groups is not None and tuple(len(g) for g in groups) != lengths:
+        raise DataError(
+            f"Got groups of {len(groups[0])} and {len(groups[1])} showers for samples of "
+            f"{lengths[0]} and {lengths[1]}; expected one group a shower."
         )
