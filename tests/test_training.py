@@ -490,6 +490,25 @@ def test_the_score_prefers_the_better_generator(photons: Showers, smoke) -> None
     assert real < slightly < badly
 
 
+def test_the_prd_score_prefers_the_better_generator(smoke) -> None:
+    """Real showers score near 1, showers of another shape less, in cells and in observables."""
+    model = load_model(smoke("sagan") / "model.safetensors").model
+    showers = sample_showers("lhcb")
+    score = HeldOut(showers[:150], Selection(keep="highest-prd-auc", repeats=1), 0)
+    real = showers.energies[150:300]
+
+    def scored(energies: np.ndarray) -> Any:
+        model.sample = lambda condition, noise: torch.from_numpy(energies)  # type: ignore
+        return score(model, CPU)
+
+    good, bad = scored(real), scored(real.mean(axis=0, keepdims=True).repeat(150, axis=0))
+    del model.sample
+    assert min(good.prd_auc_raw, good.prd_auc_physics) > 0.8
+    assert bad.prd_auc_physics < 0.3
+    assert good.value("highest-prd-auc") < bad.value("highest-prd-auc")
+    assert {"prd_auc_raw", "prd_auc_physics"} < good.numbers().keys()
+
+
 def test_too_few_showers_to_choose_keep_the_newest(photons: Showers, tmp_path: Path) -> None:
     for count in (4, 30):
         out = tmp_path / str(count)
