@@ -64,7 +64,7 @@ from caloforge.transforms import Transform
 from caloforge.units import GEV
 
 XI_WEIGHTS = {"x0": 0.1, "y0": 0.1, "theta": 0.1, "phi": 0.1}
-LARGEST = {True: 15.0, False: 1e4}  # log(1 + E/t) or GeV of a cell: keeps every output finite
+LARGEST = {True: 16.0, False: 1e4}  # log(1 + E/t) or GeV of a cell: keeps every output finite
 
 Widths = Annotated[Sequence[PositiveInt], Field(min_length=4)]
 Kernel = Annotated[Sequence[PositiveInt], Field(min_length=2, max_length=2)]
@@ -189,7 +189,7 @@ class Generator(nn.Module):
                 hyper["widths"],
                 embedding if self.seed.modulates else 0,
                 batch_norm=hyper["batch_norm"],
-                start=5.0 if self.log else 0.1,
+                start=6.0 if self.log else 0.1,
             )
             for _ in layers
         )
