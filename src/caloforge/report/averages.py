@@ -81,6 +81,7 @@ def image_figure(
     width = (WIDTH - _LEFT - _RIGHT) / len(samples.layers)
     norm = energy_norm([row.cells for row in rows if not row.is_ratio])
     meshes: dict[bool, Any] = {}
+    titles = _titles(samples, width)
     for r, row in enumerate(rows):
         bottom = total - _TOP - (r + 1) * (height + _GAP) + _GAP
         scale, colors = (ratio_norm(), RATIO_MAP) if row.is_ratio else (norm, ENERGY_MAP)
@@ -98,13 +99,12 @@ def image_figure(
             if r < len(rows) - 1:
                 ax.tick_params(labelbottom=False)
             if r == 0:
-                title = layer_title(layer) if width > 1.4 else f"layer {layer.id}"
-                ax.set_title(title, y=1.0)
+                ax.set_title(titles[c], y=1.0)
         middle = (bottom + height / 2) / total
         figure.text(
             (_LEFT - 0.1) / WIDTH,
             middle,
-            _wrap(row.label),
+            wrap(row.label),
             color=row.color,
             ha="right",
             va="center",
@@ -128,7 +128,17 @@ def _with_colorbars(figure: Figure, meshes: dict[bool, Any], total: float, unit:
     return figure
 
 
-def _wrap(label: str) -> str:
+def _titles(samples: Samples, width: float) -> list[str]:
+    """Numbers and names of the shown layers, numbers alone where names do not fit `width`."""
+    shown = [samples.geometry.layers[k] for k in samples.layers]
+    whole = [layer_title(layer) for layer in shown]
+    if all(0.075 * len(title) < width for title in whole):
+        return whole
+    return [f"layer {layer.id}" for layer in shown]
+
+
+def wrap(label: str) -> str:
+    """A label in lines of 17 letters, for the margin left of a row."""
     return "\n".join(
         line for part in label.split("\n") for line in textwrap.wrap(part, 17, max_lines=3)
     )

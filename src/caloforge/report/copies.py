@@ -8,62 +8,79 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caloforge.evaluation.neighbours import fractions, nearest
+from caloforge.evaluation.sample import whole
 from caloforge.report.averages import ImageRow, image_figure, three_energies
 from caloforge.report.blocks import Picture
 from caloforge.report.estimates import Array, EnergySlice, energy_text
 from caloforge.report.images import draw_map
-from caloforge.report.panels import Grid, dress, panel_figure
-from caloforge.report.plots import Series, draw_comparison, overlay, shown_edges
+from caloforge.report.panels import Grid, dress, legend, panel_figure
+from caloforge.report.plots import Series, draw_comparison, overlay
 from caloforge.report.samples import Samples, names
-from caloforge.report.style import FLOOR_LOOK, GEANT4_EDGE, INK, Look
+from caloforge.report.style import FLOOR_LOOK, INK
 
 if TYPE_CHECKING:
     from caloforge.evaluation.compare import Comparison
     from caloforge.evaluation.summary import Summary
 
-HELD_OUT_LOOK = Look("Geant4, held out", GEANT4_EDGE)
+
+BINS = 40
 
 
 def training_distances(samples: Samples, comparisons: Sequence[Comparison]) -> Picture | None:
     """Distances to the nearest training shower: generated against held-out Geant4 showers."""
     panels = [
-        (look, notes)
-        for look, c in zip(samples.looks, comparisons, strict=True)
+        (look, notes, summary)
+        for look, summary, c in zip(samples.looks, samples.generated, comparisons, strict=True)
         if (notes := c.details.get("memorising")) is not None
     ]
     if not panels:
         return None
     grid = Grid(columns=min(3, max(2, len(panels))), height=2.5, left=0.62, below=0.5)
     figure, pairs = panel_figure(len(panels), grid)
-    for k, (pair, (look, notes)) in enumerate(zip(pairs, panels, strict=True)):
-        held_out, generated = _finite(notes["held_out"]), _finite(notes["generated"])
-        log = bool((held_out > 0).any())
+    for k, (pair, (look, notes, summary)) in enumerate(zip(pairs, panels, strict=True)):
+        held_out, generated, relative = _scaled(notes, samples.reference, summary)
+        # From 0, where copies are, to beyond nearly all held-out showers.
+        end = 1.3 * float(np.quantile(held_out, 0.999)) or 1.0
         data = overlay(
-            Series(held_out, HELD_OUT_LOOK),
-            [Series(generated, look)],
-            edges=shown_edges(held_out, log=log),
-            log=log,
+            Series(held_out), [Series(generated, look)], edges=np.linspace(0, end, BINS + 1)
         )
-        label = "distance to the nearest training shower / $E_\\mathrm{inc}$"
+        label = "distance to the nearest training shower"
+        label += ", over the median of Geant4" if relative else r" / $E_\mathrm{inc}$"
         draw_comparison(pair, data, label=label)
         dress(pair, look.label, first=k % grid.columns == 0, y_label="fraction of showers")
-    figure.legends.clear()
-    said = [f"{look.label}: {_words(notes)}" for look, notes in panels]
+    legend(figure, samples.looks, floor=False)
+    said = [f"{look.label}: {_words(notes)}" for look, notes, _ in panels]
     return Picture(
         "training-distances",
         "Distance of each generated shower (line) to its nearest training shower, and the same of "
-        "Geant4 showers that no training has seen (grey), in shares of the incident energy. "
-        "Memorised showers pile up at small distances, in the shaded end bin where they are "
-        "copies; a curve to the right belongs to a generator that misses the training showers' "
+        "Geant4 showers that no training has seen (grey): energy in other cells as a share of the "
+        "incident energy, over the median of held-out showers at the same energy. "
+        "Memorised showers pile up at small distances, copies at 0; a curve to the right belongs to a generator that misses the training showers' "
         f"neighbourhood altogether. {'; '.join(said)}.",
         "Histograms of distances to the nearest training shower, generated and held-out Geant4.",
         figure,
     )
 
 
-def _finite(values: Any) -> Array:
-    found = np.asarray(values, dtype=np.float64)
-    return found[np.isfinite(found)]
+def _scaled(
+    notes: Mapping[str, Any], reference: Summary, generated: Summary
+) -> tuple[Array, Array, bool]:
+    """Distances of held-out and generated showers, in units of the held-out median at an energy.
+
+    As they are, and False, where it is not known which shower a distance belongs to.
+    """
+    held_out, judged = (np.asarray(notes[k], dtype=np.float64) for k in ("held_out", "generated"))
+    first, second = whole(reference).with_cells(), whole(generated).with_cells()
+    if len(first) != len(held_out) or len(second) != len(judged):
+        return held_out[np.isfinite(held_out)], judged[np.isfinite(judged)], False
+    groups = first.groups(reference), second.groups(reference)
+    scaled = np.full(len(held_out), np.nan), np.full(len(judged), np.nan)
+    for energy in np.unique(groups[0][~np.isnan(groups[0])]).tolist():
+        median = np.median(held_out[groups[0] == energy])
+        if 0 < median < np.inf:
+            for result, values, group in zip(scaled, (held_out, judged), groups, strict=True):
+                result[group == energy] = values[group == energy] / median
+    return scaled[0][np.isfinite(scaled[0])], scaled[1][np.isfinite(scaled[1])], True
 
 
 def _words(notes: Mapping[str, Any]) -> str:

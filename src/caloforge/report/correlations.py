@@ -16,6 +16,7 @@ from caloforge.report.samples import Samples, names
 from caloforge.report.style import INK
 
 MOST_NUMBERS = 12  # layers with numbers written into the cells
+RAREST = 0.01  # share of showers that reach a layer, below which its correlations are noise
 DIFFERENCE = 0.3  # end of the colour scale of differences
 _ACROSS = 4
 _LEFT, _TOP, _GAP, _BAR = 0.45, 0.42, 0.42, 0.75  # inches
@@ -64,7 +65,7 @@ def draw_correlations(
             ax.text(
                 column,
                 row,
-                f"{value:.2f}".replace("0.", ".").replace("-", "−"),
+                _short(value),
                 ha="center",
                 va="center",
                 fontsize=6.5 if len(values) <= 8 else 5,
@@ -78,12 +79,18 @@ def draw_correlations(
     return image
 
 
+def _short(value: float) -> str:
+    """Two digits, without the zero before the point."""
+    text = f"{value:.2f}".replace("0.", ".").replace("-", "−")
+    return ".00" if text == "−.00" else text
+
+
 def correlations(samples: Samples) -> Picture | None:
     """Correlation matrices of layer energies: Geant4 and generators above, differences below."""
     layers = [
         k
         for k, layer in enumerate(samples.geometry.layers)
-        if samples.reference.observables[f"layer_energy/{layer.id}"].any()
+        if (samples.reference.observables[f"layer_energy/{layer.id}"] > 0).mean() >= RAREST
     ]
     if len(layers) < 2:
         return None
@@ -107,7 +114,11 @@ def correlations(samples: Samples) -> Picture | None:
         "block or a stripe of colour that is not there shows layers that a generator couples too "
         f"much or too little. Root mean square difference: {off_diagonal(bottoms[0].values):.2g} "
         f"(Geant4 against Geant4), {names(found)}."
-        + (f" Left out: {left_out} layers without energy." if left_out else ""),
+        + (
+            f" Left out: {left_out} layers that under {100 * RAREST:g} % of showers reach."
+            if left_out
+            else ""
+        ),
         "Correlation matrices of layer energies for Geant4 and generators, and their differences.",
         _figure(tops, bottoms, labels),
     )

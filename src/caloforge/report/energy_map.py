@@ -87,7 +87,8 @@ def energy_map(samples: Samples, comparisons: Sequence[Comparison]) -> Picture |
     averaged = any(len(row.keys) > 1 for row in rows)
     return Picture(
         "separation-map",
-        "Separation power over its floor for every observable at every incident energy: light is "
+        "Separation power over its floor for every observable at every incident energy (over its "
+        "error where that is larger, as in layers that are hardly ever reached): light is "
         "as good as Geant4, dark gives the generator away; grey: too few showers. A dark row is "
         "an observable that is wrong everywhere, a dark column an energy that was not learnt. "
         f"Darkest: {names(found)}."
@@ -123,22 +124,23 @@ def _rows(samples: Samples, keys: Sequence[str]) -> list[Row]:
 def _ratios(
     comparison: Comparison, samples: Samples, rows: Sequence[Row], energies: Sequence[float]
 ) -> Array:
-    """Mean value over mean floor (R, K), NaN where a figure or its floor is missing."""
+    """Mean value over mean floor, or over its error where that is larger, (R, K).
+
+    NaN where a figure or its floor is missing.
+    """
     scale = _floor_scale(comparison, samples)
     result = np.full((len(rows), len(energies)), np.nan)
     for column, energy in enumerate(energies):
         found = comparison.per_energy.get(energy, {}).get("metrics", {})
         for line, row in enumerate(rows):
-            pairs = [
-                (found[k].value, found[k].floor)
-                for k in row.keys
-                if k in found and found[k].floor is not None
-            ]
-            value, floor = (sum(x) for x in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
-            if floor > 0:
-                result[line, column] = value / (scale * floor)
-            elif pairs and value == 0:
-                result[line, column] = 1.0
+            mine = [found[k] for k in row.keys if k in found and found[k].floor is not None]
+            if not mine:
+                continue
+            value = sum(v.value for v in mine)
+            # A floor that is near 0 by chance, as in layers hardly ever reached, is no measure.
+            error = float(np.sqrt(sum((v.error or 0.0) ** 2 for v in mine)))
+            floor = max(scale * sum(v.floor or 0.0 for v in mine), error)
+            result[line, column] = value / floor if floor > 0 else 1.0 if value == 0 else np.inf
     return result
 
 

@@ -97,14 +97,18 @@ def figures_against_energy(samples: Samples, comparisons: Sequence[Comparison]) 
             plain_decades(ax)
         else:
             ax.yaxis.set_major_locator(MaxNLocator(4))
+            if figure(key).way == "share":  # errors may reach beyond what is possible
+                low, high = ax.get_ylim()
+                ax.set_ylim(max(low, -0.05), min(high, 1.05))
         ax.set_xlabel("incident energy [GeV]")
-    legend(drawn, samples.looks, floor=True, kind="points")
+    legend(drawn, samples.looks, floor=False, kind="floor points")
     return Picture(
         "joint-figures-against-energy",
         "Each figure at each incident energy; the grey band reaches from equal samples to the "
         "floor, Geant4 against Geant4 (crosses): a point in the band is as good as Geant4 with "
         "samples of this size. Look for energies at which a generator leaves the band: an AUC "
-        "over all energies can hide a generator that is good where there are most showers."
+        "over all energies can hide a generator that is good where there are most showers. Points "
+        "of few showers scatter by their errors, and the floor as much."
         + _worst(samples, comparisons, energies),
         "Classifier AUC and other joint figures against incident energy for each generator, with "
         "the Geant4 floor.",
@@ -186,7 +190,7 @@ def prd_curves(samples: Samples, comparisons: Sequence[Comparison]) -> Picture |
         pair[0].set_title(f"{kind}: clusters of {what}", y=1.0)
         if k:
             pair[0].set_ylabel("")
-    legend(drawn, samples.looks, floor=True)
+    legend(drawn, samples.looks, floor=False, kind="floor lines")
     return Picture(
         "prd-curves",
         "Precision against recall over clusters of showers (the grey area is what Geant4 against "

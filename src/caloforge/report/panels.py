@@ -74,14 +74,19 @@ def panel_figure(count: int, grid: Grid) -> tuple[Figure, list[tuple[Axes, Axes]
 def legend(figure: Figure, generated: Sequence[Look], *, floor: bool, kind: str = "line") -> Any:
     """One legend along the top of a figure: reference, second sample, band, generators.
 
-    `kind` is "line" (histograms) or "points" (points with errors).
+    `kind` is "line" (histograms), "points" (points with errors), "floor lines" or "floor points"
+    (figures of merit over a band up to their floor).
     """
-    handles: list[Any] = [
-        Patch(facecolor=GEANT4_FILL, edgecolor=GEANT4_EDGE, label=REFERENCE_LOOK.label)
-    ]
+    handles: list[Any] = []
+    if kind.startswith("floor"):
+        handles.append(Patch(color=BAND, label="equal samples to Geant4 against Geant4"))
+        kind = kind.removeprefix("floor ").removesuffix("s")
+    else:
+        label = REFERENCE_LOOK.label
+        handles.append(Patch(facecolor=GEANT4_FILL, edgecolor=GEANT4_EDGE, label=label))
     if floor:
         handles.append(_handle(FLOOR_LOOK, kind))
-    if kind == "line":
+    if kind == "line" and handles[0].get_label() == REFERENCE_LOOK.label:
         handles.append(Patch(color=BAND, label="Geant4 against Geant4, 1σ"))
     handles += [_handle(look, kind) for look in generated]
     across = _legend_columns([str(h.get_label()) for h in handles])
@@ -105,7 +110,7 @@ def legend(figure: Figure, generated: Sequence[Look], *, floor: bool, kind: str 
 
 
 def _handle(look: Look, kind: str) -> Line2D:
-    points = kind == "points"
+    points = kind.startswith("point")
     return Line2D(
         [],
         [],

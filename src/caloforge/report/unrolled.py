@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from caloforge.geometry import Geometry
+from caloforge.report.averages import wrap
 from caloforge.report.blocks import Picture
 from caloforge.report.estimates import Array
 from caloforge.report.images import (
@@ -26,7 +27,7 @@ from caloforge.spiral import central_cell, spiral
 
 FEWEST_LAYERS = 4  # of one shape in a row, to be a volume
 SHARE = 0.999  # of the energy that the shown part of the spiral holds
-_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP, _HEIGHT = 1.25, 0.95, 0.3, 0.42, 0.14, 1.25  # inches
+_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP, _HEIGHT = 1.5, 0.95, 0.3, 0.42, 0.14, 1.25  # inches
 
 
 def volumes(geometry: Geometry) -> list[list[int]]:
@@ -135,7 +136,13 @@ def _figure(
                 ax.set_ylabel("layer", fontsize=7.5)
         middle = (bottom + _HEIGHT / 2) / total
         figure.text(
-            (_LEFT - 0.25) / WIDTH, middle, label, color=color, ha="right", va="center", fontsize=8
+            (_LEFT - 0.25) / WIDTH,
+            middle,
+            wrap(label),
+            color=color,
+            ha="right",
+            va="center",
+            fontsize=8,
         )
     for is_ratio, mesh in meshes.items():
         place = 1 if is_ratio else 0
