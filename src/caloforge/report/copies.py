@@ -55,7 +55,8 @@ def training_distances(samples: Samples, comparisons: Sequence[Comparison]) -> P
         "Distance of each generated shower (line) to its nearest training shower, and the same of "
         "Geant4 showers that no training has seen (grey): energy in other cells as a share of the "
         "incident energy, over the median of held-out showers at the same energy. "
-        "Memorised showers pile up at small distances, copies at 0; a curve to the right belongs to a generator that misses the training showers' "
+        "Memorised showers pile up at small distances, copies at 0; a curve to the right belongs "
+        "to a generator that misses the training showers' "
         f"neighbourhood altogether. {'; '.join(said)}.",
         "Histograms of distances to the nearest training shower, generated and held-out Geant4.",
         figure,

@@ -1,0 +1,255 @@
+"""Figures of joint results: they hold the numbers they are given; without them there are none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from caloforge.evaluation.compare import Comparison, Value, compare
+from caloforge.evaluation.neighbours import fractions, memorising
+from caloforge.evaluation.summary import Summary, summarise
+from caloforge.geometry import Geometry, load_geometry
+from caloforge.report import copies, correlations, energy_map, joint_figures, unrolled
+from caloforge.report.contents import report_sections
+from caloforge.report.samples import Samples
+from caloforge.report.style import looks, style
+from caloforge.report.tables import joint_table, leaderboard
+from caloforge.showers import Showers
+
+ENERGIES = (1024.0, 4096.0, 16384.0)
+
+
+def _showers(geometry: Geometry, seed: int, n: int = 360, tilt: float = 0.0) -> Showers:
+    """Random cells, a third of them empty; `tilt` moves energy towards the last layer."""
+    rng = np.random.default_rng(seed)
+    energy = np.tile(ENERGIES, n // len(ENERGIES))
+    cells = rng.exponential(size=(n, geometry.n_cells)) * (rng.random((n, geometry.n_cells)) > 0.3)
+    cells *= np.exp(tilt * geometry.layer_of_cell) * energy[:, None] / geometry.n_cells
+    return Showers(cells.astype("f4"), energy[:, None], geometry, {"seed": seed})
+
+
+@pytest.fixture(scope="module")
+def samples() -> Samples:
+    geometry = load_geometry("ds1-photons")
+    reference = summarise(_showers(geometry, 1), "reference", keep=360)
+    good = summarise(_showers(geometry, 2), "good", like=reference, keep=360)
+    bad = summarise(_showers(geometry, 3, tilt=1.0), "bad", like=reference, keep=360)
+    floor = summarise(_showers(geometry, 4), "second", like=reference, keep=360)
+    return Samples(reference, (good, bad), floor)
+
+
+def _joint(comparison: Comparison, auc: float) -> Comparison:
+    """The comparison with joint figures as the judge adds them."""
+    curve = {"recall": np.linspace(1, 0, 11), "precision": np.linspace(0, 1, 11) ** 0.1}
+    figures = {"auc_high": auc, "fpd": 1e-3 * auc, "precision": 1 - auc, "prd_auc": 1 - auc}
+    floors = {"auc_high": 0.5, "fpd": 1e-4, "precision": 0.7, "prd_auc": 0.9}
+
+    def values() -> dict[str, Value]:
+        return {k: Value(v, 0.01 * v, floors[k], 100) for k, v in figures.items()}
+
+    made = {"n_train": 60, "n_held_out": 20, "repeats": 2, "protocol": {"name": "small"}}
+    return replace(
+        comparison,
+        metrics=comparison.metrics | values(),
+        per_energy={
+            e: {**p, "metrics": p["metrics"] | values()} for e, p in comparison.per_energy.items()
+        },
+        details={
+            **comparison.details,
+            "metrics": "fast",
+            "reduced": ["fpd"],
+            "classifier": {"high": made},
+            "prd": {"raw": curve},
+            "floor": {**comparison.details["floor"], "joint": {"prd": {"raw": curve}}},
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def comparisons(samples: Samples) -> list[Comparison]:
+    found = compare(samples.reference, samples.generated, samples.floor)
+    return [_joint(c, auc) for c, auc in zip(found, (0.52, 0.95), strict=True)]
+
+
+def _ax() -> Axes:
+    return Figure().subplots()
+
+
+def test_points_stand_over_a_band_from_equal_samples_to_the_floor() -> None:
+    (look,) = looks(["gan"])
+    ax, energy = _ax(), np.array([1.0, 2.0, 4.0])
+    value, floor = np.array([0.9, 0.8, 0.7]), np.array([0.55, np.nan, 0.6])
+    artists = joint_figures.draw_against_floor(
+        ax, energy, [(look, value, 0 * value)], floor, ideal=0.5
+    )
+    assert np.allclose(artists["gan"].lines[0].get_ydata(), value)
+    band = artists["floor"].get_paths()[0].vertices
+    assert band[:, 1].min() == 0.5 and band[:, 1].max() == 0.6
+    assert band[:, 0].max() == 4.0
+
+
+def test_prd_curves_are_those_of_the_details() -> None:
+    (look,) = looks(["gan"])
+    recall, precision = np.array([1.0, 0.5, 0.0]), np.array([0.0, 0.8, 1.0])
+    artists = joint_figures.draw_prd(_ax(), [(look, recall, precision)], (recall, precision))
+    assert np.array_equal(artists["gan"].get_xdata(), recall)
+    assert np.array_equal(artists["gan"].get_ydata(), precision)
+    assert artists["floor"].get_paths()[0].vertices[:, 1].max() == 1.0
+
+
+def test_correlations_are_those_of_shares() -> None:
+    """Closed form: two layers that share the energy are anti-correlated, whatever the energy."""
+    rng = np.random.default_rng(0)
+    incident = 10 ** rng.uniform(2, 5, 4000)
+    share = rng.uniform(0.2, 0.8, 4000)
+    energies = np.stack([share, 1 - share, np.full(4000, 0.1)], axis=1) * incident[:, None]
+    found = correlations.layer_correlations(energies, incident)
+    assert np.allclose(found[:2, :2], [[1, -1], [-1, 1]])
+    # What does not vary has no correlation, and no NaN.
+    assert np.abs(found[2, :2]).max() < 0.05
+    independent = correlations.layer_correlations(
+        rng.random((4000, 2)) * incident[:, None], incident
+    )
+    assert abs(independent[0, 1]) < 4 / np.sqrt(4000)
+    assert correlations.off_diagonal(np.array([[9.0, 0.3], [0.3, 9.0]])) == pytest.approx(0.3)
+    ax = _ax()
+    image = correlations.draw_correlations(ax, found, ["a", "b", "c"])
+    assert np.array_equal(image.get_array(), found)
+    assert [t.get_text() for t in ax.texts][:2] == ["1.00", "−1.00"]
+
+
+def test_layers_that_are_never_hit_have_no_correlations(samples: Samples) -> None:
+    with style():
+        whole = correlations.correlations(samples)
+        assert whole is not None and "Left out" not in whole.caption
+        empty = dict(samples.reference.observables)
+        empty["layer_energy/12"] = np.zeros(len(samples.reference))
+        without = correlations.correlations(
+            Samples(replace(samples.reference, observables=empty), samples.generated)
+        )
+    assert without is not None and "Left out: 1 layer" in without.caption
+    assert "halves" in str([ax.get_title(loc="left") for ax in without.figure.axes])
+
+
+def test_map_is_dark_where_the_generator_fails(
+    samples: Samples, comparisons: list[Comparison]
+) -> None:
+    with style():
+        picture = energy_map.energy_map(samples, comparisons)
+    assert picture is not None
+    good, bad = (np.asarray(ax.collections[0].get_array()) for ax in picture.figure.axes[:2])
+    assert good.shape == bad.shape and good.shape[1] == len(ENERGIES)
+    assert np.median(good) < 1.5 < 5 < bad.max()
+    assert "Darkest: good" in picture.caption
+    stripped = [replace(c, per_energy={}) for c in comparisons]
+    assert energy_map.energy_map(samples, stripped) is None
+
+
+def test_map_divides_by_the_floor_at_the_size_of_the_figure(samples: Samples) -> None:
+    """Halves have twice the scatter of the whole: equal samples stay at 1."""
+    values = {"separation_with_flow/response": Value(0.02, 0.0, 0.04, 360)}
+    made = {"kind": "halves", "n_reference": 180, "n": 180}
+    comparison = Comparison("good", {}, {1024.0: {"metrics": values}}, {"floor": made})
+    rows = [energy_map.Row("response", "response", ("separation_with_flow/response",))]
+    found = energy_map._ratios(comparison, samples, rows, [1024.0, 4096.0])
+    assert found[0, 0] == pytest.approx(1.0) and np.isnan(found[0, 1])
+    # A floor that is 0 by chance gives way to the error.
+    lucky = {"separation_with_flow/response": Value(0.02, 0.01, 1e-9, 360)}
+    comparison = Comparison("good", {}, {1024.0: {"metrics": lucky}}, {})
+    assert energy_map._ratios(comparison, samples, rows, [1024.0])[0, 0] == pytest.approx(2.0)
+
+
+def test_copies_are_seen_at_distance_zero(samples: Samples) -> None:
+    reference, train = samples.reference, samples.floor
+    assert train is not None
+    features = [
+        fractions(s.cells, s.incident_energy[s.cell_rows]) for s in (train, reference, train)
+    ]
+    labels = tuple(s.incident_energy[s.cell_rows] for s in (train, reference, train))
+    found = memorising(*features, labels)  # type: ignore[arg-type]
+    notes: dict[str, Any] = dict(vars(found))
+    copied = replace(train, name="copies")
+    comparison = Comparison("copies", {}, {}, {"memorising": notes})
+    with style():
+        picture = copies.training_distances(Samples(reference, (copied,)), [comparison])
+    assert picture is not None
+    assert (
+        "probability 1" in picture.caption and "rather than held-out showers 1 " in picture.caption
+    )
+    held_out, generated, relative = copies._scaled(notes, reference, copied)
+    assert relative and not generated.any() and np.median(held_out) == pytest.approx(1.0)
+    assert copies.training_distances(samples, [Comparison("good", {}, {}, {})] * 2) is None
+
+
+def test_the_nearest_shower_of_a_copy_is_the_shower_itself(samples: Samples) -> None:
+    same = replace(samples.reference, name="same")
+    with style():
+        picture = copies.nearest_showers(Samples(samples.reference, (same,)))
+        assert picture is not None and "1.02 GeV: 0 (same)" in picture.caption
+        none = replace(samples.reference, cells=np.zeros((0, 368)), cell_rows=np.zeros(0, int))
+        assert copies.nearest_showers(Samples(none, (same,))) is None
+
+
+def test_unrolling_keeps_the_energy_and_puts_the_centre_first() -> None:
+    geometry = load_geometry("lcd")
+    ecal, hcal = unrolled.volumes(geometry)
+    assert (len(ecal), len(hcal)) == (25, 60)
+    cells = np.zeros(geometry.n_cells)
+    for k in ecal:
+        layer = geometry.layers[k]
+        cells[geometry.slices[k].start + np.ravel_multi_index((12, 12), layer.shape)] = k + 1.0
+    image = unrolled.unroll(cells, geometry, ecal)
+    assert image.shape == (25, 625)
+    assert np.array_equal(image[:, 0], np.arange(1.0, 26.0)) and not image[:, 1:].any()
+    for name in ("ds1-photons", "calogan", "lhcb"):
+        assert unrolled.volumes(load_geometry(name)) == []
+
+
+def test_unrolled_showers_of_lcd() -> None:
+    geometry = load_geometry("lcd")
+    rng = np.random.default_rng(0)
+    condition = np.tile(
+        [50e3 if c.name == "energy" else c.low for c in geometry.conditions], (8, 1)
+    )
+    cells = rng.exponential(size=(8, geometry.n_cells)).astype("f4")
+    reference: Summary = summarise(Showers(cells, condition, geometry), "reference")
+    with style():
+        picture = unrolled.unrolled_average(Samples(reference, (reference,)))
+    assert picture is not None
+    titles = [ax.get_title(loc="left") for ax in picture.figure.axes]
+    assert any(t.endswith("and 24 more") for t in titles)
+
+
+def test_every_section_with_all_figures(samples: Samples, comparisons: list[Comparison]) -> None:
+    with style():
+        sections = {s.title: s for s in report_sections(samples, comparisons)}
+    names = {p.name for s in sections.values() for p in (*s.pictures, *s.more)}
+    assert {
+        "joint-figures-against-energy",
+        "prd-curves",
+        "separation-map",
+        "layer-correlations",
+        "nearest-showers",
+    } <= names
+    assert len(sections["All features together"].tables) == 1
+
+
+def test_tables_of_joint_figures(samples: Samples, comparisons: list[Comparison]) -> None:
+    table = joint_table(samples, comparisons)
+    assert table is not None
+    rows = {row[0].text: row for row in table.rows}
+    assert set(rows) == {"AUC high", "FPD ×10³ (reduced)", "precision", "PRD-AUC"}
+    assert [cell.level for cell in rows["AUC high"][2:]] == ["good", "far"]
+    assert rows["FPD ×10³ (reduced)"][3].text == "0.95 ± 0.01"
+    assert "N = 100" in rows["AUC high"][2].note
+    assert "60 showers of each sample to train on, 20 held out" in table.note
+    board = leaderboard(samples, comparisons)
+    place = board.columns.index("mean rank")
+    assert [row[place].text for row in board.rows] == ["1.0", "2.0"]
+    histograms = [replace(c, metrics={}, details={}) for c in comparisons]
+    assert joint_table(samples, histograms) is None
