@@ -222,7 +222,7 @@ class Generator(nn.Module):
             blur(image).relu().flatten(1) for blur, image in zip(self.blur, images, strict=True)
         ]
         cells = torch.cat(painted, dim=1).float().clamp(max=LARGEST[self.log])
-        mev = cells.expm1() * self.cell_scale if self.log else cells * GEV
+        mev = (cells.exp() - 1) * self.cell_scale if self.log else cells * GEV
         return self._shared_out(mev, embedding) if self.response_width > 0 else mev / scale
 
     def _shared_out(self, mev: Tensor, embedding: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Blur(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Every channel blurred by itself."""
-        rows, channels, height, width = image.shape
-        flat = image.reshape(rows * channels, 1, height, width)
+        channels, height, width = image.shape[1:]
+        flat = image.reshape(-1, 1, height, width)
         padded = functional.pad(flat, self.padding, mode="replicate")
-        return functional.conv2d(padded, self.kernel).reshape(image.shape)
+        return functional.conv2d(padded, self.kernel).reshape(-1, channels, height, width)

@@ -34,7 +34,7 @@ class LocallyConnected2d(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride = kernel, stride
+        self.n_out, self.kernel, self.stride = n_out, kernel, stride
         self.size = (
             (size[0] - kernel[0]) // stride[0] + 1,
             (size[1] - kernel[1]) // stride[1] + 1,
@@ -51,4 +51,4 @@ class LocallyConnected2d(nn.Module):
         out = torch.matmul(patches.permute(2, 0, 1), self.weight)  # (places, N, K_out)
         if self.bias is not None:
             out = out + self.bias
-        return out.permute(1, 2, 0).reshape(len(x), -1, *self.size)
+        return out.permute(1, 2, 0).reshape(-1, self.n_out, *self.size)

@@ -36,7 +36,7 @@ class DenseSeed(nn.Module):
         energy = condition[:, self.column : self.column + 1] / self.highest
         z = torch.cat([noise * energy, self.features(condition)], dim=1)
         seeds = [
-            dense(z).reshape(len(z), self.channels, *shape)
+            dense(z).reshape(-1, self.channels, *shape)
             for dense, shape in zip(self.dense, self.shapes, strict=True)
         ]
         return z, seeds
@@ -54,7 +54,7 @@ class ImpactSeed(nn.Module):
 
     def __init__(self, geometry: Geometry, latent: int) -> None:
         super().__init__()
-        cells = geometry.n_cells
+        self.cells = cells = geometry.n_cells
         if latent <= cells:
             raise ModelError(
                 f'Got latent = {latent}; seed = "impact" expects more than the {cells} cells.'
@@ -68,10 +68,10 @@ class ImpactSeed(nn.Module):
 
     def forward(self, condition: Tensor, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What is embedded, and the seeds."""
-        cells = noise[:, self.shared :].reshape(len(noise), self.maps, -1)
+        cells = noise[:, self.shared :].reshape(-1, self.maps, self.cells)
         seeds = [
             torch.cat(
-                [impact(condition), cells[:, :, where].reshape(len(noise), -1, *shape)], dim=1
+                [impact(condition), cells[:, :, where].reshape(-1, self.maps, *shape)], dim=1
             )
             for impact, where, shape in zip(self.impact, self.slices, self.shapes, strict=True)
         ]
