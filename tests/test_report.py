@@ -201,6 +201,8 @@ def test_every_section_of_both_kinds_of_layers(
         assert titles[0] == "Where they differ" and titles[-1] == "Details"
         for title in ("Energy response", "Layers", "Shower shapes", "Voxels", "Average showers"):
             assert title in titles
+        assert "Per incident energy" in titles
+        assert ("Correlations" in titles) == (reference.geometry.n_layers > 1)
 
 
 def test_captions_state_the_numbers(polar: tuple[Summary, ...]) -> None:

@@ -14,8 +14,7 @@ from caloforge.evaluation.compare import Comparison, Value, compare
 from caloforge.evaluation.neighbours import fractions, memorising
 from caloforge.evaluation.summary import Summary, summarise
 from caloforge.geometry import Geometry, load_geometry
-from caloforge.report import copies, correlations, energy_map, joint_figures, unrolled
-from caloforge.report.contents import report_sections
+from caloforge.report import contents, copies, correlations, energy_map, joint_figures, unrolled
 from caloforge.report.samples import Samples
 from caloforge.report.style import looks, style
 from caloforge.report.tables import joint_table, leaderboard
@@ -225,18 +224,13 @@ def test_unrolled_showers_of_lcd() -> None:
     assert any(t.endswith("and 24 more") for t in titles)
 
 
-def test_every_section_with_all_figures(samples: Samples, comparisons: list[Comparison]) -> None:
+def test_joint_figures_have_a_section(samples: Samples, comparisons: list[Comparison]) -> None:
     with style():
-        sections = {s.title: s for s in report_sections(samples, comparisons)}
-    names = {p.name for s in sections.values() for p in (*s.pictures, *s.more)}
-    assert {
-        "joint-figures-against-energy",
-        "prd-curves",
-        "separation-map",
-        "layer-correlations",
-        "nearest-showers",
-    } <= names
-    assert len(sections["All features together"].tables) == 1
+        section = contents.joint_section(samples, comparisons)
+        without = contents.joint_section(samples, [Comparison("good", {}), Comparison("bad", {})])
+    assert [p.name for p in section.pictures] == ["joint-figures-against-energy", "prd-curves"]
+    assert len(section.tables) == 1
+    assert not without.pictures and not without.tables
 
 
 def test_tables_of_joint_figures(samples: Samples, comparisons: list[Comparison]) -> None:
@@ -245,11 +239,12 @@ def test_tables_of_joint_figures(samples: Samples, comparisons: list[Comparison]
     rows = {row[0].text: row for row in table.rows}
     assert set(rows) == {"AUC high", "FPD ×10³ (reduced)", "precision", "PRD-AUC"}
     assert [cell.level for cell in rows["AUC high"][2:]] == ["good", "far"]
-    assert rows["FPD ×10³ (reduced)"][3].text == "0.95 ± 0.01"
-    assert "N = 100" in rows["AUC high"][2].note
+    assert rows["FPD ×10³ (reduced)"][3].text == "0.95 ± 0.009"
+    assert "N\u00a0=\u00a0100" in rows["AUC high"][2].note
     assert "60 showers of each sample to train on, 20 held out" in table.note
     board = leaderboard(samples, comparisons)
-    place = board.columns.index("mean rank")
-    assert [row[place].text for row in board.rows] == ["1.0", "2.0"]
+    lines = {row[0].text: row[1:] for row in board.rows}
+    assert [cell.text for cell in lines["mean rank"]] == ["1.0", "2.0"]
+    assert [cell.level for cell in lines["AUC high"]] == ["good", "far"]
     histograms = [replace(c, metrics={}, details={}) for c in comparisons]
     assert joint_table(samples, histograms) is None

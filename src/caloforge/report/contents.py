@@ -39,7 +39,7 @@ def report_sections(
     """All sections below the summary, in order; `extra` ones come before the details."""
     found = [
         Section("Where they differ", pictures=_some(energy_figures.ranking(samples, comparisons))),
-        _joint(samples, comparisons),
+        joint_section(samples, comparisons),
         Section(
             "Per incident energy",
             "Every observable at every energy, beside what Geant4 scatters there.",
@@ -81,7 +81,8 @@ def report_sections(
     return [s for s in found if s.tables or s.pictures or s.more]
 
 
-def _joint(samples: Samples, comparisons: Sequence[Comparison]) -> Section:
+def joint_section(samples: Samples, comparisons: Sequence[Comparison]) -> Section:
+    """Table and figures of what looks at all features together; empty where there is none."""
     table = tables.joint_table(samples, comparisons)
     return Section(
         "All features together",

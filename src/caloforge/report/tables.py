@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from caloforge.evaluation.compare import Value
 from caloforge.evaluation.merit import FIGURES, figure, judge, mean_ranks
-from caloforge.evaluation.results import rank_legend
+from caloforge.evaluation.results import RANK, rank_legend
 from caloforge.report.blocks import Cell, Table
 from caloforge.report.energy_figures import above_floor, at_floor_size, observable_label
 from caloforge.report.estimates import energy_slices, energy_text
@@ -98,33 +98,25 @@ def _with_floor(
 
 
 def leaderboard(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
-    """One row a generator: the leading figures, mean separation, ranks, worst observables."""
+    """One column a generator: ranks, the leading figures, mean separation, worst observables."""
     leading = [k for k in LEADING if any(k in c.metrics for c in comparisons)]
     ranks = mean_ranks(comparisons)
-    rows = [
-        (
-            Cell(summary.name, color=look.color),
-            Cell(_count(len(summary))),
-            *([Cell(f"{ranks[row]:.1f}")] if ranks else []),
-            *(figure_cell(comparison, k) for k in leading),
-            mean_cell(comparison, "separation_with_flow"),
-            Cell(_worst(samples, comparison)),
-        )
-        for row, (look, summary, comparison) in enumerate(
-            zip(samples.looks, samples.generated, comparisons, strict=True)
-        )
+    shown = [
+        Cell(_count(len(summary)), color=look.color)
+        for look, summary in zip(samples.looks, samples.generated, strict=True)
     ]
+    rows = [("showers", shown)]
+    if ranks:
+        rows.append((RANK, [Cell(f"{rank:.1f}") for rank in ranks]))
+    rows += [(figure(k).name, [figure_cell(c, k) for c in comparisons]) for k in leading]
+    mean = [mean_cell(c, "separation_with_flow") for c in comparisons]
+    rows.append(("mean separation of all observables", mean))
+    worst = [Cell(_worst(samples, c)) for c in comparisons]
+    rows.append(("separations farthest above their floor", worst))
     return Table(
         "Leaderboard",
-        (
-            "generator",
-            "showers",
-            *(["mean rank"] if ranks else []),
-            *(figure(k).name for k in leading),
-            "mean separation, all observables",
-            "separations farthest above their floor",
-        ),
-        tuple(rows),
+        ("figure", *_names(samples)),
+        tuple((Cell(name), *cells) for name, cells in rows),
         note=f"{rank_legend(comparisons)} No single figure ranks generators well."
         if ranks
         else "",
@@ -158,7 +150,7 @@ def joint_table(samples: Samples, comparisons: Sequence[Comparison]) -> Table | 
 def _joint_cell(comparison: Comparison, key: str) -> Cell:
     cell = figure_cell(comparison, key)
     value = comparison.metrics.get(key)
-    n = "" if value is None else f"N = {_count(value.n)}"
+    n = "" if value is None else f"N\u00a0=\u00a0{_count(value.n)}"
     return replace(cell, note="; ".join(part for part in (cell.note, n) if part))
 
 
@@ -170,8 +162,8 @@ def _effort_note(comparisons: Sequence[Comparison]) -> str:
         text = f"Metrics: {', '.join(e for e in efforts if e)}. "
     trained = [
         f"{figure(f'auc_{name}').name.removeprefix('AUC ')}: {made['n_train']} showers of each "
-        f"sample to train on, {made['n_held_out']} held out, {made['repeats']} repeats "
-        f"({_protocol(made)})"
+        f"sample to train on, {made['n_held_out']} held out, {made['repeats']} repeat"
+        f"{'s' if made['repeats'] != 1 else ''} ({_protocol(made)})"
         for name, made in comparisons[0].details.get("classifier", {}).items()
     ]
     if trained:
