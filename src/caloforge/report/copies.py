@@ -31,7 +31,7 @@ def training_distances(samples: Samples, comparisons: Sequence[Comparison]) -> P
     panels = [
         (look, notes, summary)
         for look, summary, c in zip(samples.looks, samples.generated, comparisons, strict=True)
-        if (notes := c.details.get("memorising")) is not None
+        if np.isfinite((notes := c.details.get("memorising", {})).get("held_out", ())).any()
     ]
     if not panels:
         return None
@@ -71,9 +71,10 @@ def _scaled(
     As they are, and False, where it is not known which shower a distance belongs to.
     """
     held_out, judged = (np.asarray(notes[k], dtype=np.float64) for k in ("held_out", "generated"))
+    plain = held_out[np.isfinite(held_out)], judged[np.isfinite(judged)]
     first, second = whole(reference).with_cells(), whole(generated).with_cells()
     if len(first) != len(held_out) or len(second) != len(judged):
-        return held_out[np.isfinite(held_out)], judged[np.isfinite(judged)], False
+        return *plain, False
     groups = first.groups(reference), second.groups(reference)
     scaled = np.full(len(held_out), np.nan), np.full(len(judged), np.nan)
     for energy in np.unique(groups[0][~np.isnan(groups[0])]).tolist():
@@ -81,7 +82,8 @@ def _scaled(
         if 0 < median < np.inf:
             for result, values, group in zip(scaled, (held_out, judged), groups, strict=True):
                 result[group == energy] = values[group == energy] / median
-    return scaled[0][np.isfinite(scaled[0])], scaled[1][np.isfinite(scaled[1])], True
+    found = [x[np.isfinite(x)] for x in scaled]
+    return (found[0], found[1], True) if all(map(len, found)) else (*plain, False)
 
 
 def _words(notes: Mapping[str, Any]) -> str:

@@ -80,8 +80,7 @@ def figures_against_energy(samples: Samples, comparisons: Sequence[Comparison]) 
             (look, scale * value, scale * error)
             for look, (value, error, _) in zip(samples.looks, values, strict=True)
         ]
-        floor = scale * np.nanmax(np.stack([v[2] for v in values]), axis=0, initial=-np.inf)
-        floor[~np.isfinite(floor)] = np.nan
+        floor = scale * np.fmax.reduce([v[2] for v in values])
         logarithmic = figure(key).way == "multiple" and all(
             (c[1][np.isfinite(c[1])] > 0).all() for c in curves
         )
