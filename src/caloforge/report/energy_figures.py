@@ -278,10 +278,11 @@ def ranking(samples: Samples, comparisons: Sequence[Comparison], most: int = 48)
         for look, c in zip(samples.looks, comparisons, strict=True)
     ]
     floors = [max((f for c in comparisons if (f := _floor(c, k))), default=np.nan) for k in keys]
-    grid = Grid(columns=1, height=0.165 * len(keys) + 0.2, below=0.45, ratio=0, left=3.1)
+    labels = [observable_label(samples, k.removeprefix(prefix)) for k in keys]
+    left = min(4.6, 0.3 + 0.06 * max(map(len, labels)))
+    grid = Grid(columns=1, height=0.165 * len(keys) + 0.2, below=0.45, ratio=0, left=left)
     figure, pairs = panel_figure(1, grid)
     ax = pairs[0][0]
-    labels = [observable_label(samples, k.removeprefix(prefix)) for k in keys]
     draw_ranking(ax, labels, curves, floors)
     ax.set_xlabel("separation power (0: same, 1: no overlap)")
     ax.tick_params(labelsize=7.5)
