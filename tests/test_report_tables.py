@@ -84,6 +84,7 @@ def test_levels_count_the_floor_or_the_way_to_the_worst_value() -> None:
     assert judge("auc_low", 0.56, 0.04, 0.5) == ("good", "at its floor")
     assert judge("fpd", 2e-3, 1e-3, 0.0) == ("good", "at its floor")
     assert judge("fpd", 8e-3, 1e-3, 0.0) == ("off", "8.0 × error")
+    assert judge("fpd", 0.4, 5e-3, 4e-3) == ("far", "100 × floor")
     assert judge("auc_low", 0.9, 0.01, None) == ("", "")
     assert judge("auc_low", 0.9, 0.01, math.nan) == ("", "")
 

@@ -27,6 +27,7 @@ LEVELS: tuple[tuple[float, float, Level], ...] = (
     (3.0, 0.20, "near"),
     (10.0, 0.50, "off"),
 )
+RESOLVED = 0.1  # of the error: a floor below that is 0 by chance, and no unit to count in
 SIGMAS = 2.0  # errors within which figure and floor are the same
 
 
@@ -132,8 +133,8 @@ def judge(key: str, value: float, error: float | None, floor: float | None) -> t
 
 
 def _multiple(value: float, error: float | None, floor: float, same: bool) -> tuple[Level, str]:
-    """As multiples of the floor; of the error where the floor is not above it."""
-    resolved = floor >= (error or 0.0)
+    """As multiples of the floor; of the error where the floor is far below it, or negative."""
+    resolved = floor >= RESOLVED * (error or 0.0)
     scale = floor if resolved else error or 0.0
     if not scale > 0:
         return ("good", "at its floor") if same else ("", "")

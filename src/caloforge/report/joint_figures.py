@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from caloforge import units
 from caloforge.evaluation.merit import FIGURES, distance, figure
@@ -100,6 +100,8 @@ def figures_against_energy(samples: Samples, comparisons: Sequence[Comparison]) 
                 low, high = ax.get_ylim()
                 ax.set_ylim(max(low, -0.05), min(high, 1.05))
         ax.set_xlabel("incident energy [GeV]")
+        ax.set_xlim(x[0] / 1.3, x[-1] * 1.3)
+        ax.xaxis.set_minor_formatter(NullFormatter())
     legend(drawn, samples.looks, floor=False, kind="floor points")
     return Picture(
         "joint-figures-against-energy",
