@@ -36,15 +36,19 @@ def published() -> Path:
 
 
 @cache
-def sample_showers(geometry: str) -> Showers:
-    """The shipped training sample of a geometry."""
+def training_sample(geometry: str) -> str:
+    """Name of the shipped training sample of a geometry."""
     for name in sample_names():
         if name.endswith("-train"):
             with open_showers(sample_path(name)) as source:
-                found = source.geometry.name
-            if found == geometry:
-                return read_showers(sample_path(name))
+                if source.geometry.name == geometry:
+                    return name
     raise AssertionError(f"no shipped training sample of {geometry}")
+
+
+def sample_showers(geometry: str) -> Showers:
+    """The shipped training sample of a geometry."""
+    return read_showers(sample_path(training_sample(geometry)))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import training_sample
 
 from caloforge.cli import main
 from caloforge.config import load_recipe, recipe_names
@@ -114,7 +115,7 @@ def test_data_is_converted(caloforge: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_train_then_generate(caloforge: Command, tmp_path: Path, name: str) -> None:
     out = tmp_path / "run"
-    data = f"{load_recipe(f'smoke-{name}').geometry}-train"
+    data = training_sample(load_recipe(f"smoke-{name}").geometry)
     words = ("train", f"smoke-{name}", "--data", data, "--out", out, "--device", "cpu")
     shown = caloforge(*words, "--steps", 4, "--seed", 3, "--set", "training.log_every=2")
     assert shown.code == 0, shown.err

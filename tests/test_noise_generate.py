@@ -174,6 +174,17 @@ def test_trained_range_and_extrapolation(gan: ModelFile, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_test_sample_may_reach_a_little_beyond_the_training_sample(gan: ModelFile) -> None:
+    """5 % of the trained range, and not where the geometry itself ends."""
+    narrow = {"condition_range": {"energy": [1024.0, 65536.0]}}  # six octaves
+    partly = ModelFile(gan.model, {**gan.about, **narrow})
+    for inside in (1024 * 2**-0.29, 65536 * 2**0.29):
+        check_range(partly, Conditions.of(gan.model.geometry, {"energy": inside}))
+    for outside in (1024 * 2**-0.31, 65536 * 2**0.31):
+        with pytest.raises(ConditionError, match="outside the trained range"):
+            check_range(partly, Conditions.of(gan.model.geometry, {"energy": outside}))
+
+
 def test_showers_of_another_detector_are_refused(gan: ModelFile) -> None:
     with pytest.raises(ConditionError, match=r"'ds1-pions', the model makes 'ds1-photons'"):
         Conditions.like(sample_path("ds1-pions-test"), gan.model.geometry)

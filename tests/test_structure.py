@@ -34,7 +34,7 @@ CHAIN = [
     {"training"},
     {"generate", "export", "pretrained"},
 ]
-TOP = {"cli", "judge", "demo", "progress", "simulate", "cluster"}
+TOP = {"cli", "commands", "judge", "demo", "progress", "simulate", "cluster"}
 # Rooms beside the chain: what each may use besides itself.
 BESIDE = {
     "evaluation": {"errors", "units", "files", "geometry", "binning", "showers", "data"},

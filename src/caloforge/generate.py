@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from caloforge.data import create_showers, open_showers
 from caloforge.errors import ConditionError, did_you_mean
-from caloforge.geometry import Geometry
+from caloforge.geometry import Condition, Geometry
 from caloforge.models.file import ModelFile
 from caloforge.noise import normals
 from caloforge.showers import SCHEMA_VERSION, Showers
 
 # Showers made at a time: a multiple of the noise block, few enough for the caches to help.
 BATCH = 4096
+EDGE = 0.05  # of a trained range that a condition may lie beyond it
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Conditions:
 
 def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = False) -> None:
     """Raise ConditionError when a condition is no number or, unless `extrapolate`, lies outside
-    what the model was trained on.
+    what the model was trained on (by more than a twentieth of its range).
     """
     low_high = file.condition_range
     for column, condition in enumerate(file.model.geometry.conditions):
@@ -89,14 +90,30 @@ def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = 
             )
         if extrapolate:
             continue
-        # The ends of the range may have been rounded to 32 bits.
-        outside = values[(values < low - 1e-6 * abs(low)) | (values > high + 1e-6 * abs(high))]
+        least, most = _allowed(condition, low, high)
+        outside = values[(values < least) | (values > most)]
         if len(outside):
             raise ConditionError(
                 f"{condition.name} = {outside[0]:g} {condition.unit} lies outside the trained "
                 f"range [{low:g}, {high:g}]; choose a value inside, or --extrapolate at your own "
                 "risk."
             )
+
+
+def _allowed(condition: Condition, low: float, high: float) -> tuple[float, float]:
+    """What a condition may be when the training showers had it from `low` to `high`.
+
+    The ends of a sample are not those of what it was drawn from: EDGE of the range beyond them is
+    allowed, as far as the geometry goes. Numbers may have been rounded to 32 bits.
+    """
+    if condition.scale == "log":
+        factor = (high / low) ** EDGE
+        least, most = max(low / factor, condition.low), min(high * factor, condition.high)
+    else:
+        margin = EDGE * (high - low)
+        least, most = max(low - margin, condition.low), min(high + margin, condition.high)
+    least, most = min(least, low), max(most, high)
+    return least - 1e-6 * abs(least), most + 1e-6 * abs(most)
 
 
 def middle_condition(file: ModelFile) -> dict[str, float]:
