@@ -57,14 +57,17 @@ from caloforge.models.nonsaturating import (
 from caloforge.nn.blur import Blur
 from caloforge.nn.impact import Attributes, AxisFeatures, Moments
 from caloforge.nn.minibatch import MinibatchDiscrimination
-from caloforge.nn.seeds import DenseSeed, ImpactSeed, Profile
+from caloforge.nn.seeds import DenseSeed, Halo, ImpactSeed
 from caloforge.nn.sparsity import occupancy, soft_occupancy
+from caloforge.nn.spectral import spectral_norm
 from caloforge.nn.streams import Inpainting, PaintStream, ReadStream, Resample, dense_stack
 from caloforge.transforms import Transform
 from caloforge.units import GEV
 
 XI_WEIGHTS = {"x0": 0.1, "y0": 0.1, "theta": 0.1, "phi": 0.1}
 LARGEST = {True: 16.0, False: 1e4}  # log(1 + E/t) or GeV of a cell: keeps every output finite
+
+STEEP = 5.0  # factor on what a discriminator of slope 1 sees, so that small differences count
 
 Widths = Annotated[Sequence[PositiveInt], Field(min_length=4)]
 Kernel = Annotated[Sequence[PositiveInt], Field(min_length=2, max_length=2)]
@@ -111,6 +114,9 @@ class ConditionalCaloGAN(NonSaturatingGAN):
     informed_judge
         The adversarial head also sees the condition, and barycentres (from the impact) and widths
         of each layer; Xi also sees the barycentres.
+    spectral_judge
+        Spectral normalisation (arXiv:1802.05957) of the discriminator but for Xi: it cannot run
+        away from a generator that learns from few showers.
     xi_weights
         lambda of Eq. 3 for each attribute.
     xi_on_fakes
@@ -119,6 +125,8 @@ class ConditionalCaloGAN(NonSaturatingGAN):
         lambda_E, per GeV.
     label_flips
         Share of labels flipped for the discriminator.
+    generator_steps
+        Updates of the generator for one of the discriminator.
     generator_optimiser, discriminator_optimiser
         See `OptimiserSettings`.
     """
@@ -145,10 +153,12 @@ class ConditionalCaloGAN(NonSaturatingGAN):
         sparsity_threshold: PositiveFloat = 0.1,
         sparsity_power: PositiveFloat = 2.0,
         informed_judge: bool = False,
+        spectral_judge: bool = False,
         xi_weights: dict[str, NonNegativeFloat] = XI_WEIGHTS,
         xi_on_fakes: bool = False,
         energy_weight: NonNegativeFloat = 0.05,
         label_flips: Annotated[float, Field(ge=0, lt=0.5)] = 0.05,
+        generator_steps: PositiveInt = 2,
         generator_optimiser: dict[str, Any] = ADAM_GENERATOR,
         discriminator_optimiser: dict[str, Any] = ADAM_DISCRIMINATOR,
     ) -> None:
@@ -177,19 +187,20 @@ class Generator(nn.Module):
         self.seed: DenseSeed | ImpactSeed
         if hyper["seed"] == "impact":
             self.seed = ImpactSeed(geometry, hyper["latent"])
-            self.profile = nn.ModuleList(Profile() for _ in layers)
+            self.halo = nn.ModuleList(Halo() for _ in layers)
         else:
             self.seed = DenseSeed(geometry, hyper["latent"], hyper["seed_channels"])
         self.embed: nn.Module | None = None
         if self.seed.modulates or self.response_width > 0:
             self.embed = dense_stack([self.seed.size, embedding, embedding])
+        starts = (6.0, 1.0) if self.log else (0.1, 0.01)
         self.streams = nn.ModuleList(
             PaintStream(
                 self.seed.channels,
                 hyper["widths"],
                 embedding if self.seed.modulates else 0,
                 batch_norm=hyper["batch_norm"],
-                start=6.0 if self.log else 0.1,
+                starts=starts if self.seed.modulates else starts[:1],
             )
             for _ in layers
         )
@@ -214,7 +225,7 @@ class Generator(nn.Module):
         for k, seed in enumerate(seeds):
             image = self.streams[k](seed, embedding)
             if self.seed.modulates:
-                image = image + self.profile[k](seed)
+                image = self.halo[k](image, seed)
             if self.attention and k:
                 image = self.inpaint[k - 1](image, self.carry[k - 1](images[-1]))
             images.append(image)
@@ -274,6 +285,11 @@ class Discriminator(nn.Module):
             n_judge += self.features.size + 4 * len(layers)
             n_xi += 2 * len(layers)
         self.judge = nn.Sequential(*dense_stack([n_judge, hidden]), nn.Linear(hidden, 1))
+        self.gain = 1.0
+        if hyper["spectral_judge"]:
+            self.gain = STEEP
+            for part in (*self.streams, self.trunk, self.judge):
+                spectral_norm(part)
         self.xi = nn.Sequential(*dense_stack([n_xi, hidden]), nn.Linear(hidden, Attributes.size))
 
     def forward(self, x: Tensor, condition: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,11 +315,12 @@ class Discriminator(nn.Module):
             away = centres - impact.repeat_interleave(len(layers), dim=1)
             seen += [self.features(condition), away / 20, widths]
             known.append(centres / 60)
-        return self.judge(torch.cat(seen, dim=1)), self.xi(torch.cat(known, dim=1))
+        numbers = self.gain * torch.cat(seen[1:], dim=1)
+        return self.judge(torch.cat([trunk, numbers], dim=1)), self.xi(torch.cat(known, dim=1))
 
     def _read(self, x: Tensor, mev: Tensor) -> list[Tensor]:
         if self.log:
-            images = torch.stack([(mev / self.cell_scale).log1p() / 4, 5 * x], dim=1)
+            images = self.gain * torch.stack([(mev / self.cell_scale).log1p() / 4, 5 * x], dim=1)
         else:
             images = mev[:, None] / GEV
         return [

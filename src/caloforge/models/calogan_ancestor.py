@@ -8,7 +8,7 @@ arXiv:1705.02355.
 Differs from the paper:
 - The labels of the discriminator are flipped as often as for the conditional CaloGAN.
 - The similarities of minibatch discrimination are means over the batch, not sums through tanh.
-- The generator learns at the energies of the batch, not at energies drawn anew, and once a step.
+- The generator learns at the energies of the batch, not at energies drawn anew.
 - One kind of particle at a time.
 
 Shapes: condition (N, C), of which only the energy is used; noise (N, latent); cells (N, V).
@@ -73,6 +73,8 @@ class CaloGAN(NonSaturatingGAN):
         lambda_E, per GeV.
     label_flips
         Share of labels flipped for the discriminator.
+    generator_steps
+        Updates of the generator for one of the discriminator, which sees a real and a fake batch.
     generator_optimiser, discriminator_optimiser
         See `OptimiserSettings`.
     """
@@ -97,6 +99,7 @@ class CaloGAN(NonSaturatingGAN):
         attention: bool = True,
         energy_weight: NonNegativeFloat = 0.05,
         label_flips: Annotated[float, Field(ge=0, lt=0.5)] = 0.05,
+        generator_steps: PositiveInt = 2,
         generator_optimiser: dict[str, Any] = ADAM_GENERATOR,
         discriminator_optimiser: dict[str, Any] = ADAM_DISCRIMINATOR,
     ) -> None:

@@ -35,8 +35,8 @@ class NonSaturatingGAN(ShowerModel):
     Parameters
     ----------
     hyper
-        All hyper-parameters; `latent`, `energy_weight`, `label_flips`, `generator_optimiser` and
-        `discriminator_optimiser` are used here.
+        All hyper-parameters; `latent`, `energy_weight`, `label_flips`, `generator_steps`,
+        `generator_optimiser` and `discriminator_optimiser` are used here.
     xi_weights
         lambda of each of x0, y0, theta, phi; None: no attribute term.
     xi_on_fakes
@@ -97,11 +97,18 @@ class NonSaturatingGAN(ShowerModel):
         return self.transform.inverse(self.generate(condition, noise), condition)
 
     def phases(self) -> list[Phase]:
-        """The discriminator, then the generator."""
+        """The discriminator, then the generator `generator_steps` times."""
+        repeats = {"discriminator": 1, "generator": int(self.hyper["generator_steps"])}
         losses = {"discriminator": self.discriminator_loss, "generator": self.generator_loss}
         return [
-            Phase(name, list(getattr(self, name).parameters()), loss, 1, self.settings[name])
-            for name, loss in losses.items()
+            Phase(
+                name,
+                list(getattr(self, name).parameters()),
+                losses[name],
+                repeats[name],
+                self.settings[name],
+            )
+            for name in losses
         ]
 
     def discriminator_loss(

@@ -78,17 +78,25 @@ class ImpactSeed(nn.Module):
         return torch.cat([noise[:, : self.shared], self.features(condition)], dim=1), seeds
 
 
-class Profile(nn.Module):
-    """A straight path from the impact maps of a seed to its layer's image. It starts as a shower
-    that falls with the distance from the axis, so that cells near the axis have a gradient through
-    the ReLU at all times; without it a young generator goes dark for good.
+class Halo(nn.Module):
+    """What the "impact" form makes of a stream's two images, level and spread: level + profile +
+    spread times a latent number of each cell.
+
+    The profile is a straight path from the impact maps. It starts as a shower that falls with the
+    distance from the axis, so that cells near the axis have a gradient through the ReLU at all
+    times; without it a young generator goes dark for good. The latent numbers give the halo, where
+    each cell is hit or not by itself, its roughness from the first step on.
+
+    Shapes: (N, 2, H, W) and the seed (N, K, H, W) to (N, 1, H, W).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 0.0, -1.8] * 2))
 
-    def forward(self, seed: Tensor) -> Tensor:
-        """(N, K, H, W) to (N, 1, H, W)."""
-        maps = seed[:, : ImpactMaps.channels]
-        return (self.weight[:, None, None] * maps).sum(dim=1, keepdim=True)
+    def forward(self, images: Tensor, seed: Tensor) -> Tensor:
+        """The image of the layer."""
+        level, spread = images.chunk(2, dim=1)
+        channels = ImpactMaps.channels
+        profile = (self.weight[:, None, None] * seed[:, :channels]).sum(dim=1, keepdim=True)
+        return level + profile + spread * seed[:, channels : channels + 1]

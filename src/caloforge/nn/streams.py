@@ -100,31 +100,35 @@ class PaintBlock(nn.Module):
 
 
 class PaintStream(nn.Module):
-    """Paints one layer: a block for each width, then a convolution to one channel."""
+    """Paints one layer: a block for each width, then a convolution to one image or several.
+
+    `starts` are the values of the images, one for each, before anything is learned. Cells that all
+    start below zero would have no gradient behind a ReLU and stay empty.
+    """
 
     def __init__(
-        self, n_in: int, widths: Sequence[int], embedding: int, *, batch_norm: bool, start: float
+        self,
+        n_in: int,
+        widths: Sequence[int],
+        embedding: int,
+        *,
+        batch_norm: bool,
+        starts: Sequence[float],
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             PaintBlock(a, b, embedding, batch_norm=batch_norm)
             for a, b in pairwise([n_in, *widths])
         )
-        self.out = nn.Conv2d(widths[-1], 1, 3, padding=1)
-        # Cells that all start below zero have no gradient behind the ReLU: they would stay empty.
-        nn.init.constant_(_bias(self.out), start)
+        self.out = nn.Conv2d(widths[-1], len(starts), 3, padding=1)
+        self.out.bias = nn.Parameter(torch.tensor([float(start) for start in starts]))
 
     def forward(self, seed: Tensor, embedding: Tensor) -> Tensor:
-        """(N, n_in, H, W) and (N, E) to (N, 1, H, W)."""
+        """(N, n_in, H, W) and (N, E) to (N, images, H, W)."""
         for block in self.blocks:
             seed = block(seed, embedding)
         out: Tensor = self.out(seed)
         return out
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    assert conv.bias is not None
-    return conv.bias
 
 
 class ReadStream(nn.Module):
