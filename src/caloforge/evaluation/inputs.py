@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from caloforge.errors import DataError
+from caloforge.evaluation.observables import observables as rows_of
 from caloforge.evaluation.observables import transverse_axes
 from caloforge.geometry import Condition, Geometry, Layer
 
@@ -24,6 +25,7 @@ Array = NDArray[Any]
 CHALLENGE_LENGTH = 100.0  # mm, of every layer in the public evaluation
 GUARD_RATIO = 1e-16  # MeV, added to a layer energy one divides by
 GUARD_LOG = 1e-8  # MeV, added to an energy before its logarithm
+MOST_LAYERS = 12  # of other formats that are described layer by layer
 BLOCK_BYTES = 1 << 24
 
 
@@ -87,6 +89,10 @@ def high(observables: Mapping[str, Array], conditions: Array, geometry: Geometry
     else by half the layer's window along that axis (r: half its diagonal). Then the further
     conditions.
 
+    Of read-outs in other formats with more than a dozen layers, whose samples are small beside
+    eight numbers a layer: the layer energies as above and all observables of the whole shower,
+    energies as log10(E + 1e-8), others divided by the larger end of their axis.
+
     Parameters
     ----------
     observables
@@ -118,6 +124,13 @@ def high(observables: Mapping[str, Array], conditions: Array, geometry: Geometry
 
     columns = [np.log10(incident)]
     columns += [np.log10(column(f"layer_energy/{layer.id}") + GUARD_LOG) for layer in layers]
+    if geometry.format != "calochallenge" and len(layers) > MOST_LAYERS:
+        for row in rows_of(geometry):
+            if row.layer is None:
+                values = column(row.key)
+                size = max(abs(row.bins[1]), abs(row.bins[2]))
+                columns.append(np.log10(values + GUARD_LOG) if row.log else values / size)
+        return np.stack([*columns, *_further(conditions, geometry).T], axis=1)
     for name in ("centre", "width"):
         for axis in (0, 1):
             columns += [position(name, layer, axis) for layer in binned]

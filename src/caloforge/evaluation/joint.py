@@ -140,7 +140,10 @@ def memorising_figure(
         neighbours.fractions(judged.cells, judged.incident),
         (trained.groups(reference), held_out.groups(reference), judged.groups(reference)),
     )
-    return Measured(found.closer, found.closer_error, len(judged)), asdict(found)
+    notes = asdict(found)
+    for key in ("generated", "held_out"):  # for drawing: four digits will do
+        notes[key] = np.array([float(f"{d:.4g}") for d in notes[key]])
+    return Measured(found.closer, found.closer_error, len(judged)), notes
 
 
 def _cut(first: Sample, second: Sample, most: int | None, seed: int) -> tuple[Sample, Sample]:
@@ -204,9 +207,10 @@ def _distances(result: Joint, reference: Sample, judged: Sample, tell: Tell) -> 
             if found.reduced:
                 result.notes.setdefault("reduced", []).append(key)
     groups = _groups(reference, judged)
-    for energy in _shared(*groups, FEWEST_FOR_FPD):
-        parts = (x[group == energy] for x, group in zip(features, groups, strict=True))
-        found = fpd(*parts)
+    # With fewer showers than features a covariance says nothing.
+    for energy in _shared(*groups, max(FEWEST_FOR_FPD, 5 * features[0].shape[1])):
+        first, second = (x[group == energy] for x, group in zip(features, groups, strict=True))
+        found = fpd(first, second)
         result.add(energy, "fpd", Measured(found.value, found.error, found.n))
 
 
@@ -239,8 +243,10 @@ def _prd(result: Joint, reference: Sample, judged: Sample, seed: int) -> None:
             result.add(energy, f"prd_auc_{name}", _prd_at(prd, energy, groups))
     worst = min(found.values(), key=lambda prd: prd.value)
     result.total["prd_auc"] = Measured(worst.value, worst.error, len(judged))
+    # Every tenth of the 1001 angles is enough to draw.
     result.notes["prd"] = {
-        name: {"recall": prd.recall, "precision": prd.precision} for name, prd in found.items()
+        name: {"recall": prd.recall[::10].round(4), "precision": prd.precision[::10].round(4)}
+        for name, prd in found.items()
     }
 
 

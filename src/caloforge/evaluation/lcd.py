@@ -61,7 +61,8 @@ def rows(geometry: Geometry) -> list[Observable]:
 def _spread(geometry: Geometry, position: int, *, printed: bool) -> Observable:
     layer = geometry.layers[position]
     where = f"layer {layer.id} ({layer.name})"
-    width = float(np.hypot(*(limits(geometry, layer, axis)[2] for axis in layer.axes)))
+    first, second = (limits(geometry, layer, axis)[2] for axis in layer.axes)
+    width = float(np.hypot(first, second))
     if not printed:
         key, label = f"spread/{layer.id}", f"energy spread, {where}"
         return axes.linear(key, label, (0.0, width), STUDY, unit="mm", layer=position)

@@ -93,9 +93,13 @@ class Sample:
         return energy_slices(reference.incident_energy, self.incident)
 
     def _mixed(self, seed: int) -> Array:
-        """The rows ordered by incident energy, those of equal energy in random order."""
+        """The rows in random order; those of a scan ordered by incident energy first.
+
+        Neighbours of a spectrum would be more alike than two independent samples are.
+        """
         random = np.random.default_rng(seed).random(len(self))
-        return self.rows[np.lexsort((random, self.incident))]
+        energy = self.incident if len(self.summary.points) else np.zeros(len(self))
+        return self.rows[np.lexsort((random, energy))]
 
 
 def whole(summary: Summary) -> Sample:
