@@ -61,7 +61,8 @@ class Comparison:
     per_energy
         Energy point (or median of a slice) in MeV -> numbers of showers, `separation/response`,
         chi-square and its degrees of freedom or why it was left out, response and resolution of
-        reference and generated showers, and `metrics` at that energy as above.
+        reference and generated showers, and `metrics` at that energy as above; those of all
+        features together at the number of showers of the floor.
     details
         Figures per energy as `separation/response@ENERGY`, the resolution fits, the making of the
         floor, the figures at its size, how the joint figures were made, and `warnings`.
@@ -212,6 +213,9 @@ def _compare_one(
     if n < len(judged) or len(base) < len(everything):
         small = judge.figures(base, judged.part(n, judge.seed), f"{generated.name}, floor's size")
         details["at_floor_size"] = _with_floor(small.total, floors.total)
+        # Joint figures depend on the number of showers in ways nobody can correct.
+        for energy, found in small.at.items():
+            main.at[energy].update({k: v for k, v in found.items() if "/" not in k})
     per_energy, more = _per_energy(everything, judged)
     details.update(more)
     for energy, point in per_energy.items():

@@ -86,9 +86,8 @@ def figures_against_energy(samples: Samples, comparisons: Sequence[Comparison]) 
         )
         ideal = IDEAL.get(key.partition("_")[0], 1.0)
         if logarithmic:
-            ideal = 0.5 * float(
-                np.nanmin([np.nanmin(v) for v in (*(c[1] for c in curves), floor)])
-            )
+            shown = np.concatenate([*(c[1] for c in curves), floor])
+            ideal = 0.5 * float(shown[np.isfinite(shown)].min())
         draw_against_floor(ax, x, curves, floor, ideal)
         dress(pair, figure(key).name, first=k % grid.columns == 0, y_label="", linear=True)
         if logarithmic:
