@@ -253,6 +253,45 @@ def test_extrapolation_is_allowed_with_a_note(
     assert "expected more than 0" in refused_.err
 
 
+# --- evaluate --------------------------------------------------------------------------------
+KEYS = (
+    "auc_low auc_low_normed auc_high jsd_low jsd_high fpd kpd precision recall density coverage "
+    "chi2_ndf_energy prd_auc_raw prd_auc_physics"
+)
+
+
+def test_evaluate_writes_every_figure(caloforge: Command, tmp_path: Path) -> None:
+    """Geant4 against Geant4; what is judged is also given as the training showers."""
+    out = tmp_path / "judged"
+    words = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--train", "ds1-photons-train")
+    shown = caloforge(*words, "--out", out, "--repeats", 1, "--most", 300)
+    assert shown.code == 0, shown.err
+    assert "AUC low-normed" in shown.out and "report.html" in shown.out
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert {"schema", "reference", "generators"} <= set(results)
+    (found,) = results["generators"].values()
+    metrics = found["metrics"]
+    families = ("separation", "separation_with_flow", "wasserstein")
+    for key in (*KEYS.split(), *(f"{family}/response" for family in families)):
+        assert set(metrics[key]) == {"value", "error", "floor", "n"}, key
+        assert metrics[key]["value"] is not None and metrics[key]["floor"] is not None, key
+    assert metrics["memorising"]["value"] > 0.95
+    assert found["details"]["classifier"]["low"]["repeats"] == 1
+    assert (out / "report.html").stat().st_size > 100_000
+    assert "FPD" in (out / "results.md").read_text(encoding="utf-8")
+
+
+def test_evaluate_refuses_what_it_cannot_judge(caloforge: Command, tmp_path: Path) -> None:
+    words = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--out", tmp_path / "x")
+    refused(caloforge(*words, "--metrics", "fats"), "fats", "did you mean 'fast'")
+    refused(caloforge(*words, "--inputs", "low,hihg"), "hihg", "did you mean 'high'")
+    refused(caloforge(*words, "--repeats", 0), "expected at least 1")
+    refused(caloforge(*words, "--train", "lhcb-train"), "one read-out")
+    refused(caloforge(*words, "--floor", "nothing.hdf5"), "nothing.hdf5")
+    refused(caloforge(*words, "--device", "gpu"), "gpu")
+    assert not (tmp_path / "x").exists()
+
+
 # --- the entry point -------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("error", "code", "says"),

@@ -83,6 +83,10 @@ def judge_files(
         from caloforge.evaluation.effort import choose_effort
 
         effort = choose_effort(effort)
+    if effort is not None:
+        from caloforge.evaluation.dense import find_device
+
+        find_device(device)  # an error now, not after minutes
     keep, keep_bytes = (0, None) if effort is None else (effort.keep, effort.cell_bytes)
 
     def digest(name: str, source: str | Path, like: Summary | None) -> Summary:

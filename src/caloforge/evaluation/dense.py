@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from caloforge.errors import DataError, did_you_mean
+
 if TYPE_CHECKING:  # classifier imports this module when it is called
     from caloforge.evaluation.classifier import Protocol
 
 Array = NDArray[Any]
 
+DEVICES = ("auto", "cpu", "cuda")
 RESIDENT_BYTES = 1 << 30  # inputs up to this size are converted and moved to the device once
 
 
@@ -116,7 +119,17 @@ def weights_dtype(protocol: Protocol) -> torch.dtype:
 
 
 def find_device(name: str) -> torch.device:
-    """Torch device by name; "auto" is a GPU where there is one."""
+    """Torch device by name; "auto" is a GPU where there is one.
+
+    Raises
+    ------
+    DataError
+        For an unknown name, or "cuda" where there is none.
+    """
+    if name not in DEVICES:
+        raise DataError(f"Unknown device '{name}': {did_you_mean(name, DEVICES)}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DataError("There is no CUDA device here; give --device cpu or auto.")
     return torch.device(name)

@@ -148,5 +148,7 @@ def dress(
         top.tick_params(labelbottom=False)
     for ax in pair:
         ax.tick_params(labelsize=7)
+        # Minor ticks of hundreds of panels take more time than all else in them.
+        ax.minorticks_off()
         if ax.get_xscale() == "linear":
             ax.xaxis.set_major_locator(MaxNLocator(5))
