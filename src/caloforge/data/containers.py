@@ -46,6 +46,7 @@ class Source(Protocol):
     metadata: Mapping[str, Any]  # what CaloForge embedded (METADATA_KEYS), else empty
     notes: Mapping[str, Any]  # other attributes of the file: strings and numbers
     block_rows: int  # rows the file is compressed in; reading multiples of it is fastest
+    random_access: bool  # False where reading any rows means reading all before them
 
     def check(self, key: str) -> None:
         """Raise DataError when the column is not plain data of the size it claims."""

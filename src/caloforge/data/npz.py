@@ -46,6 +46,7 @@ class NpzSource:
         self.metadata: Mapping[str, Any] = {}
         self.notes: Mapping[str, Any] = {}
         self.block_rows = 1
+        self.random_access = False
         with reading(path):
             self._zip = zipfile.ZipFile(path)
         try:

@@ -65,6 +65,11 @@ class ShowerFile:
         """Name of the format found in the content."""
         return self._layout.name
 
+    @property
+    def random_access(self) -> bool:
+        """False where reading any showers means reading all before them (npz)."""
+        return self._source.random_access
+
     def read(self, start: int = 0, stop: int | None = None) -> Showers:
         """Showers start to stop (default: all) as one object of (n, V) energies in MeV and (n, C)
         conditions.

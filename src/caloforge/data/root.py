@@ -60,6 +60,7 @@ class RootSource:
             if text:
                 self.metadata = parse_metadata(text, path)
             self.block_rows = 1
+            self.random_access = True
         except BaseException:
             self.close()
             raise

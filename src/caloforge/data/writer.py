@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -17,11 +18,65 @@ from caloforge.files import atomic_path
 from caloforge.geometry import Geometry
 from caloforge.showers import SCHEMA_VERSION, Showers
 
+if TYPE_CHECKING:
+    from caloforge.data.hdf5 import Packed
+
 Compression = Literal["fast", "small", "none"]
+# How pieces of work are done, in their order: the built-in `map`, or that of a farm of workers.
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+BLOCK = 8192  # showers converted at a time, unless they fill too much memory
+
+
+@dataclass(frozen=True)
+class Part:
+    """Showers as a file stores them: `count` rows of plain or of compressed columns."""
+
+    geometry_hash: str
+    geometry_name: str
+    provenance: dict[str, Any]
+    count: int
+    plain: dict[str, Array]
+    packed: dict[str, Packed]
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Makes parts of a file that another process writes; see `ShowerWriter.packer`.
+
+    Parameters
+    ----------
+    format
+        Key of `FORMATS`.
+    compression
+        Of the chunks of an HDF5 file; None for other files, which compress while they are written.
+    """
+
+    format: str
+    compression: Compression | None
+
+    def __call__(self, showers: Showers) -> Part:
+        """Encode showers and compress them."""
+        geometry, count = showers.geometry, len(showers)
+        columns = _encode(get_format(self.format), showers)
+        origin = (geometry.hash, geometry.name, dict(showers.provenance), count)
+        if self.compression is None:
+            return Part(*origin, columns, {})
+        from caloforge.data.hdf5 import Packed
+
+        compression = self.compression
+        packed = {key: Packed.pack(values, compression) for key, values in columns.items()}
+        return Part(*origin, {}, packed)
 
 
 class ShowerWriter:
-    """A file of showers being written; made by `create_showers`."""
+    """A file of showers being written; made by `create_showers`.
+
+    Attributes
+    ----------
+    packer
+        Encodes and compresses showers for `append_part`. It can be sent to other processes, and
+        takes the greater part of the work of writing there.
+    """
 
     def __init__(
         self,
@@ -30,14 +85,17 @@ class ShowerWriter:
         provenance: dict[str, Any] | None,
         layout: Format,
         sink: Sink,
+        packer: Packer,
     ) -> None:
         self.geometry = geometry
         self.provenance = provenance
+        self.packer = packer
         self._path = path
         self._layout = layout
         self._sink = sink
         self._count = 0
-        self._sink.append(self._encode(_no_showers(geometry)))  # a file without showers is valid
+        # A file without showers is valid.
+        self._sink.append(_encode(layout, _no_showers(geometry)))
 
     def __len__(self) -> int:
         """Showers written so far."""
@@ -53,21 +111,31 @@ class ShowerWriter:
         CaloForgeError
             When the disk is full.
         """
-        if showers.geometry.hash != self.geometry.hash:
-            raise DataError(
-                f"Cannot add showers of '{showers.geometry.name}' to {self._path}, which is for "
-                f"'{self.geometry.name}'; write them to a file of their own."
-            )
+        self._check(showers.geometry.hash, showers.geometry.name)
         if self.provenance is None:
             self.provenance = dict(showers.provenance)
-        self._sink.append(self._encode(showers))
+        self._sink.append(_encode(self._layout, showers))
         self._count += len(showers)
 
-    def _encode(self, showers: Showers) -> dict[str, Array]:
-        return {
-            **self._layout.encode_conditions(showers.conditions, self.geometry),
-            **self._layout.encode_cells(showers.energies, self.geometry),
-        }
+    def append_part(self, part: Part) -> None:
+        """Write a part that `packer` made, at the end; raises as `append` does."""
+        self._check(part.geometry_hash, part.geometry_name)
+        if self.provenance is None:
+            self.provenance = part.provenance
+        if part.packed:
+            from caloforge.data.hdf5 import Hdf5Sink
+
+            cast(Hdf5Sink, self._sink).append_packed(part.packed)
+        else:
+            self._sink.append(part.plain)
+        self._count += part.count
+
+    def _check(self, geometry_hash: str, name: str) -> None:
+        if geometry_hash != self.geometry.hash:
+            raise DataError(
+                f"Cannot add showers of '{name}' to {self._path}, which is for "
+                f"'{self.geometry.name}'; write them to a file of their own."
+            )
 
     def finish(self) -> None:
         """Write geometry and provenance and close; `create_showers` does this at the end."""
@@ -130,30 +198,99 @@ def create_showers(
     with atomic_path(path) as temporary:
         sink = _open_sink(temporary, path.suffix, compression)
         try:
-            writer = ShowerWriter(path, geometry, provenance, layout, sink)
+            packer = Packer(layout.name, None if path.suffix in (".npz", ".root") else compression)
+            writer = ShowerWriter(path, geometry, provenance, layout, sink, packer)
             yield writer
             writer.finish()
         finally:
             sink.abort()
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Rows start..stop-1 of a file, to be converted."""
+
+    path: str
+    geometry: Geometry | None
+    start: int
+    stop: int
+    packer: Packer
+
+
 def convert(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     target: str | Path,
     *,
     geometry: Geometry | None = None,
     format: str | None = None,
     rows: slice | None = None,
+    spread: Spread | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Copy showers into another file and format, in bounded memory. Returns how many."""
-    with open_showers(source, geometry) as file:
+    """Copy showers into another file and format, in bounded memory. Returns how many.
+
+    Parameters
+    ----------
+    source
+        A file, or several of one read-out, which are joined in their order.
+    target
+        See `create_showers`.
+    geometry
+        Read-out of the sources; by default what `open_showers` finds.
+    format
+        Key of `FORMATS` to write.
+    rows
+        Which showers of each source, a slice with a step of 1.
+    spread
+        The `map` of a farm, whose workers read, encode and compress pieces of the sources. An npz
+        file can only be read from its beginning, which is done here.
+    progress
+        Called with (showers done since the last call, showers to do).
+
+    Raises
+    ------
+    DataError
+        For a source that cannot be read, sources of different read-outs, or none.
+    """
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    if not sources:
+        raise DataError("Got no file to convert; expected at least one.")
+    total = sum(_count(path, geometry, rows) for path in sources)
+    names = ", ".join(Path(path).name for path in sources)
+    with open_showers(sources[0], geometry) as first:
+        read_out, provenance = first.geometry, {**first.provenance, "converted_from": names}
+    with create_showers(target, read_out, provenance=provenance, format=format) as writer:
+        for path in sources:
+            with open_showers(path, geometry) as file:
+                start, stop = row_range(rows, len(file))
+                # A power of two, as the chunks of the file written: each block begins one.
+                step = 1 << (min(BLOCK, file.block_rows()).bit_length() - 1)
+                pieces = (
+                    _Piece(
+                        str(Path(path).resolve()), geometry, k, min(k + step, stop), writer.packer
+                    )
+                    for k in range(start, stop, step)
+                )
+                if spread is not None and file.random_access:
+                    for part in spread(_convert_piece, pieces):
+                        writer.append_part(part)
+                        progress(part.count, total)
+                    continue
+                for piece in pieces:
+                    writer.append(file.read(piece.start, piece.stop))
+                    progress(piece.stop - piece.start, total)
+        return len(writer)
+
+
+def _count(path: str | Path, geometry: Geometry | None, rows: slice | None) -> int:
+    with open_showers(path, geometry) as file:
         start, stop = row_range(rows, len(file))
-        provenance = {**file.provenance, "converted_from": Path(source).name}
-        step = min(8192, file.block_rows())
-        with create_showers(target, file.geometry, provenance=provenance, format=format) as writer:
-            for first in range(start, stop, step):
-                writer.append(file.read(first, min(first + step, stop)))
-            return len(writer)
+        return stop - start
+
+
+def _convert_piece(piece: _Piece) -> Part:
+    with open_showers(piece.path, piece.geometry) as file:
+        return piece.packer(file.read(piece.start, piece.stop))
 
 
 def _open_sink(path: Path, suffix: str, compression: Compression) -> Sink:
@@ -168,6 +305,13 @@ def _open_sink(path: Path, suffix: str, compression: Compression) -> Sink:
     from caloforge.data.hdf5 import Hdf5Sink
 
     return Hdf5Sink(path, compression)
+
+
+def _encode(layout: Format, showers: Showers) -> dict[str, Array]:
+    return {
+        **layout.encode_conditions(showers.conditions, showers.geometry),
+        **layout.encode_cells(showers.energies, showers.geometry),
+    }
 
 
 def _no_showers(geometry: Geometry) -> Showers:
