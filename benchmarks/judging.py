@@ -8,6 +8,7 @@ Every judgement runs in a process of its own, whose largest resident set is read
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -26,6 +27,17 @@ from caloforge.judge import judge_files
 from caloforge.showers import Showers
 
 CHUNK = 200
+# First word of what the judge tells -> kind of step.
+KINDS = {
+    "reading": "reading",
+    "FPD": "FPD, KPD",
+    "KPD": "FPD, KPD",
+    "classifier": "classifiers",
+    "precision": "neighbours, PRD",
+    "PRD": "neighbours, PRD",
+    "drawing": "drawing",
+}
+STEPS = ("reading", "histograms", "FPD, KPD", "classifiers", "neighbours, PRD", "drawing")
 SPOT = 10.0  # MeV
 
 
@@ -60,15 +72,30 @@ def photons(path: Path, count: int, model: str | None, seed: int) -> None:
     generate_file(file, conditions, path, count, seed=seed, extrapolate=True)
 
 
+class Clock:
+    """Seconds of each kind of step, from what the judge tells."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.kind, self.begin = "histograms", time.perf_counter()
+
+    def __call__(self, what: str) -> None:
+        now = time.perf_counter()
+        self.seconds[self.kind] = self.seconds.get(self.kind, 0.0) + now - self.begin
+        step = what.partition(": ")[2] or what
+        found = [kind for word, kind in KINDS.items() if step.startswith(word)]
+        self.kind, self.begin = (found or ["histograms"])[0], now
+
+
 def child(reference: str, generated: str, effort: str) -> None:
-    """Judge one file against the other; print peak memory in bytes and seconds."""
-    begin = time.perf_counter()
+    """Judge one file against the other; print peak memory in bytes and seconds as JSON."""
+    clock = Clock()
     with TemporaryDirectory() as folder:
-        judge_files(
-            reference, [generated], folder, effort=effort if effort != "histograms" else None
-        )
+        chosen = None if effort == "histograms" else effort
+        judge_files(reference, [generated], folder, effort=chosen, tell=clock)
+    clock("end")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-    print(peak, time.perf_counter() - begin)
+    print(json.dumps({"peak": peak, "seconds": clock.seconds}))
 
 
 def main() -> None:
@@ -88,7 +115,7 @@ def main() -> None:
         if options.photons:
             for seed, file in enumerate(("photons-a.hdf5", "photons-b.hdf5")):
                 photons(folder / file, options.photons, options.model, seed)
-            jobs += [("photons", options.photons, e) for e in ("histograms", "fast")]
+            jobs += [("photons", options.photons, "fast")]
         if options.ds3:
             for seed, file in enumerate(("ds3-a.hdf5", "ds3-b.hdf5")):
                 write(folder / file, options.ds3, 1.0 + 0.1 * seed, seed)
@@ -97,20 +124,16 @@ def main() -> None:
             files = [str(folder / f"{kind}-{part}.hdf5") for part in "ab"]
             command = [sys.executable, __file__, "--child", *files, effort]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            peak, seconds = (float(word) for word in done.stdout.split()[-2:])
+            told = json.loads(done.stdout.splitlines()[-1])
+            seconds = told["seconds"]
             size = sum(Path(f).stat().st_size for f in files)
             rows.append(
-                [
-                    kind,
-                    f"{count:,}",
-                    effort,
-                    f"{peak / 1e6:.0f}",
-                    f"{seconds:.0f}",
-                    f"{size / 1e6:.0f}",
-                ]
+                [f"{kind}, {count:,}", effort, f"{told['peak'] / 1e6:.0f}"]
+                + [f"{seconds.get(step, 0.0):.1f}" for step in STEPS]
+                + [f"{sum(seconds.values()):.0f}", f"{size / 1e6:.0f}"]
             )
     print("\nJudging one file against another of the same size")
-    table(["showers of", "number", "figures", "peak memory MB", "s", "files MB"], rows)
+    table(["showers", "figures", "peak MB", *(f"{s} s" for s in STEPS), "all s", "files MB"], rows)
     return None
 
 

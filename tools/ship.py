@@ -3,7 +3,8 @@
     python tools/ship.py RUN NAME --command "caloforge train ..." --reference FILE --floor FILE
 
 Writes src/caloforge/pretrained/NAME/: model.safetensors, README.md and results.json, the judge's
-results on showers that the shipped file generates with the conditions of the reference.
+results on showers that the shipped file generates with the conditions of the reference. With that
+folder itself as RUN the generator is judged again and its file stays as it is.
 """
 
 import argparse
@@ -46,12 +47,14 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what the command does not tell")
     parser.add_argument("--reference", required=True)
     parser.add_argument("--floor", required=True)
+    parser.add_argument("--train", help="training showers, for the check of memorising")
     given = parser.parse_args()
     trained = load_model(given.run / "model.safetensors")
     about = {key: trained.about[key] for key in KEPT}
     folder = SHELF / given.name
     folder.mkdir(exist_ok=True)
-    save_model(folder / "model.safetensors", trained.model, about, half=True)
+    if given.run.resolve() != folder:
+        save_model(folder / "model.safetensors", trained.model, about, half=True)
 
     shipped = load_model(folder / "model.safetensors")
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,7 +62,14 @@ def main() -> None:
         conditions = Conditions.like(given.reference, shipped.model.geometry)
         generate_file(shipped, conditions, showers)
         extra = {"command": given.command}
-        judged = judge_files(given.reference, [showers], scratch, floor=given.floor, extra=extra)
+        judged = judge_files(
+            given.reference,
+            [showers],
+            scratch,
+            floor=given.floor,
+            train=given.train,
+            extra=extra,
+        )
         results = json.loads((Path(scratch) / "results.json").read_text(encoding="utf-8"))
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")

@@ -49,7 +49,7 @@ class Effort:
         return sys.maxsize if self.protocol.most is None else 2 * self.protocol.most
 
 
-FAST = Effort("fast", classifier.FAST, cell_bytes=256 << 20)
+FAST = Effort("fast", classifier.FAST, cell_bytes=128 << 20)
 FULL = Effort("full", classifier.PUBLISHED)
 EFFORTS = {effort.name: effort for effort in (FAST, FULL)}
 
