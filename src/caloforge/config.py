@@ -50,6 +50,8 @@ class Training(_Strict):
     checkpoint_every: int = Field(default=1000, ge=1)
     keep: int = Field(default=2, ge=1)  # checkpoints kept
     log_every: int = Field(default=50, ge=1)
+    # What to do when the gradients of all players have vanished for good.
+    stagnation: Literal["warn", "stop", "off"] = "warn"
     selection: Selection = Selection()
 
 

@@ -19,6 +19,7 @@ from caloforge.models.file import load_model, save_model
 from caloforge.showers import Showers
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.loop import Observer, Outcome, Run, Silent
+from caloforge.training.readme import write_readme
 from caloforge.training.selection import HeldOut
 from caloforge.transforms import fit_transform
 
@@ -34,9 +35,10 @@ def train(
     device: str = "auto",
     resume: bool = False,
     observer: Observer | None = None,
+    data: str | None = None,
 ) -> Outcome:
     """Train `recipe` on `showers` and write `out`/model.safetensors, the chosen generator, and
-    `out`/checkpoints.
+    `out`/checkpoints; `out`/README.md says what else is there.
 
     A tenth of the showers (seeded, stratified in incident energy) is held out: the generator is
     chosen on it. A model split in energy trains its ranges one after the other, each with its own
@@ -54,6 +56,8 @@ def train(
         Continue from the newest checkpoint in `out`.
     observer
         Told about every log line and every choice.
+    data
+        Name of the file of showers, for the run to tell; its folder is left out.
 
     Raises
     ------
@@ -82,13 +86,16 @@ def train(
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
     model = build(recipe, training)
-    about = _about(recipe, showers, len(held_out))
+    about = _about(recipe, showers, len(held_out), data)
     ranges = model.energy_ranges()
     outcomes = []
     for number, part in enumerate(ranges):
         folder = out if len(ranges) == 1 else out / f"range{number}"
         run, what = _prepare(part, training, holdout, settings, folder, about, fabric, resume)
-        write_text(out / "recipe.toml", dump_recipe(recipe))  # only when its checkpoint was taken
+        # Only when its checkpoint was taken:
+        write_text(out / "recipe.toml", dump_recipe(recipe))
+        kind, precision = fabric.device.type, resolve_precision(settings.precision)
+        write_readme(out, recipe, about["trained_on"], len(ranges), kind, precision)
         watcher.start(what, run.step, settings.steps)
         outcome = run.go(watcher)
         outcomes.append(outcome)
@@ -105,7 +112,7 @@ def train(
 
 
 # What may change when a training is resumed: how long it goes on and what it writes.
-_MAY_CHANGE = ("steps", "checkpoint_every", "keep", "log_every")
+_MAY_CHANGE = ("steps", "checkpoint_every", "keep", "log_every", "stagnation")
 
 
 def _check_same(recipe: Recipe, path: Path) -> None:
@@ -194,10 +201,12 @@ def _prepare(
     return run, what
 
 
-def _about(recipe: Recipe, showers: Showers, held_out: int) -> dict[str, Any]:
+def _about(recipe: Recipe, showers: Showers, held_out: int, data: str | None) -> dict[str, Any]:
     """What the model file will say of its training."""
     names = showers.geometry.condition_names
-    used = {"showers": len(showers) - held_out, "held_out": held_out}
+    used: dict[str, Any] = {"showers": len(showers) - held_out, "held_out": held_out}
+    if data is not None:
+        used["file"] = Path(data).name
     return {
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "seed": recipe.training.seed,

@@ -9,6 +9,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from caloforge.config import Training
@@ -24,12 +25,11 @@ from caloforge.errors import TrainingError
 from caloforge.files import write_text
 from caloforge.models.base import Phase, ShowerModel
 from caloforge.models.file import save_model
-from caloforge.training.checkpoint import latest_checkpoint, save_checkpoint
+from caloforge.training.checkpoint import Checkpoints, latest_checkpoint, remove_partial
 from caloforge.training.dataset import TrainingSet
+from caloforge.training.log import GRADIENT, Log
 from caloforge.training.optimisers import Player
 from caloforge.training.selection import HeldOut, in_words
-
-LOG = "log.jsonl"  # in the folder of a run: one line of losses each `log_every` steps
 
 
 class Observer(Protocol):
@@ -104,6 +104,10 @@ class Run:
         self.model, self.data, self.score = model, data, score
         self.settings, self.folder, self.about, self.autocast = settings, folder, about, autocast
         self.players = [Player(phase, settings.gradient_clip) for phase in model.phases()]
+        self.log, self.checkpoints = (
+            Log(folder),
+            Checkpoints(folder / "checkpoints", settings.keep),
+        )
         self.rng = torch.Generator(device=data.device).manual_seed(settings.seed)
         self.step, self.best_step, self.best_score = 0, 0, math.inf
         self.history: list[dict[str, Any]] = []
@@ -179,11 +183,13 @@ class Run:
                 about = {**self.about, "chosen": {"step": self.step, **scores}}
                 save_model(self.folder / "model.safetensors", model, about)
         write_text(self.folder / "selection.json", json.dumps(self.history, indent=1) + "\n")
+        self.log.scores(self.step, scores)
         observer.choice(self.step, in_words(value, keep), best)
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Begin to write a checkpoint; it is finished while the training goes on."""
         self._check_weights()
+        self.log.flush()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for player in self.players:
             tensors |= {f"player.{player.phase.name}.{k}": v for k, v in player.state().items()}
@@ -199,11 +205,13 @@ class Run:
             "seed": self.settings.seed,
             "batch_size": self.settings.batch_size,
         }
-        save_checkpoint(self.folder / "checkpoints", self.step, tensors, about, self.settings.keep)
+        self.checkpoints.save(self.step, tensors, about)
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint of the folder; False when there is none."""
-        found = latest_checkpoint(self.folder / "checkpoints")
+        for folder in (self.folder, self.checkpoints.folder):
+            remove_partial(folder)
+        found = latest_checkpoint(self.checkpoints.folder)
         if found is None:
             return False
         tensors, about = found
@@ -244,18 +252,19 @@ class Run:
         An observer stops the training in the same way by raising KeyboardInterrupt.
         """
         settings, stopped = self.settings, False
-        self._trim_log()
+        self.log.begin(self.step)
         self.model.train()
         clock, counted = time.perf_counter(), self.step
-        with _first_ctrl_c() as asked:
+        with _first_ctrl_c() as asked, self.log, self.checkpoints:
             while self.step < settings.steps and not (stopped := stopped or asked()):
                 numbers = self.advance()
+                self.checkpoints.check()
                 try:
                     if self.step % settings.log_every == 0 or self.step == settings.steps:
                         now = time.perf_counter()
                         rate = (self.step - counted) / max(now - clock, 1e-9)
                         clock, counted = now, self.step
-                        self._log(numbers, rate, observer)
+                        self._tell(numbers, rate, observer)
                     if self.step % settings.selection.every == 0:
                         self.choose(observer)
                     if self.step % settings.checkpoint_every == 0:
@@ -268,26 +277,44 @@ class Run:
             stopped = stopped or asked()
         return Outcome(self.step, self.best_step, self.best_score, stopped)
 
-    def _log(self, numbers: dict[str, Tensor], rate: float, observer: Observer) -> None:
-        values = {key: float(value) for key, value in numbers.items()}
+    def _tell(self, numbers: dict[str, Tensor], rate: float, observer: Observer) -> None:
+        """Losses, gradients and speed into the log: the only numbers that leave the device."""
+        norms = {f"{GRADIENT}{p.phase.name}": p.gradient_norm() for p in self.players}
+        device = self.data.device
+        told = {k: v.to(device).float().reshape(()) for k, v in {**numbers, **norms}.items()}
+        # In one copy: a GPU is waited for once.
+        values = dict(zip(told, torch.stack(list(told.values())).tolist(), strict=True))
         wrong = [key for key, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise self._broken(f"{wrong[0]} became {values[wrong[0]]}")
         values["steps_per_second"] = rate
-        line = json.dumps({"step": self.step, **values})
-        path = self.folder / LOG
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise TrainingError(
-                f"Cannot write {path}: {error.strerror or error}; free some space, then --resume."
-            ) from error
+        if self.log.numbers(self.step, values) and self.settings.stagnation != "off":
+            self._stagnates()
         observer.log(self.step, values)
+
+    def _stagnates(self) -> None:
+        watch = self.log.stagnation
+        what = (
+            f"The gradients of all players ({', '.join(p.phase.name for p in self.players)}) have "
+            f"stayed below {watch.fraction:g} of their largest for {watch.window} lines of the "
+            f"log, up to step {self.step}: nothing is learnt any more"
+        )
+        if self.settings.stagnation == "stop":
+            raise TrainingError(
+                f"{what}; the chosen generator is kept in {self.folder}: start again with a lower "
+                "learning rate or another seed."
+            )
+        if watch.vanished == watch.window:  # once
+            warnings.warn(
+                f"{what}; stop it, or have it stopped by training.stagnation=stop.", stacklevel=4
+            )
 
     def _check_weights(self) -> None:
         """Nothing broken is ever kept: a loss may still be finite when its gradient is not."""
-        for name, value in self.model.named_parameters():
+        named = dict(self.model.named_parameters())
+        if math.isfinite(float(nn.utils.get_total_norm(list(named.values()), norm_type=math.inf))):
+            return  # in a few kernels and one wait, however many weights there are
+        for name, value in named.items():
             if not torch.isfinite(value).all():
                 raise self._broken(f"The weight {name} became NaN or infinite")
 
@@ -296,20 +323,6 @@ class Run:
             f"{what} at step {self.step}; the last good state is kept in {self.folder}: lower the "
             "learning rate or clip the gradient, then --resume."
         )
-
-    def _trim_log(self) -> None:
-        """Drop the lines of steps that a killed training made and this one makes again."""
-        path = self.folder / LOG
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                if json.loads(line)["step"] <= self.step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                continue  # cut short by the end of the disk or of the process
-        write_text(path, "".join(kept))
 
 
 @contextmanager

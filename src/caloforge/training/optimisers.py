@@ -52,6 +52,7 @@ class Player:
         self.optimiser = _KINDS[settings.name](self.parameters, settings)
         self.gradient_clip = gradient_clip
         self.updates = 0
+        self._unclipped: Tensor | None = None
         self.slow = [p.detach().clone() for p in self.parameters] if settings.lookahead else None
 
     def update(self, loss: Tensor) -> None:
@@ -60,7 +61,7 @@ class Player:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         if self.gradient_clip > 0:
-            nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+            self._unclipped = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
         if self.phase.optimiser.schedule == "cyclic":
             for group in self.optimiser.param_groups:
                 group["lr"] = self.phase.optimiser.lr * _triangle(self.updates)
@@ -71,6 +72,13 @@ class Player:
                 for slow, parameter in zip(self.slow, self.parameters, strict=True):
                     slow.lerp_(parameter, LOOKAHEAD_RATE)
                     parameter.copy_(slow)
+
+    def gradient_norm(self) -> Tensor:
+        """Euclidean norm of the last update's gradient before clipping, on the device."""
+        if self._unclipped is not None:
+            return self._unclipped
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        return nn.utils.get_total_norm(gradients)
 
     def state(self) -> dict[str, Tensor]:
         """Everything the optimiser remembers, as named tensors."""
