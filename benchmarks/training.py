@@ -25,7 +25,7 @@ from caloforge.showers import Showers
 from caloforge.training import build
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.loop import Run
-from caloforge.training.selection import EnergyChi2
+from caloforge.training.selection import HeldOut
 
 RECIPE = "caloshowergan-photon"
 SAMPLE = "ds1-photons-train"
@@ -45,7 +45,7 @@ def ours(showers: Showers, batch: int, precision: str, *, augment: bool) -> Call
     data = TrainingSet(
         showers, device=torch.device("cpu"), seed=settings.seed, augment=settings.augment
     )
-    score = EnergyChi2(showers, settings.selection, settings.seed)
+    score = HeldOut(showers, settings.selection, settings.seed)
     return Run(model, data, score, settings, Path(), {}, fabric.autocast).advance
 
 

@@ -52,6 +52,25 @@ def test_page_shows_the_recipe(tmp_path):
     assert "Training of mine" in text and "name = &#34;mine&#34;" in text
 
 
+def test_gradients_prd_auc_and_stagnation_are_shown(tmp_path):
+    write_run(tmp_path, [2.0, 1.0], kept={1})
+    history = json.loads((tmp_path / "selection.json").read_text())
+    for entry, value in zip(history, (0.5, 0.75), strict=True):
+        entry |= {"prd_auc_raw": value, "prd_auc_physics": value / 2}
+    (tmp_path / "selection.json").write_text(json.dumps(history))
+    line = {"loss/critic": 1.0, "gradient/critic": 4.0, "steps_per_second": 2.0}
+    rows = [{"step": 10, **line}, {"step": 20, **line, "gradient/critic": 1e-6, "stagnation": 1.0}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    section = training_section(tmp_path)
+    pictures = {p.name: p for p in section.pictures}
+    assert list(pictures) == ["chi2-history", "prd-history", "losses", "gradients"]
+    assert list(curve(pictures["prd-history"])[0].get_ydata()) == [0.5, 0.75]
+    assert list(curve(pictures["gradients"])[0].get_ydata()) == [4.0, 1e-6]
+    shown = [ax.get_title() for ax in pictures["losses"].figure.axes if ax.get_visible()]
+    assert shown == ["loss: critic"]
+    assert "nothing was learnt any more at 1 logged iterations from 20 on" in section.text
+
+
 @pytest.mark.parametrize("content", [None, "{", "[1]", '[{"step": 1}]'])
 def test_a_folder_that_is_no_run_gets_a_sentence(tmp_path, content):
     if content is not None:

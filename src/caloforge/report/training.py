@@ -1,4 +1,4 @@
-"""The page of a training run: losses and chi-square against iteration, from the run's files."""
+"""The page of a training run: losses, gradients and scores against iteration, from its files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from caloforge.errors import DataError
@@ -16,13 +17,18 @@ from caloforge.report.blocks import Picture, Section
 from caloforge.report.curves import draw_chi2_history
 from caloforge.report.estimates import energy_text
 from caloforge.report.page import write_page
-from caloforge.report.style import looks, style
+from caloforge.report.style import Look, looks, style
 
+HELD_OUT = (
+    "Chosen on a held-out tenth of the training showers; the judged showers were never seen."
+)
+GRADIENT, STAGNATION = "gradient/", "stagnation"  # keys in a line of the log
 FEW = 10  # points; so few are marked, as a line through them may be too short to see
 
 
 def training_section(run: str | Path) -> Section:
-    """Curves of a run folder: chi2/NDF and losses against iteration, for each energy range.
+    """Curves of a run folder: chi2/NDF, PRD-AUC, losses and norms of gradients against iteration,
+    for each energy range.
 
     Raises
     ------
@@ -31,20 +37,30 @@ def training_section(run: str | Path) -> Section:
     """
     run = Path(run)
     folders = [run] if (run / "selection.json").exists() else sorted(run.glob("range*"))
-    pictures = []
+    pictures, told = [], [HELD_OUT]
     with style():
         for number, folder in enumerate(folders):
             history, log = _history(folder), _log(folder)
             suffix = f"-range{number}" if len(folders) > 1 else ""
             if any(entry["chi2_ndf"] is not None for entry in history):
                 pictures.append(_chi2_picture(history, suffix))
+            if any("prd_auc_raw" in entry for entry in history):
+                pictures.append(_prd_picture(history, suffix))
             if log:
                 pictures.append(_loss_picture(log, suffix))
+            if any(key.startswith(GRADIENT) for entry in log for key in entry):
+                pictures.append(_gradient_picture(log, suffix))
+            stagnant = [int(entry["step"]) for entry in log if STAGNATION in entry]
+            if stagnant:
+                told.append(
+                    f"{_range_of(suffix)}The gradients of all players have vanished: nothing was "
+                    f"learnt any more at {len(stagnant)} logged iterations from {stagnant[0]} on."
+                )
     if not pictures:
         raise DataError(f"{run} holds no selection.json; expected the folder of a training.")
     return Section(
         "Training curves",
-        "Chosen on a held-out tenth of the training showers; the judged showers were never seen.",
+        " ".join(told),
         pictures=tuple(pictures),
     )
 
@@ -123,7 +139,8 @@ def _chi2_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
 
 def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
     steps = [entry["step"] for entry in log]
-    names = sorted({k for entry in log for k in entry} - {"step", "steps_per_second"})
+    found = {k for entry in log for k in entry} - {"step", "steps_per_second", STAGNATION}
+    names = sorted(name for name in found if not name.startswith(GRADIENT))
     figure = Figure(figsize=(11, 2.6 * -(-len(names) // 3)), layout="constrained")
     axes = figure.subplots(-(-len(names) // 3), 3, squeeze=False).ravel()
     for ax, name in zip(axes, names, strict=False):
@@ -143,4 +160,66 @@ def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
         "Losses against training iteration.",
         figure,
         "svg",
+    )
+
+
+def _gradient_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
+    steps = [entry["step"] for entry in log]
+    names = sorted({k for entry in log for k in entry if k.startswith(GRADIENT)})
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, look in zip(names, looks([n.removeprefix(GRADIENT) for n in names]), strict=True):
+        values = np.array([entry.get(name, np.nan) for entry in log])
+        _curve(left, steps, np.where(values > 0, values, np.nan), look)
+    left.set_yscale("log")
+    left.set_ylabel("norm of the gradient")
+    left.set_xlabel("training iteration")
+    left.legend()
+    rates = np.array([entry["steps_per_second"] for entry in log])
+    _curve(right, steps, rates, Look("", "#0072B2"))
+    right.set_ylim(bottom=0)
+    right.set_ylabel("iterations per second")
+    right.set_xlabel("training iteration")
+    return Picture(
+        f"gradients{suffix}",
+        f"{_range_of(suffix)}Norm of each player's gradient before clipping (left) and speed "
+        "(right) against training iteration. Look for norms that fall together by orders of "
+        "magnitude: then nothing is learnt any more.",
+        "Norms of gradients and speed against training iteration.",
+        figure,
+        "svg",
+    )
+
+
+def _prd_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
+    steps = [entry["step"] for entry in history]
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    ax = figure.subplots()
+    kinds = {"prd_auc_raw": "cells", "prd_auc_physics": "observables"}
+    for key, look in zip(kinds, looks(list(kinds.values())), strict=True):
+        _curve(ax, steps, np.array([entry.get(key, np.nan) for entry in history]), look)
+    kept = [entry["step"] for entry in history if entry["kept"]][-1]
+    ax.axvline(kept, color="0.5", linestyle=":", label=f"kept: iteration {kept}")
+    ax.set_ylabel("PRD-AUC")
+    ax.set_xlabel("training iteration")
+    ax.legend()
+    return Picture(
+        f"prd-history{suffix}",
+        f"{_range_of(suffix)}PRD-AUC of cells and of observables on the held-out showers against "
+        "training iteration; 1 is best. The smaller of the two chooses where the recipe says so.",
+        "Area under the precision-recall curve of distributions against training iteration.",
+        figure,
+        "svg",
+    )
+
+
+def _curve(ax: Axes, steps: Sequence[float], values: np.ndarray, look: Look) -> None:
+    ax.plot(
+        steps,
+        values,
+        color=look.color,
+        linestyle=look.line,
+        marker="." if len(steps) < FEW else "",
+        linewidth=0.9,
+        label=look.label,
     )

@@ -57,8 +57,8 @@ class TrainingSet:
         return len(self.energies)
 
     def _permutation(self, epoch: int) -> Tensor:
-        rng = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-        return torch.randperm(len(self), generator=rng).to(self.device)
+        rng = torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+        return torch.randperm(len(self), generator=rng, device=self.device)
 
     def seek(self, epoch: int, cursor: int) -> None:
         """Continue from a position that a checkpoint holds."""
