@@ -65,7 +65,7 @@ class Checkpoints:
         copies = {name: self._copy(name, value.detach()) for name, value in tensors.items()}
         copied = None
         if any(value.is_cuda for value in tensors.values()):
-            copied = torch.cuda.Event()
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
         self._pending = (step, self._thread.submit(self._write, step, copies, fixed, copied))
 
