@@ -32,6 +32,7 @@ CHAIN = [
     {"nn", "transforms", "objectives", "config"},
     {"models"},
     {"training"},
+    {"search"},
     {"generate", "export", "pretrained"},
 ]
 TOP = {"cli", "commands", "judge", "demo", "progress", "simulate", "cluster"}
@@ -81,7 +82,7 @@ def allowed(own: str) -> set[str]:
     for level in CHAIN:
         below |= level
         if own in level:
-            return below | ({"evaluation"} if own == "training" else set())
+            return below | ({"evaluation"} if own in ("training", "search") else set())
     raise AssertionError(f"room '{own}' is in no place of the order of imports: add it here")
 
 

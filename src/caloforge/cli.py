@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from caloforge.commands import data, generating, judging, training
+from caloforge.commands import data, generating, judging, searching, training
 from caloforge.errors import CaloForgeError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "models": training.models,
     "recipes": training.recipes,
     "train": training.train,
+    "search": searching.search,
     "generate": generating.generate,
     "evaluate": judging.evaluate,
     "bench": generating.bench,

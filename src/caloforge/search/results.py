@@ -1,0 +1,147 @@
+"""What a search leaves behind: search.json, the best trial's recipe and generator, and no more
+files of the other trials than asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from caloforge.config import Recipe, dump_recipe
+from caloforge.files import atomic_path, write_text
+from caloforge.search.objectives import OBJECTIVES
+from caloforge.search.space import Space, value_at
+from caloforge.search.study import SENTENCE, counted, optuna, original, quiet
+from caloforge.search.trial import MODEL, trial_folder, trial_recipe
+
+FORMAT = "caloforge-search-1"
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+_ENOUGH = 4  # complete trials for importances
+
+
+def ranked(study: Any) -> list[Any]:
+    """Complete trials, the best first; for several objectives those on the Pareto front alone."""
+    complete = optuna().trial.TrialState.COMPLETE
+    if len(study.directions) > 1:
+        return sorted(study.best_trials, key=original)
+    done = [t for t in study.get_trials(deepcopy=False) if t.state == complete]
+    sign = 1 if study.direction == optuna().study.StudyDirection.MINIMIZE else -1
+    return sorted(done, key=lambda t: (sign * t.value, original(t)))
+
+
+def trim(study: Any, out: Path, keep: int) -> None:
+    """Delete model files and checkpoints of finished trials but the best `keep`, or the Pareto
+    front; recipe, log and scores stay.
+    """
+    best = ranked(study)
+    kept = {original(t) for t in (best if len(study.directions) > 1 else best[:keep])}
+    for trial in counted(study.get_trials(deepcopy=False)):
+        if trial.state.is_finished() and original(trial) not in kept:
+            folder = trial_folder(out, original(trial))
+            for path in folder.glob("**/checkpoints"):
+                shutil.rmtree(path, ignore_errors=True)
+            for path in folder.glob(f"**/{MODEL}"):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def summary(study: Any, recipe: Recipe, space: Space) -> dict[str, Any]:
+    """Everything the report shows, JSON-able."""
+    about = study.user_attrs["search"]
+    names = about["objectives"]
+    trials = sorted(counted(study.get_trials(deepcopy=False)), key=original)
+    return {
+        "format": FORMAT,
+        "study": study.study_name,
+        "recipe": recipe.name,
+        "steps": recipe.training.steps,
+        "seed": about["seed"],
+        "data": about["data"],
+        "objectives": [
+            {"name": n, "label": OBJECTIVES[n].label, "direction": OBJECTIVES[n].direction}
+            for n in names
+        ],
+        "space": {
+            key: {
+                **dimension.model_dump(mode="json", exclude_none=True),
+                "recipe": value_at(recipe, key),
+            }
+            for key, dimension in space.items()
+        },
+        "trials": [_entry(trial, space) for trial in trials],
+        "best": [original(t) for t in ranked(study)][: None if len(names) > 1 else 1],
+        "importances": _importances(study, names),
+    }
+
+
+def _entry(trial: Any, space: Space) -> dict[str, Any]:
+    attributes = trial.user_attrs
+    return {
+        "number": original(trial),
+        "state": _STATES.get(trial.state.name, "waiting"),
+        "values": trial.values,
+        "params": {k: space[k].labels().get(v, v) for k, v in trial.params.items() if k in space},
+        "figures": attributes.get("figures", {}),
+        "early": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
+        "sentence": attributes.get(SENTENCE, ""),
+        "seconds": attributes.get("seconds"),
+        "host": attributes.get("host", ""),
+        "retries": len(trial.system_attrs.get("retry_history", [])),
+    }
+
+
+def _importances(study: Any, names: list[str]) -> dict[str, dict[str, float]]:
+    """Share of each key in the spread of each objective (PED-ANOVA, arXiv:2304.10255); empty for
+    too few trials or values that are all alike.
+    """
+    if len(ranked(study)) == 0:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    state = optuna().trial.TrialState.COMPLETE
+    done = study.get_trials(deepcopy=False, states=(state,))
+    for index, name in enumerate(names):
+        values = {t.values[index] for t in done}
+        if len(done) < _ENOUGH or len(values) < 2:
+            continue
+        with suppress(ValueError, RuntimeError), quiet():
+            shares = optuna().importance.get_param_importances(
+                study,
+                evaluator=optuna().importance.PedAnovaImportanceEvaluator(),
+                target=lambda t, k=index: t.values[k],
+            )
+            found[name] = {k: float(v) for k, v in shares.items() if math.isfinite(v)}
+    return found
+
+
+def write_results(study: Any, out: Path, recipe: Recipe, space: Space) -> dict[str, Any]:
+    """Write `out`/search.json and `out`/best: recipe and, where it was trained here, generator.
+
+    For several objectives best/NNN for every trial of the Pareto front.
+    """
+    found = summary(study, recipe, space)
+    write_text(out / "search.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    chosen = ranked(study) if len(study.directions) > 1 else ranked(study)[:1]
+    current = {out / "best" / f"{original(t):03d}" for t in chosen}
+    if len(study.directions) > 1:
+        for old in (out / "best").glob("[0-9]*"):
+            if old not in current:
+                shutil.rmtree(old, ignore_errors=True)
+    for trial in chosen:
+        number = original(trial)
+        place = out / "best"
+        place = place / f"{number:03d}" if len(study.directions) > 1 else place
+        seed = study.user_attrs["search"]["seed"] + number
+        text = dump_recipe(trial_recipe(recipe, space, trial.params, seed))
+        model = trial_folder(out, number) / MODEL
+        if model.exists():
+            with atomic_path(place / MODEL) as temporary:
+                shutil.copyfile(model, temporary)
+        else:  # trained on another machine; an older best must not pass for it
+            with suppress(OSError):
+                (place / MODEL).unlink()
+        write_text(place / "recipe.toml", text)
+    return found
