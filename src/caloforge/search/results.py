@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from caloforge.config import Recipe, dump_recipe
 from caloforge.files import atomic_path, write_text
 from caloforge.search.objectives import OBJECTIVES
 from caloforge.search.space import Space, value_at
-from caloforge.search.study import SENTENCE, counted, optuna, original, quiet
+from caloforge.search.study import SENTENCE, counted, optuna, original
 from caloforge.search.trial import MODEL, trial_folder, trial_recipe
 
 FORMAT = "caloforge-search-1"
@@ -107,11 +108,14 @@ def _importances(study: Any, names: list[str]) -> dict[str, dict[str, float]]:
         values = {t.values[index] for t in done}
         if len(done) < _ENOUGH or len(values) < 2:
             continue
-        with suppress(ValueError, RuntimeError), quiet():
+        # It looks at the lowest values, so what should be high is turned round.
+        sign = 1.0 if OBJECTIVES[name].direction == "minimize" else -1.0
+        with suppress(ValueError, RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             shares = optuna().importance.get_param_importances(
                 study,
                 evaluator=optuna().importance.PedAnovaImportanceEvaluator(),
-                target=lambda t, k=index: t.values[k],
+                target=lambda t, k=index, sign=sign: sign * t.values[k],
             )
             found[name] = {k: float(v) for k, v in shares.items() if math.isfinite(v)}
     return found
