@@ -66,7 +66,7 @@ def test_gradients_prd_auc_and_stagnation_are_shown(tmp_path):
     assert list(pictures) == ["chi2-history", "prd-history", "losses", "gradients"]
     assert list(curve(pictures["prd-history"])[0].get_ydata()) == [0.5, 0.75]
     assert list(curve(pictures["gradients"])[0].get_ydata()) == [4.0, 1e-6]
-    shown = [ax.get_title() for ax in pictures["losses"].figure.axes if ax.get_visible()]
+    shown = [ax.get_title("left") for ax in pictures["losses"].figure.axes if ax.get_visible()]
     assert shown == ["loss: critic"]
     assert "nothing was learnt any more at 1 logged iterations from 20 on" in section.text
 
