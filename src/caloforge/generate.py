@@ -4,9 +4,11 @@ and its own number.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from caloforge.data import create_showers, open_showers
-from caloforge.errors import ConditionError, did_you_mean
+from caloforge.data.writer import Packer, Part, Spread
+from caloforge.errors import ConditionError, ModelError, did_you_mean
 from caloforge.geometry import Condition, Geometry
-from caloforge.models.file import ModelFile
+from caloforge.models.file import ModelFile, load_model
 from caloforge.noise import normals
 from caloforge.showers import SCHEMA_VERSION, Showers
 
 # Showers made at a time: a multiple of the noise block, few enough for the caches to help.
 BATCH = 4096
+# A worker of a farm makes so many batches at a time, unless they fill more memory than this.
+BLOCK_BATCHES, BLOCK_BYTES = 4, 64 << 20
 EDGE = 0.05  # of a trained range that a condition may lie beyond it
 
 
@@ -100,6 +105,12 @@ def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = 
             )
 
 
+def check_batch(batch: int) -> None:
+    """Raise ConditionError for a batch of nothing."""
+    if batch < 1:
+        raise ConditionError(f"Got --batch {batch}; expected at least one shower at a time.")
+
+
 def _allowed(condition: Condition, low: float, high: float) -> tuple[float, float]:
     """What a condition may be when the training showers had it from `low` to `high`.
 
@@ -150,17 +161,18 @@ def stream(
     `batch` is, to 1e-5 of the incident energy (bit for bit at the same batch, threads and
     machine).
     """
-    if batch < 1:
-        raise ConditionError(f"Got --batch {batch}; expected at least one shower at a time.")
-    model, device = file.model, next(file.model.parameters()).device
-    origin = provenance(file, seed)
+    check_batch(batch)
     for start in range(0, count, batch):
-        stop = min(start + batch, count)
-        rows = conditions.rows(start, stop)
-        noise = torch.from_numpy(normals(seed, start, stop, model.noise_size)).to(device)
-        with torch.inference_mode():
-            energies = model.sample(torch.from_numpy(rows).float().to(device), noise)
-        yield Showers(energies.cpu().numpy(), rows, model.geometry, origin)
+        yield _batch(file, conditions.rows(start, min(start + batch, count)), start, seed)
+
+
+def _batch(file: ModelFile, rows: NDArray[np.float64], start: int, seed: int) -> Showers:
+    """One call of the model: showers from number `start` on, under the conditions `rows`."""
+    model, device = file.model, next(file.model.parameters()).device
+    noise = torch.from_numpy(normals(seed, start, start + len(rows), model.noise_size)).to(device)
+    with torch.inference_mode():
+        energies = model.sample(torch.from_numpy(rows).float().to(device), noise)
+    return Showers(energies.cpu().numpy(), rows, model.geometry, provenance(file, seed))
 
 
 def generate_showers(
@@ -203,3 +215,99 @@ def generate_file(
             if progress is not None:
                 progress(len(showers))
     return time.perf_counter() - begin
+
+
+@dataclass(frozen=True)
+class Block:
+    """Showers start..stop-1 of a farmed generation, made by one worker.
+
+    Parameters
+    ----------
+    model, digest
+        The model file, which every worker must find under this path, and its SHA-256.
+    rows
+        (stop - start, C) conditions, physical units.
+    """
+
+    model: str
+    digest: str
+    rows: NDArray[np.float64]
+    start: int
+    seed: int
+    batch: int
+    packer: Packer
+
+
+def farm_file(
+    path: str | Path,
+    conditions: Conditions,
+    out: str | Path,
+    count: int | None = None,
+    *,
+    spread: Spread,
+    seed: int = 0,
+    batch: int = BATCH,
+    extrapolate: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> float:
+    """As `generate_file`, from the model file at `path`, by the workers behind `spread`.
+
+    The showers are cut into blocks that depend on the read-out and on `batch` alone, and are
+    written in order: the file is the same whatever the number of workers.
+    """
+    path = Path(path).absolute()
+    file, digest = load_model(path), _digest(path)
+    check_range(file, conditions, extrapolate=extrapolate)
+    check_batch(batch)
+    number = len(conditions.table) if count is None else count
+    geometry = file.model.geometry
+    size = batch * min(BLOCK_BATCHES, max(1, BLOCK_BYTES // (4 * geometry.n_cells * batch)))
+    begin = time.perf_counter()
+    with create_showers(out, geometry, provenance=provenance(file, seed)) as writer:
+        blocks = (
+            Block(
+                str(path),
+                digest,
+                conditions.rows(k, min(k + size, number)),
+                k,
+                seed,
+                batch,
+                writer.packer,
+            )
+            for k in range(0, number, size)
+        )
+        for part in spread(make_block, blocks):
+            writer.append_part(part)
+            if progress is not None:
+                progress(part.count)
+    return time.perf_counter() - begin
+
+
+def make_block(block: Block) -> Part:
+    """The showers of a block, encoded and compressed; what a worker does.
+
+    Raises ModelError when the model file is not there or is another one.
+    """
+    file, rows, batch = _model(block.model, block.digest), block.rows, block.batch
+    showers = [
+        _batch(file, rows[k : k + batch], block.start + k, block.seed)
+        for k in range(0, len(rows), batch)
+    ]
+    return block.packer(Showers.concatenate(showers))
+
+
+@lru_cache(maxsize=4)
+def _model(path: str, digest: str) -> ModelFile:
+    """Loaded once in a worker, and again when the file was replaced."""
+    file = load_model(path)
+    if _digest(Path(path)) != digest:
+        raise ModelError(
+            f"The model file {path} is not the one that the generation began with; expected the "
+            "same on every machine: start again."
+        )
+    return file
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from caloforge.commands import console
+from caloforge.commands import CLUSTER, WORKERS, console
 
 app = typer.Typer(help="Files of showers: list, inspect, fetch and convert.", no_args_is_help=True)
 
@@ -63,7 +63,10 @@ def fetch(
 
 @app.command("convert")
 def convert(
-    source: Annotated[str, typer.Argument(help="File of showers or shipped sample.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(help="File of showers or shipped sample; several are joined in order."),
+    ],
     target: Annotated[
         Path, typer.Argument(help="File to write; .root and .npz choose the format.")
     ],
@@ -71,15 +74,24 @@ def convert(
         str | None, typer.Option(help="Geometry name or file, where the content does not tell.")
     ] = None,
     to: Annotated[str | None, typer.Option("--format", help="Format to write.")] = None,
+    workers: Annotated[int | None, typer.Option(help=WORKERS)] = None,
+    cluster: Annotated[str | None, typer.Option(help=CLUSTER)] = None,
 ) -> None:
     """Read any known format, write another; streams, so that files may be larger than memory."""
+    from rich.progress import Progress
+
+    from caloforge.cluster import open_farm
     from caloforge.data import convert, resolve_data
     from caloforge.geometry import load_geometry
 
-    count = convert(
-        resolve_data(source),
-        target,
-        geometry=load_geometry(geometry) if geometry else None,
-        format=to,
-    )
+    with open_farm(workers, cluster, console().print) as farm, Progress() as bar:
+        task = bar.add_task("converting", total=None)
+        count = convert(
+            [resolve_data(name) for name in source],
+            target,
+            geometry=load_geometry(geometry) if geometry else None,
+            format=to,
+            spread=None if farm is None else farm.map,
+            progress=lambda done, total: bar.update(task, advance=done, total=total),
+        )
     console().print(f"{count} showers written to {target}")

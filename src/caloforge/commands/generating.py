@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from caloforge.commands import console
+from caloforge.commands import CLUSTER, WORKERS, console
 from caloforge.errors import CaloForgeError
 
 
@@ -34,15 +34,19 @@ def generate(
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow conditions outside the trained range.")
     ] = False,
+    workers: Annotated[int | None, typer.Option(help=WORKERS)] = None,
+    cluster: Annotated[str | None, typer.Option(help=CLUSTER)] = None,
 ) -> None:
     """Showers from a trained model, streamed into a file."""
+    from caloforge.cluster import open_farm
     from caloforge.data import resolve_data
-    from caloforge.generate import BATCH, Conditions, generate_file
+    from caloforge.generate import BATCH, Conditions, farm_file, generate_file
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
     from caloforge.progress import counter
 
-    loaded = load_model(resolve_model(model))
+    path = resolve_model(model)
+    loaded = load_model(path)
     geometry = loaded.model.geometry
     if like is not None:
         if energy is not None or condition:
@@ -62,17 +66,21 @@ def generate(
             "showers",
             stacklevel=1,
         )
-    with counter("generating", count) as advance:
-        seconds = generate_file(
-            loaded,
-            conditions,
-            out,
-            count,
-            seed=seed,
-            batch=BATCH if batch is None else batch,
-            extrapolate=extrapolate,
-            progress=advance,
-        )
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "batch": BATCH if batch is None else batch,
+        "extrapolate": extrapolate,
+    }
+    with (
+        open_farm(workers, cluster, console().print) as farm,
+        counter("generating", count) as advance,
+    ):
+        if farm is None:
+            seconds = generate_file(loaded, conditions, out, count, progress=advance, **settings)
+        else:
+            seconds = farm_file(
+                path, conditions, out, count, spread=farm.map, progress=advance, **settings
+            )
     console().print(
         f"{count} showers in {seconds:.2f} s ({1e6 * seconds / count:.1f} µs each, file "
         f"included): {out}"

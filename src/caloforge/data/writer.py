@@ -267,7 +267,7 @@ def convert(
                 step = 1 << (min(BLOCK, file.block_rows()).bit_length() - 1)
                 pieces = (
                     _Piece(
-                        str(Path(path).resolve()), geometry, k, min(k + step, stop), writer.packer
+                        str(Path(path).absolute()), geometry, k, min(k + step, stop), writer.packer
                     )
                     for k in range(start, stop, step)
                 )

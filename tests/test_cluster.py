@@ -1,0 +1,347 @@
+"""Farms: the same result for any number of workers, also when one is killed; settings checked."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from caloforge import cluster as clusters
+from caloforge.cluster import Cluster, DaskFarm, Farm, Here, load_cluster, open_farm, queue_cluster
+from caloforge.data import convert, create_showers, read_showers, sample_path
+from caloforge.errors import CaloForgeError, DataError, ModelError
+from caloforge.evaluation.effort import choose_effort
+from caloforge.generate import Conditions, farm_file, generate_file
+from caloforge.judge import judge_files
+from caloforge.models.file import load_model
+from caloforge.pretrained import resolve_model
+
+distributed = pytest.importorskip("distributed")
+
+# An event loop that is closed while a worker's sockets still close says so; nothing is lost.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def farm() -> Iterator[Farm]:
+    """Two worker processes on this machine."""
+    with open_farm(2) as opened:
+        assert isinstance(opened, DaskFarm)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    return resolve_model("caloshowergan-photon")
+
+
+def columns(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path) as file:
+        return {**{k: file[k][:] for k in file}, **dict(file.attrs)}
+
+
+def same(first: Path, second: Path) -> None:
+    a, b = columns(first), columns(second)
+    assert a.keys() == b.keys()
+    for key in a:
+        assert np.array_equal(a[key], b[key]), key
+
+
+# --- work ------------------------------------------------------------------------------------
+def slow_square(item: tuple[int, str | None, float]) -> int:
+    """Squares; the first to see that the file is missing makes it and kills its process."""
+    number, path, seconds = item
+    if path is not None and not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(seconds)
+    return number**2
+
+
+def test_results_come_in_order_and_few_items_are_taken_ahead(farm: Farm) -> None:
+    taken = []
+
+    def items() -> Iterator[tuple[int, None, float]]:
+        for number in range(20):
+            taken.append(number)
+            yield number, None, 0.02 if number % 2 else 0.0
+
+    for number, result in enumerate(farm.map(slow_square, items())):
+        assert result == number**2
+        assert len(taken) <= number + 1 + clusters.IN_FLIGHT * 2
+    assert number == 19
+
+
+def test_a_killed_worker_only_delays(farm: Farm, tmp_path: Path) -> None:
+    path = tmp_path / "killed"
+    items = [(k, str(path) if k == 3 else None, 0.0) for k in range(8)]
+    assert list(farm.map(slow_square, items)) == [k**2 for k in range(8)]
+    assert path.exists()
+
+
+def add(first: int, second: int) -> int:
+    return first + second
+
+
+@pytest.mark.parametrize("kind", ["here", "dask"])
+def test_promises_may_be_arguments(request: pytest.FixtureRequest, kind: str) -> None:
+    farm: Farm = Here() if kind == "here" else request.getfixturevalue("farm")
+    two = farm.submit(add, 1, 1)
+    assert farm.result(farm.submit(add, two, farm.submit(add, two, 3))) == 7
+
+
+def refuse(_: int) -> None:
+    raise DataError("Got this; expected that.")
+
+
+def count_threads(_: int) -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+@pytest.mark.parametrize("kind", ["here", "dask"])
+def test_errors_arrive_and_threads_are_fixed(request: pytest.FixtureRequest, kind: str) -> None:
+    farm: Farm = Here() if kind == "here" else request.getfixturevalue("farm")
+    with pytest.raises(DataError, match="Got this"):
+        list(farm.map(refuse, [1]))
+    assert list(farm.map(count_threads, range(3))) == [1, 1, 1]
+
+
+def test_another_version_in_a_worker_is_refused(farm: Farm, monkeypatch) -> None:
+    monkeypatch.setattr("caloforge.__version__", "0.0.0")
+    with pytest.raises(CaloForgeError, match=r"this process has 0\.0\.0"):
+        farm.result(farm.submit(add, 1, 1))
+
+
+# --- generation ------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def conditions(model: Path) -> Conditions:
+    """A table that is no divisor of a block: rows follow the number of the shower."""
+    geometry = load_model(model).model.geometry
+    energies = np.geomspace(1000.0, 100000.0, 997)[:, None]
+    return Conditions(geometry, energies)
+
+
+def test_any_number_of_workers_gives_the_same_file(
+    farm: Farm, model: Path, conditions: Conditions, tmp_path: Path
+) -> None:
+    number, batch = 1100, 128
+    done: list[int] = []
+    options = {"seed": 3, "batch": batch, "extrapolate": True}
+    farm_file(
+        model,
+        conditions,
+        tmp_path / "two.h5",
+        number,
+        spread=farm.map,
+        progress=done.append,
+        **options,
+    )
+    farm_file(model, conditions, tmp_path / "one.h5", number, spread=Here().map, **options)
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+    assert sum(done) == number
+    assert len(done) == 3  # blocks of four batches
+    # The same showers as without a farm, whose threads may be others.
+    generate_file(load_model(model), conditions, tmp_path / "none.h5", number, **options)
+    serial, farmed = read_showers(tmp_path / "none.h5"), read_showers(tmp_path / "two.h5")
+    assert np.array_equal(serial.conditions, farmed.conditions)
+    assert np.array_equal(farmed.conditions[:, 0], conditions.rows(0, number)[:, 0])
+    error = np.abs(serial.energies - farmed.energies).max(axis=1)
+    assert (error <= 1e-5 * serial.incident_energy).all()
+    assert serial.provenance == farmed.provenance
+
+
+def test_a_worker_killed_midway_changes_nothing(
+    farm: DaskFarm, model: Path, conditions: Conditions, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill_one(_: int) -> None:
+        if not killed:  # while the other blocks are being made
+            found = farm._client.run(os.getpid)
+            killed.append(next(iter(found.values())))
+            os.kill(killed[0], signal.SIGKILL)
+
+    options = {"seed": 1, "batch": 64, "extrapolate": True}
+    farm_file(
+        model, conditions, tmp_path / "a.h5", 2000, spread=farm.map, progress=kill_one, **options
+    )
+    assert killed
+    farm_file(model, conditions, tmp_path / "b.h5", 2000, spread=Here().map, **options)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_another_model_file_is_refused(
+    model: Path, conditions: Conditions, tmp_path: Path
+) -> None:
+    """A worker never mixes showers of two generators, whatever happens to the file meanwhile."""
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes(model.read_bytes())
+
+    def replaced(function, blocks):
+        copy.write_bytes(resolve_model("flow-matching-photon").read_bytes())
+        return Here().map(function, blocks)
+
+    with pytest.raises(ModelError, match="not the one that the generation began with"):
+        farm_file(copy, conditions, tmp_path / "a.h5", 10, spread=replaced)
+    assert not (tmp_path / "a.h5").exists()
+
+
+# --- conversion ------------------------------------------------------------------------------
+def test_files_are_joined_and_converted_by_a_farm(
+    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caloforge.data.writer.BLOCK", 512)
+    sources = [sample_path(f"ds1-photons-{part}") for part in ("train", "test")]
+    done: list[int] = []
+    assert convert(sources, tmp_path / "here.h5") == convert(
+        sources,
+        tmp_path / "farm.h5",
+        spread=farm.map,
+        progress=lambda more, total: done.append(more),
+    )
+    same(tmp_path / "here.h5", tmp_path / "farm.h5")
+    first, second = (read_showers(path) for path in sources)
+    joined = read_showers(tmp_path / "farm.h5")
+    assert sum(done) == len(joined) == len(first) + len(second)
+    assert np.array_equal(joined.energies[len(first) :], second.energies)
+    assert np.array_equal(joined.conditions[: len(first)], first.conditions)
+    assert joined.provenance["converted_from"] == ", ".join(path.name for path in sources)
+
+
+def test_a_part_is_stored_wherever_it_falls(tmp_path: Path) -> None:
+    """Compressed chunks are copied where a chunk begins, and written anew where none does."""
+    showers = read_showers(sample_path("ds1-photons-test"))[:1500]
+    for name, sizes in (("aligned", (512, 512, 476)), ("crooked", (700, 1, 799))):
+        path = tmp_path / f"{name}.h5"
+        start = 0
+        with create_showers(path, showers.geometry) as writer:
+            for size in sizes:
+                writer.append_part(writer.packer(showers[start : start + size]))
+                start += size
+        found = read_showers(path)
+        assert np.array_equal(found.energies, showers.energies)
+        assert np.array_equal(found.conditions, showers.conditions)
+    with create_showers(tmp_path / "a.npz", showers.geometry) as writer:
+        writer.append_part(writer.packer(showers))
+        with pytest.raises(DataError, match="Cannot add showers of 'ds1-pions'"):
+            pions = read_showers(sample_path("ds1-pions-test"))
+            writer.append_part(writer.packer(pions))
+
+
+def test_sources_of_two_read_outs_and_none_are_refused(tmp_path: Path) -> None:
+    sources = [sample_path("ds1-photons-test"), sample_path("ds1-pions-test")]
+    with pytest.raises(DataError, match="Cannot add showers of 'ds1-pions'"):
+        convert(sources, tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match="Got no file"):
+        convert([], tmp_path / "a.h5")
+
+
+# --- settings --------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('kind = "pbs"', "'kind'"),
+        ('kind = "slurm"\nquue = "x"', "did you mean 'queue'"),
+        ('walltime = "soon"', "'walltime'"),
+        ("cores = 1\nthreads = 2", "1 cores for workers of 2 threads"),
+        ("cores = ", "Cannot read"),
+    ],
+)
+def test_wrong_settings_get_a_sentence(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(text)
+    with pytest.raises(CaloForgeError, match=named):
+        load_cluster(path)
+
+
+@pytest.mark.parametrize(
+    ("workers", "cluster", "named"),
+    [
+        (0, None, "--workers 0"),
+        (2, "slrm", "did you mean 'slurm'"),
+        (None, "slurm", "add --workers N"),
+        (None, "tcp://127.0.0.1:9", "No scheduler answers"),
+    ],
+)
+def test_clusters_that_cannot_be_had(workers, cluster, named: str, monkeypatch) -> None:
+    monkeypatch.setattr(clusters, "ARRIVAL", 0.5)
+    with pytest.raises(CaloForgeError, match=named), open_farm(workers, cluster):
+        pass
+
+
+def test_no_farm_and_a_farm_of_one() -> None:
+    with open_farm() as farm:
+        assert farm is None
+    with open_farm(1) as farm:
+        assert isinstance(farm, Here)
+
+
+def test_an_existing_scheduler_is_used(farm: DaskFarm) -> None:
+    with open_farm(2, farm._client.scheduler.address) as other:
+        assert list(other.map(slow_square, [(3, None, 0.0)])) == [9]
+
+
+def test_job_scripts_ask_for_what_the_file_says() -> None:
+    pytest.importorskip("dask_jobqueue")
+    settings = {
+        "cores": 4,
+        "threads": 2,
+        "memory": "8GB",
+        "walltime": "02:30:00",
+        "queue": "short",
+    }
+    settings |= {"account": "atlas", "prologue": ["module load python"]}
+    with queue_cluster(Cluster(kind="slurm", directives=["--exclusive"], **settings)) as cluster:
+        script = cluster.job_script()
+    for line in (
+        "#SBATCH -p short",
+        "#SBATCH -A atlas",
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH -t 02:30:00",
+        "#SBATCH --exclusive",
+        "module load python",
+        "--nworkers 2",
+        "--nthreads 1",
+    ):
+        assert line in script
+    condor = Cluster(kind="htcondor", disk="2GB", directives=["requirements = HasAVX"], **settings)
+    with queue_cluster(condor) as cluster:
+        script = cluster.job_script()
+    for line in ("+MaxRuntime = 9000", "accounting_group = atlas", "requirements = HasAVX"):
+        assert line in script
+
+
+# --- judging ---------------------------------------------------------------------------------
+def test_judging_side_by_side_finds_the_same_figures(
+    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caloforge.report.page.write_report", lambda *_, **__: None)
+    showers = read_showers(sample_path("ds1-photons-test"))
+    for name, rows in (("a", slice(0, 400)), ("b", slice(400, 800)), ("c", slice(800, 1100))):
+        with create_showers(tmp_path / f"{name}.h5", showers.geometry) as writer:
+            writer.append(showers[rows])
+    found = []
+    for place in (farm, Here()):
+        out = tmp_path / str(len(found))
+        judge_files(
+            tmp_path / "a.h5",
+            [tmp_path / "b.h5", tmp_path / "c.h5"],
+            out,
+            train=tmp_path / "c.h5",
+            effort=choose_effort("fast", ("high",), 1, 100),
+            device="cpu",
+            farm=place,
+        )
+        found.append((out / "results.json").read_bytes())
+    assert found[0] == found[1]
+    assert b"memorising" in found[0]
