@@ -340,7 +340,7 @@ def _local(number: int, settings: Cluster) -> Iterator[Farm]:
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         _await_workers(client, 1, "this machine")
-        yield DaskFarm(client, settings.threads)
+        yield DaskFarm(client, settings.threads, lambda: cluster.scale(number))
 
 
 @contextmanager
@@ -433,4 +433,7 @@ def _await_workers(client: Any, least: int, where: str) -> None:
 def _patient() -> Any:
     import dask
 
-    return dask.config.set({"distributed.scheduler.allowed-failures": LOSSES})
+    # On a busy machine a worker takes longer to come again than the 15 s after which Dask gives
+    # it up for good.
+    settings = {"deploy.lost-worker-timeout": "60s", "scheduler.allowed-failures": LOSSES}
+    return dask.config.set({f"distributed.{key}": value for key, value in settings.items()})
