@@ -35,7 +35,7 @@ CHAIN = [
     {"search"},
     {"generate", "export", "pretrained"},
 ]
-TOP = {"cli", "commands", "judge", "demo", "progress", "simulate", "cluster"}
+TOP = {"cli", "commands", "judge", "demo", "progress", "simulate", "cluster", "traversal"}
 # Rooms beside the chain: what each may use besides itself.
 BESIDE = {
     "evaluation": {"errors", "units", "files", "geometry", "binning", "showers", "data"},

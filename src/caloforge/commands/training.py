@@ -5,15 +5,28 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from caloforge.commands import console
+from caloforge.errors import CaloForgeError
+
+if TYPE_CHECKING:
+    from caloforge.report.blocks import Section
 
 
-def models() -> None:
-    """The models one can train, and the trained generators shipped with the package."""
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="Model file or a pretrained generator's name.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="HTML page to write about NAME, with its traversals.")
+    ] = None,
+) -> None:
+    """The models one can train and the shipped generators, or a page about one generator."""
+    if name is not None or page is not None:
+        return _model_page(name, page)
     from rich.table import Table
 
     from caloforge.models import MODELS
@@ -31,6 +44,19 @@ def models() -> None:
     for name in pretrained_names():
         shipped.add_row(name, pretrained_summary(name))
     console().print(shipped)
+
+
+def _model_page(name: str | None, page: Path | None) -> None:
+    from caloforge.models.file import load_model
+    from caloforge.pretrained import resolve_model
+    from caloforge.traversal import write_model_page
+
+    if name is None or page is None:
+        raise CaloForgeError(
+            "Got NAME or --page alone; expected both: caloforge models NAME --page OUT.html."
+        )
+    write_model_page(load_model(resolve_model(name)), name, page)
+    console().print(f"page in {page}")
 
 
 def recipes(
@@ -86,7 +112,8 @@ def train(
     showers = read_showers(resolve_data(data))
     with TrainingBar() as bar:
         outcome = run(chosen, showers, out, device=device, resume=resume, observer=bar)
-    write_training_page(out)
+    model = out / "model.safetensors"
+    write_training_page(out, [_traversal_section(model)] if model.exists() else [])
     ending = "stopped at" if outcome.interrupted else "done:"
     # A model split in energy is joined when each of its ranges has been trained.
     joined = (out / "model.safetensors").exists()
@@ -100,3 +127,11 @@ def train(
     )
     if outcome.interrupted:
         sys.exit(130)
+
+
+def _traversal_section(model: Path) -> Section:
+    from caloforge.models.file import load_model
+    from caloforge.report.traversal import traversal_section
+    from caloforge.traversal import traversals
+
+    return traversal_section(traversals(load_model(model)))

@@ -65,14 +65,18 @@ def training_section(run: str | Path) -> Section:
     )
 
 
-def write_training_page(run: str | Path) -> Path:
-    """Write `run`/index.html with the curves and the recipe of a run; returns its path."""
+def write_training_page(run: str | Path, extra_sections: Sequence[Section] = ()) -> Path:
+    """Write `run`/index.html with the curves and the recipe of a run; returns its path.
+
+    `extra_sections` are shown after the curves.
+    """
     run = Path(run)
     recipe = run / "recipe.toml"
     text = recipe.read_text(encoding="utf-8") if recipe.exists() else ""
     name = tomllib.loads(text).get("name", run.name)
     title = f"Training of {name}"
-    return write_page(run / "index.html", title, [training_section(run)], verbatim=text)
+    sections = [training_section(run), *extra_sections]
+    return write_page(run / "index.html", title, sections, verbatim=text)
 
 
 def _range_of(suffix: str) -> str:

@@ -1,0 +1,116 @@
+"""Traversals of a trained generator at fixed noise, and the page that describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from caloforge.errors import ConditionError
+from caloforge.generate import Conditions, check_range, middle_condition
+from caloforge.models.file import ModelFile
+from caloforge.noise import normals
+from caloforge.report.blocks import Cell, Section, Table
+from caloforge.report.page import write_page
+from caloforge.report.traversal import Traversal, traversal_section
+
+STEPS, LATENTS = 5, 10
+
+
+def traverse(
+    file: ModelFile,
+    name: str,
+    values: Sequence[float] | NDArray[np.float64],
+    latents: int = LATENTS,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Mean showers (K, V) in MeV along K values of the condition `name`.
+
+    The noise of `latents` showers is the same for every value, and all other conditions are in
+    the middle of their trained ranges: what differs is due to the condition alone (arXiv:
+    1711.08813, Fig. 3-5). Raises ConditionError for an unknown name, values outside the trained
+    range and fewer than one shower.
+    """
+    model, middle = file.model, middle_condition(file)
+    if latents < 1 or not len(values):
+        raise ConditionError(
+            f"Got {len(values)} values and {latents} showers each; expected at least one of both."
+        )
+    rows = [Conditions.of(model.geometry, {**middle, name: float(v)}).table for v in values]
+    conditions = Conditions(model.geometry, np.concatenate(rows))
+    check_range(file, conditions)
+    device = next(model.parameters()).device
+    noise = torch.from_numpy(normals(seed, 0, latents, model.noise_size)).to(device)
+    table = torch.from_numpy(np.repeat(conditions.table, latents, axis=0)).float().to(device)
+    with torch.inference_mode():
+        energies = model.sample(table, noise.repeat(len(values), 1)).double()
+    mean: NDArray[np.float64] = energies.view(len(values), latents, -1).mean(dim=1).cpu().numpy()
+    return mean
+
+
+def traversals(
+    file: ModelFile, steps: int = STEPS, latents: int = LATENTS, seed: int = 0
+) -> list[Traversal]:
+    """Along every condition that is no category, over its trained range (see `traverse`)."""
+    found = []
+    for condition in file.model.geometry.conditions:
+        low, high = file.condition_range[condition.name]
+        if condition.scale == "category" or not high > low:
+            continue
+        space = np.geomspace if condition.scale == "log" else np.linspace
+        values = np.clip(space(low, high, steps), low, high)
+        showers = traverse(file, condition.name, values, latents, seed)
+        found.append(Traversal(file.model.geometry, condition.name, values, showers, latents))
+    return found
+
+
+def write_model_page(file: ModelFile, name: str, out: str | Path) -> Path:
+    """A page about a generator: what it is, its recipe, trained ranges, and its traversals."""
+    about, geometry = file.about, file.model.geometry
+    recipe = about.get("recipe", {})
+    step = about.get("chosen", {}).get("step")
+    facts = {
+        "model": about.get("model", ""),
+        "recipe": recipe.get("name", ""),
+        "what it is": recipe.get("description", ""),
+        "source": recipe.get("source", ""),
+        "read-out": f"{geometry.title}, {geometry.n_cells} cells in {geometry.n_layers} layers",
+        "parameters": f"{sum(p.numel() for p in file.model.parameters()):,}",
+        "noise of a shower": f"{file.model.noise_size} normal numbers",
+        "training steps": "" if step is None else f"{step:,}",
+        "seed": str(about.get("seed", "")),
+        "versions": ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items()),
+    }
+    ranges = [
+        (Cell(c.name), Cell(c.label), Cell(f"{low:.6g} to {high:.6g}"), Cell(c.unit))
+        for c in geometry.conditions
+        for low, high in [file.condition_range[c.name]]
+    ]
+    section = Section(
+        "The generator",
+        tables=(
+            Table(
+                "What it is",
+                ("property", "value"),
+                tuple((Cell(k), Cell(str(v))) for k, v in facts.items() if v),
+            ),
+            Table(
+                "Trained ranges",
+                ("condition", "what it is", "range", "unit"),
+                tuple(ranges),
+                note="Conditions outside are refused unless asked for.",
+            ),
+        ),
+    )
+    sections = [section, traversal_section(traversals(file))]
+    return write_page(out, f"Generator {name}", sections, verbatim=_recipe_text(recipe))
+
+
+def _recipe_text(recipe: dict[str, object]) -> str:
+    """The recipe as it stands in the model file; nothing for a file without one."""
+    from caloforge.config import dump_recipe, parse_recipe
+
+    return dump_recipe(parse_recipe(recipe)) if recipe else ""
