@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caloforge.data import resolve_data
 from caloforge.errors import DataError
-from caloforge.evaluation.compare import Comparison, compare
+from caloforge.evaluation.compare import Comparison, How, Pair, compare, pair_figures
 from caloforge.evaluation.results import markdown_table, write_results
 from caloforge.evaluation.summary import Summary, summarise
 from caloforge.files import write_text
-from caloforge.geometry import load_geometry
+from caloforge.geometry import Geometry, load_geometry
 
 if TYPE_CHECKING:
+    from caloforge.cluster import Farm
     from caloforge.evaluation.effort import Effort
 
 
@@ -34,6 +35,7 @@ def judge_files(
     page: dict[str, Any] | None = None,
     tell: Callable[[str], None] = lambda what: None,
     announce: Callable[[str], None] = lambda what: None,
+    farm: Farm | None = None,
 ) -> list[Comparison]:
     """Judge files of showers against a reference file; returns one comparison for each.
 
@@ -68,6 +70,9 @@ def judge_files(
     tell, announce
         Called with what is being done, and with what should stay on the screen: the time that the
         full effort will take.
+    farm
+        Reads files and compares pairs of them side by side, with the same results as in one
+        process that has the threads of one worker.
 
     Raises
     ------
@@ -89,26 +94,51 @@ def judge_files(
         find_device(device)  # an error now, not after minutes
     keep, keep_bytes = (0, None) if effort is None else (effort.keep, effort.cell_bytes)
 
-    def digest(name: str, source: str | Path, like: Summary | None) -> Summary:
+    workplace = _InTurn() if farm is None else farm
+
+    def digest(name: str, source: str | Path, like: Any) -> Any:
         tell(f"reading {name}")
-        return summarise(
-            resolve_data(source), name, read_out, like=like, keep=keep, keep_bytes=keep_bytes
-        )
+        path = Path(resolve_data(source)).absolute()
+        return workplace.submit(_summary, path, name, read_out, like, keep, keep_bytes)
 
-    def digest_if(source: str | Path | None) -> Summary | None:
-        return None if source is None else digest(Path(source).stem, source, base)
+    def digest_if(source: str | Path | None) -> Any:
+        return None if source is None else digest(Path(source).stem, source, promised[0])
 
-    base = digest(Path(reference).stem, reference, None)
-    judged = [digest(name, source, base) for name, source in named.items()]
-    second, training = digest_if(floor), digest_if(train)
+    promised = [digest(Path(reference).stem, reference, None)]
+    promised += [digest(name, source, promised[0]) for name, source in named.items()]
+    others = {"floor": digest_if(floor), "train": digest_if(train)}
+    base, *judged = (workplace.result(promise) for promise in promised)
+    second, training = (
+        None if promise is None else workplace.result(promise) for promise in others.values()
+    )
     if effort is not None and effort.name == "full":
         from caloforge.evaluation.joint import estimate_minutes
 
         minutes = estimate_minutes(base, judged, second, effort, device)
         announce(f"The classifiers of the full metrics will take about {minutes:.0f} minutes.")
     tell("comparing")
+    how = How(effort, seed, device)
+
+    def find(pairs: Sequence[Pair]) -> Iterator[Any]:
+        asked = []
+        for pair in pairs:
+            other = others["train" if pair.kind == "memorising" else "floor"]
+            sample = promised[1 + pair.sample]
+            asked.append(workplace.submit(pair_figures, pair, promised[0], sample, other, how))
+        for done, promise in enumerate(asked):
+            tell(f"comparing: {done} of {len(asked)} pairs done")
+            yield workplace.result(promise)
+
     comparisons = compare(
-        base, judged, second, seed, effort=effort, train=training, device=device, tell=tell
+        base,
+        judged,
+        second,
+        seed,
+        effort=effort,
+        train=training,
+        device=device,
+        tell=tell,
+        find=None if farm is None else find,
     )
     extra = {"seed": seed, **(extra or {})}
     write_results(out / "results.json", base, comparisons, extra)
@@ -125,6 +155,27 @@ def judge_files(
         **(page or {}),
     )
     return comparisons
+
+
+def _summary(
+    path: Path,
+    name: str,
+    geometry: Geometry | None,
+    like: Summary | None,
+    keep: int,
+    keep_bytes: int | None,
+) -> Summary:
+    return summarise(path, name, geometry, like=like, keep=keep, keep_bytes=keep_bytes)
+
+
+class _InTurn:
+    """No farm: everything is done at once, with all threads."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    def result(self, promise: Any) -> Any:
+        return promise
 
 
 def unique_names(files: Sequence[str | Path]) -> dict[str, str | Path]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from caloforge.commands import console
+from caloforge.commands import CLUSTER, WORKERS, console
 
 
 def evaluate(
@@ -44,10 +44,13 @@ def evaluate(
     device: Annotated[str, typer.Option(help="Of the classifiers: auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of every random choice the judge makes.")] = 0,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write every figure as PDF.")] = False,
+    workers: Annotated[int | None, typer.Option(help=WORKERS)] = None,
+    cluster: Annotated[str | None, typer.Option(help=CLUSTER)] = None,
 ) -> None:
     """Judge showers against reference showers: results.json, results.md and one self-contained
     report.html.
     """
+    from caloforge.cluster import open_farm
     from caloforge.evaluation.effort import choose_effort
     from caloforge.judge import judge_files
     from caloforge.progress import leaderboard
@@ -55,7 +58,10 @@ def evaluate(
     chosen = tuple(name.strip() for name in inputs.split(",")) if inputs else None
     effort = choose_effort(metrics, chosen, repeats, most)
     screen = console()
-    with screen.status("judging") as status:
+    with (
+        open_farm(workers, cluster, screen.print) as farm,
+        screen.status("judging") as status,
+    ):
         comparisons = judge_files(
             reference,
             generated,
@@ -69,6 +75,7 @@ def evaluate(
             pdf=pdf,
             tell=status.update,
             announce=screen.print,
+            farm=farm,
         )
     console().print(leaderboard(comparisons))
     console().print(f"report: {out / 'report.html'}, numbers: {out / 'results.json'}")

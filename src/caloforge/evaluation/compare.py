@@ -9,9 +9,9 @@ then also given at that size, in `details["at_floor_size"]`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from caloforge.errors import DataError
 from caloforge.evaluation.histograms import (
@@ -83,40 +83,112 @@ class _Figures:
     notes: dict[str, Any]
 
 
-class _Judge:
-    """Figures of pairs of samples, at one effort and seed."""
+class Pair(NamedTuple):
+    """A comparison to be made for one of the generated samples, counted from 0.
 
-    def __init__(self, effort: Effort | None, seed: int, device: str, tell: Tell) -> None:
-        self.effort, self.seed, self.device, self.tell = effort, seed, device, tell
-        # Generators of one size share a floor.
-        self.floors: dict[tuple[int, ...], _Figures] = {}
+    "all": with the whole reference. "floor": the reference with itself, at the sample's size.
+    "small": with the reference, both at the size of the floor. "memorising": with the training
+    showers.
+    """
 
-    def figures(self, reference: Sample, judged: Sample, what: str) -> _Figures:
-        total = histogram_figures(reference, judged)
-        at = histogram_figures_at(reference, judged)
-        notes: dict[str, Any] = {}
-        if self.effort is not None:
-            from caloforge.evaluation.joint import joint_figures
+    kind: Literal["all", "floor", "small", "memorising"]
+    sample: int
 
-            found = joint_figures(
-                reference,
-                judged,
-                self.effort,
-                self.seed,
-                device=self.device,
-                tell=lambda step: self.tell(f"{what}: {step}"),
-            )
-            total |= found.total
-            for energy, more in found.at.items():
-                at.setdefault(energy, {}).update(more)
-            notes = found.notes
-        return _Figures(total, at, notes)
 
-    def floor(self, base: Sample, second: Sample) -> _Figures:
-        size = (len(base), len(second))
-        if size not in self.floors:
-            self.floors[size] = self.figures(base, second, "the floor")
-        return self.floors[size]
+@dataclass(frozen=True)
+class How:
+    """Effort, seed and device of `compare`."""
+
+    effort: Effort | None
+    seed: int
+    device: str
+
+
+# Figures of pairs, in their order; how they are found is the caller's: one by one, or by a farm.
+Find = Callable[[Sequence[Pair]], Iterable[_Figures]]
+
+
+def pair_figures(
+    pair: Pair,
+    reference: Summary,
+    generated: Summary,
+    other: Summary | None,
+    how: How,
+    tell: Tell = lambda what: None,
+) -> _Figures:
+    """Figures of one pair, a function of its arguments alone.
+
+    `other` holds the training showers for "memorising", and else the second reference sample, if
+    there is one.
+    """
+    if pair.kind == "memorising":
+        from caloforge.evaluation.joint import memorising_figure
+
+        assert other is not None
+        tell(f"{generated.name}: distances to the training showers")
+        measured, notes = memorising_figure(reference, generated, other, how.seed)
+        return _Figures({"memorising": measured}, {}, notes)
+    everything, judged = whole(reference), whole(generated)
+    if pair.kind == "all":
+        return _figures(everything, judged, how, tell, generated.name)
+    base, second = _floor_samples(reference, other, how.seed)
+    n = min(len(judged), len(second))
+    if pair.kind == "floor":
+        return _figures(base, second.part(n, how.seed), how, tell, "the floor")
+    what = f"{generated.name}, floor's size"
+    return _figures(base, judged.part(n, how.seed), how, tell, what)
+
+
+def _figures(base: Sample, judged: Sample, how: How, tell: Tell, what: str) -> _Figures:
+    total = histogram_figures(base, judged)
+    at = histogram_figures_at(base, judged)
+    notes: dict[str, Any] = {}
+    if how.effort is not None:
+        from caloforge.evaluation.joint import joint_figures
+
+        found = joint_figures(
+            base,
+            judged,
+            how.effort,
+            how.seed,
+            device=how.device,
+            tell=lambda step: tell(f"{what}: {step}"),
+        )
+        total |= found.total
+        for energy, more in found.at.items():
+            at.setdefault(energy, {}).update(more)
+        notes = found.notes
+    return _Figures(total, at, notes)
+
+
+def _floor_samples(reference: Summary, floor: Summary | None, seed: int) -> tuple[Sample, Sample]:
+    """The two samples of the reference simulation that the floor is made of."""
+    if floor is not None:
+        return whole(reference), whole(floor)
+    return whole(reference).halves(seed)
+
+
+def _floor_size(reference: Summary, generated: Summary, floor: Summary | None) -> int:
+    """Showers of the second of the two samples of a floor."""
+    return min(len(generated), len(reference) // 2 if floor is None else len(floor))
+
+
+def _pairs(
+    reference: Summary, generated: Sequence[Summary], floor: Summary | None, memorising: bool
+) -> list[Pair]:
+    """What has to be compared; generators of one size share a floor."""
+    pairs, sizes = [], set()
+    for index, sample in enumerate(generated):
+        n = _floor_size(reference, sample, floor)
+        if n not in sizes:
+            pairs.append(Pair("floor", index))
+            sizes.add(n)
+        pairs.append(Pair("all", index))
+        if n < len(sample) or floor is None:
+            pairs.append(Pair("small", index))
+        if memorising:
+            pairs.append(Pair("memorising", index))
+    return pairs
 
 
 def compare(
@@ -129,6 +201,7 @@ def compare(
     train: Summary | None = None,
     device: str = "auto",
     tell: Tell = lambda what: None,
+    find: Find | None = None,
 ) -> list[Comparison]:
     """Judge each of the generated samples against the reference.
 
@@ -154,6 +227,8 @@ def compare(
         Of the classifiers: "auto" (a GPU where there is one), "cpu" or "cuda".
     tell
         Called with what is being done.
+    find
+        Gives the figures of pairs with `pair_figures`; default: here, one after the other.
 
     Raises
     ------
@@ -161,19 +236,25 @@ def compare(
         For different read-outs or fewer than four showers in a sample.
     """
     _check(reference, [s for s in (*generated, floor, train) if s is not None])
-    judge = _Judge(effort, seed, device, tell)
-    result = []
-    for sample in generated:
-        comparison = _compare_one(reference, sample, floor, judge)
-        if train is not None:
-            from caloforge.evaluation.joint import memorising_figure
+    how = How(effort, seed, device)
 
-            tell(f"{sample.name}: distances to the training showers")
-            found, notes = memorising_figure(reference, sample, train, seed)
-            # Fresh Geant4 showers are as near to the training ones as held-out ones are.
-            comparison.metrics["memorising"] = Value(found.value, found.error, 0.5, found.n)
-            comparison.details["memorising"] = notes
-        result.append(comparison)
+    def here(pairs: Sequence[Pair]) -> Iterator[_Figures]:
+        for pair in pairs:
+            other = train if pair.kind == "memorising" else floor
+            yield pair_figures(pair, reference, generated[pair.sample], other, how, tell)
+
+    pairs = _pairs(reference, generated, floor, train is not None)
+    found = dict(zip(pairs, (find or here)(pairs), strict=True))
+    floors = {
+        _floor_size(reference, generated[pair.sample], floor): figures
+        for pair, figures in found.items()
+        if pair.kind == "floor"
+    }
+    result = []
+    for index, sample in enumerate(generated):
+        mine = {pair.kind: figures for pair, figures in found.items() if pair.sample == index}
+        mine["floor"] = floors[_floor_size(reference, sample, floor)]
+        result.append(_compare_one(reference, sample, floor, mine))
     return result
 
 
@@ -193,25 +274,23 @@ def _check(reference: Summary, others: Sequence[Summary]) -> None:
 
 
 def _compare_one(
-    reference: Summary, generated: Summary, floor: Summary | None, judge: _Judge
+    reference: Summary, generated: Summary, floor: Summary | None, pairs: Mapping[Any, _Figures]
 ) -> Comparison:
     everything, judged = whole(reference), whole(generated)
-    if floor is not None:
-        kind, base, second = f"second reference sample '{floor.name}'", everything, whole(floor)
+    if floor is None:
+        kind, n_base = "halves of the reference", (len(reference) + 1) // 2
     else:
-        kind, (base, second) = "halves of the reference", everything.halves(judge.seed)
-    n = min(len(judged), len(second))
-    floors = judge.floor(base, second.part(n, judge.seed))
-    main = judge.figures(everything, judged, generated.name)
+        kind, n_base = f"second reference sample '{floor.name}'", len(reference)
+    n, main, floors = _floor_size(reference, generated, floor), pairs["all"], pairs["floor"]
     details: dict[str, Any] = {
         "warnings": _warnings(everything, judged) + main.notes.pop("warnings", []),
-        "floor": {"kind": kind, "n_reference": len(base), "n": n},
+        "floor": {"kind": kind, "n_reference": n_base, "n": n},
         **main.notes,
     }
     if floors.notes:
         details["floor"]["joint"] = floors.notes
-    if n < len(judged) or len(base) < len(everything):
-        small = judge.figures(base, judged.part(n, judge.seed), f"{generated.name}, floor's size")
+    if "small" in pairs:
+        small = pairs["small"]
         details["at_floor_size"] = _with_floor(small.total, floors.total)
         # Joint figures depend on the number of showers in ways nobody can correct.
         for energy, found in small.at.items():
@@ -226,6 +305,11 @@ def _compare_one(
             "Chi-square of the total energy was left out: no energy has enough showers in both "
             "samples."
         )
+    if "memorising" in pairs:
+        close = pairs["memorising"].total["memorising"]
+        # Fresh Geant4 showers are as near to the training ones as held-out ones are.
+        metrics["memorising"] = Value(close.value, close.error, 0.5, close.n)
+        details["memorising"] = pairs["memorising"].notes
     return Comparison(generated.name, metrics, per_energy, details)
 
 
