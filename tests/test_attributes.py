@@ -225,3 +225,12 @@ def test_the_section_is_empty_without_attributes(judged):
     bare = [replace(c, details={}) for c in comparisons]
     section = attributes_section(samples, bare)
     assert not section.tables and not section.pictures
+
+
+def test_a_spectrum_is_cut_into_tenths(geant4):
+    reference = geant4[0]
+    found = attribute_figures(reference, geant4[1], geant4[1])[0]
+    low, high = np.quantile(reference.incident, (0.1, 0.9))
+    energies = sorted(found.tenths)
+    assert energies[0] < low and energies[-1] > high
+    assert sum(r.n for r, _ in found.tenths.values()) == 600

@@ -197,6 +197,9 @@ class AttributeFigures:
         Over all energies.
     at
         Energy point (or median of a slice) in MeV -> the same of both, in that order.
+    tenths
+        The same in tenths of a spectrum, fewer where they would hold less than 50 showers of the
+        reference; for energy points as `at`.
     profile
         Empty for an angle; else `requested` (B,), means and standard deviations `reference_mean`,
         `reference_std`, `judged_mean`, `judged_std` (B,) of the regressed value in tenths of the
@@ -210,6 +213,7 @@ class AttributeFigures:
     reference: Realised
     judged: Realised
     at: dict[float, tuple[Realised, Realised]]
+    tenths: dict[float, tuple[Realised, Realised]]
     profile: dict[str, Array] = field(default_factory=dict)
 
 
@@ -244,6 +248,8 @@ def attribute_figures(
     samples = reference, judged
     said = [trained_on(sample) for sample in samples]
     groups = [sample.groups(reference.summary) for sample in samples]
+    spectrum = not len(reference.summary.points)
+    tenths = _tenths(*(sample.incident for sample in samples)) if spectrum else groups
     result = []
     for attribute in trained_on.attributes:
         pairs = [
@@ -255,15 +261,6 @@ def attribute_figures(
         power = 1 - float(np.square(got - wanted).sum()) / around if around else 0.0
         if power < LEAST_POWER:
             continue
-        at = {}
-        for energy in np.unique(groups[0][~np.isnan(groups[0])]).tolist():
-            chosen = [np.flatnonzero(group == energy) for group in groups]
-            if min(map(len, chosen)) >= FEWEST_PER_ENERGY:
-                first, second = (
-                    realised(wanted[rows], got[rows])
-                    for (wanted, got), rows in zip(pairs, chosen, strict=True)
-                )
-                at[energy] = first, second
         result.append(
             AttributeFigures(
                 attribute.name,
@@ -272,11 +269,42 @@ def attribute_figures(
                 power,
                 realised(*pairs[0]),
                 realised(*pairs[1]),
-                at,
+                _in_groups(pairs, groups),
+                _in_groups(pairs, tenths),
                 {} if wanted.shape[1] > 1 else _profile(pairs, attribute.name == "energy"),
             )
         )
     return result
+
+
+def _in_groups(
+    pairs: Sequence[tuple[Array, Array]], groups: Sequence[Array]
+) -> dict[float, tuple[Realised, Realised]]:
+    """Figures of both samples in each group that has 50 showers of both."""
+    found = {}
+    for energy in np.unique(groups[0][~np.isnan(groups[0])]).tolist():
+        chosen = [np.flatnonzero(group == energy) for group in groups]
+        if min(map(len, chosen)) >= FEWEST_PER_ENERGY:
+            first, second = (
+                realised(wanted[rows], got[rows])
+                for (wanted, got), rows in zip(pairs, chosen, strict=True)
+            )
+            found[energy] = first, second
+    return found
+
+
+def _tenths(reference: Array, judged: Array) -> list[Array]:
+    """Median energy of its tenth of the reference for each shower of both; NaN for none."""
+    number = max(1, min(10, len(reference) // FEWEST_PER_ENERGY))
+    edges = np.quantile(reference, np.linspace(0, 1, number + 1))
+    labels = []
+    for incident in (reference, judged):
+        index = np.searchsorted(edges, incident, side="right") - 1
+        index[incident == edges[-1]] = number - 1
+        labels.append(index)
+    medians = [float(np.median(reference[labels[0] == k])) for k in range(number)]
+    named = np.array([*medians, np.nan, np.nan])  # beyond the last edge, and -1 below the first
+    return [named[np.minimum(index, number)] for index in labels]
 
 
 def realised(wanted: Array, got: Array) -> Realised:

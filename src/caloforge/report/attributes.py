@@ -150,17 +150,17 @@ def _per_energy(
     samples: Samples, found: Sequence[Details], names: Sequence[str]
 ) -> Picture | None:
     """Bias and spread against incident energy, Geant4 with its error as a band."""
-    shown = [n for n in names if any(len(one.get(n, {}).get("at", ())) > 1 for one in found)]
+    shown = [n for n in names if any(len(one.get(n, {}).get("tenths", ())) > 1 for one in found)]
     if not shown:
         return None
     across = min(len(shown), 5)
-    grid = Grid(columns=across, height=1.7, left=0.62, ratio=0)
+    grid = Grid(columns=across, height=1.7, left=0.74, ratio=0)
     blocks = [shown[k : k + across] for k in range(0, len(shown), across)]
     panels = [(kind, name) for block in blocks for kind in ("bias", "spread") for name in block]
     figure, pairs = panel_figure(len(panels), grid)
     for k, (pair, (kind, name)) in enumerate(zip(pairs, panels, strict=True)):
         first = next(one[name] for one in found if name in one)
-        energies = np.array(sorted(first["at"]))
+        energies = np.array(sorted(first["tenths"]))
         x, curves = energies / units.GEV, []
         for look, one, which in [
             (REFERENCE_LOOK, first, 0),
@@ -189,9 +189,9 @@ def _per_energy(
 def _at(
     one: Mapping[str, Any] | None, energy: float, which: int, kind: str
 ) -> tuple[float, float]:
-    if one is None or energy not in one["at"]:
+    if one is None or energy not in one["tenths"]:
         return math.nan, math.nan
-    entry = one["at"][energy][which][kind]
+    entry = one["tenths"][energy][which][kind]
     return float(entry[0]), float(entry[1])
 
 
