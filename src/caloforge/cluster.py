@@ -369,7 +369,8 @@ def queue_cluster(settings: Cluster) -> Any:
     Raises CaloForgeError when dask-jobqueue is not installed.
     """
     try:
-        from dask_jobqueue import HTCondorCluster, SLURMCluster
+        # Their package names them without exporting them.
+        from dask_jobqueue import HTCondorCluster, SLURMCluster  # type: ignore[attr-defined]
     except ImportError as error:
         raise CaloForgeError(
             "Batch systems need the package dask-jobqueue, which is not installed: pip install "

@@ -111,7 +111,15 @@ def train(
     chosen = with_settings(load_recipe(recipe, set_ or []), steps=steps, seed=seed)
     showers = read_showers(resolve_data(data))
     with TrainingBar() as bar:
-        outcome = run(chosen, showers, out, device=device, resume=resume, observer=bar)
+        outcome = run(
+            chosen,
+            showers,
+            out,
+            device=device,
+            resume=resume,
+            observer=bar,
+            data=Path(data).name,
+        )
     model = out / "model.safetensors"
     write_training_page(out, [_traversal_section(model)] if model.exists() else [])
     ending = "stopped at" if outcome.interrupted else "done:"

@@ -429,8 +429,8 @@ def _measured(
     figures, floors = {}, {}
     for kind in KINDS:
         for name, reference, judged in rows:
-            key, found = f"attribute_{kind}/{name}", getattr(judged, kind)
-            figures[key] = Measured(*found, judged.n)
+            key, (value, error) = f"attribute_{kind}/{name}", getattr(judged, kind)
+            figures[key] = Measured(value, error, judged.n)
             floors[key] = getattr(reference, kind)[0]
     return figures, floors
 

@@ -255,6 +255,11 @@ def compare(
         mine = {pair.kind: figures for pair, figures in found.items() if pair.sample == index}
         mine["floor"] = floors[_floor_size(reference, sample, floor)]
         result.append(_compare_one(reference, sample, floor, mine))
+    if effort is not None:
+        from caloforge.evaluation.attributes import add_attributes
+
+        tell("attributes")
+        add_attributes(reference, generated, floor, result, seed)
     return result
 
 

@@ -31,6 +31,12 @@ RESOLVED = 0.1  # of the error: a floor below that is 0 by chance, and no unit t
 SIGMAS = 2.0  # errors within which figure and floor are the same
 
 
+# Figures of attributes: Geant4's own spread and slope are the aim from either side, and a multiple
+# of a bias near zero says nothing.
+BOTH_SIDES = ("attribute_spread/", "attribute_slope/")
+BIAS = "attribute_bias/"
+
+
 @dataclass(frozen=True)
 class Figure:
     """How a figure is called and read.
@@ -89,7 +95,8 @@ RANKED = (
 
 def figure(key: str) -> Figure:
     """How the figure with this key is read; keys with a slash are those of one observable."""
-    return FIGURES.get(key) or Figure(key.replace("_", " "))
+    way: Way = "both sides" if key.startswith(BOTH_SIDES) else "multiple"
+    return FIGURES.get(key) or Figure(key.replace("_", " "), way=way)
 
 
 def distance(key: str, value: float, floor: float | None = None) -> float:
@@ -114,7 +121,7 @@ def distance(key: str, value: float, floor: float | None = None) -> float:
 
 def judge(key: str, value: float, error: float | None, floor: float | None) -> tuple[Level, str]:
     """How far a figure is from its floor, as a level and in words; empty without a floor."""
-    if floor is None or floor != floor or value != value:
+    if floor is None or floor != floor or value != value or key.startswith(BIAS):
         return "", ""
     known, beyond = figure(key), distance(key, value, floor) - distance(key, floor, floor)
     same = beyond <= 0 or (error is not None and abs(value - floor) <= SIGMAS * error)

@@ -21,6 +21,7 @@ from caloforge.report import (
     tables,
     unrolled,
 )
+from caloforge.report.attributes import attributes_section
 from caloforge.report.blocks import Picture, Section
 from caloforge.report.estimates import EnergySlice
 from caloforge.report.samples import Samples
@@ -54,6 +55,7 @@ def report_sections(
             pictures=_some(correlations.correlations(samples)),
         ),
         _shapes(samples),
+        attributes_section(samples, comparisons),
         Section(
             "Voxels",
             "Energies of single cells.",

@@ -22,6 +22,9 @@ FAMILIES = {
     "separation": "Separation power, bins and ranges of the CaloChallenge",
     "separation_with_flow": "Separation power, under- and overflow counted",
     "wasserstein": "Wasserstein distance, in the unit of the observable",
+    "attribute_bias": "Attributes read back from the showers: bias, in their unit",
+    "attribute_spread": "Attributes read back from the showers: spread, in their unit",
+    "attribute_slope": "Attributes read back from the showers: slope against the requested ones",
 }
 # What a figure says, for those who meet it for the first time.
 MEANING = {
