@@ -125,8 +125,8 @@ def test_train_then_generate(caloforge: Command, tmp_path: Path, name: str) -> N
     assert (recipe.training.steps, recipe.training.seed, recipe.training.log_every) == (4, 3, 2)
     assert load_model(out / "model.safetensors").about["seed"] == 3
     refused(caloforge(*words), "already holds a training; give --resume")
-    made, test = tmp_path / "made.hdf5", data.replace("train", "test")
-    shown = caloforge("generate", out, "--out", made, "--like", test, "-n", 9)
+    made = tmp_path / "made.hdf5"
+    shown = caloforge("generate", out, "--out", made, "--like", data, "-n", 9)
     assert shown.code == 0, shown.err
     assert len(read_showers(made)) == 9
 

@@ -335,7 +335,8 @@ def _local(number: int, settings: Cluster) -> Iterator[Farm]:
             processes=True,
             # Blocks in flight bound the memory; a limit of Dask's would only stop workers.
             memory_limit=0,
-            dashboard_address=None,
+            # Any free port: another farm on this machine may have the usual one.
+            dashboard_address=":0",
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
