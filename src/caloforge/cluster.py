@@ -384,7 +384,7 @@ def queue_cluster(settings: Cluster) -> Any:
         "interface": settings.interface,
         "job_script_prologue": list(settings.prologue),
         "log_directory": settings.logs,
-        "scheduler_options": {"dashboard_address": None},
+        "scheduler_options": {"dashboard": False, "dashboard_address": ":0"},
         # One piece at a time: the threads of a worker are those of its piece.
         "worker_extra_args": ["--nthreads", "1"],
     }
