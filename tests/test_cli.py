@@ -69,6 +69,17 @@ def model(smoke) -> Path:
 
 
 # --- lists -----------------------------------------------------------------------------------
+def test_a_generator_has_a_page(caloforge: Command, model: Path, tmp_path: Path) -> None:
+    page = tmp_path / "card.html"
+    shown = caloforge("models", model, "--page", page)
+    assert shown.code == 0, shown.err
+    text = page.read_text(encoding="utf-8")
+    generator = load_model(model).model.generator
+    assert f"{sum(p.numel() for p in generator.parameters()):,}" in text
+    assert "Traversals" in text and "incident energy" in text
+    refused(caloforge("models", "nothing", "--page", page), "nothing")
+
+
 def test_models_and_recipes_are_listed(caloforge: Command) -> None:
     shown = caloforge("models")
     assert shown.code == 0

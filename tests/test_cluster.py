@@ -335,7 +335,7 @@ def test_judging_side_by_side_finds_the_same_figures(
         out = tmp_path / str(len(found))
         judge_files(
             tmp_path / "a.h5",
-            [tmp_path / "b.h5", tmp_path / "c.h5"],
+            [tmp_path / "b.h5"],
             out,
             train=tmp_path / "c.h5",
             effort=choose_effort("fast", ("high",), 1, 100),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import ConditionError
 from caloforge.generate import Conditions, check_range, middle_condition
+from caloforge.models.base import ShowerModel
 from caloforge.models.file import ModelFile
 from caloforge.noise import normals
 from caloforge.report.blocks import Cell, Section, Table
@@ -78,7 +79,7 @@ def write_model_page(file: ModelFile, name: str, out: str | Path) -> Path:
         "what it is": recipe.get("description", ""),
         "source": recipe.get("source", ""),
         "read-out": f"{geometry.title}, {geometry.n_cells} cells in {geometry.n_layers} layers",
-        "parameters": f"{sum(p.numel() for p in file.model.parameters()):,}",
+        "parameters": f"{_generator_parameters(file.model):,}",
         "noise of a shower": f"{file.model.noise_size} normal numbers",
         "training steps": "" if step is None else f"{step:,}",
         "seed": str(about.get("seed", "")),
@@ -114,3 +115,9 @@ def _recipe_text(recipe: dict[str, object]) -> str:
     from caloforge.config import dump_recipe, parse_recipe
 
     return dump_recipe(parse_recipe(recipe)) if recipe else ""
+
+
+def _generator_parameters(model: ShowerModel) -> int:
+    """Parameters without the parts that only training needs."""
+    kept = model.generator_state()
+    return sum(p.numel() for name, p in model.named_parameters() if name in kept)
