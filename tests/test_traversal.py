@@ -25,6 +25,9 @@ class Spot(torch.nn.Module):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.ones(()))
 
+    def generator_state(self):
+        return self.state_dict()
+
     def sample(self, condition, noise, *, context=None):
         cells = torch.full((len(condition), GEOMETRY.n_cells), 1.0) * condition[:, :1] * self.scale
         cells = cells / GEOMETRY.n_cells * noise.square().mean(dim=1, keepdim=True)
