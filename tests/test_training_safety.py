@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import sample_showers
-from test_training import CPU, every_model, phase_of, recipe_of
+from test_training import CPU, assert_same, every_model, phase_of, recipe_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -104,24 +104,25 @@ def test_a_failed_write_is_told_once_at_the_next_step(tmp_path: Path, monkeypatc
 def test_a_disk_that_fills_up_beside_the_training(
     photons: Showers, tmp_path: Path, monkeypatch
 ) -> None:
-    calls = iter(range(10))
+    calls, whole, cut = iter(range(10)), tmp_path / "whole", tmp_path / "cut"
 
     def second_fails(path: Path, *what: Any) -> None:
         (full if next(calls) == 1 else write_tensors)(path, *what)
 
     recipe = recipe_of("caloshowergan", "training.checkpoint_every=5", "training.keep=9")
+    train(recipe, photons, whole, device="cpu")
     with monkeypatch.context() as patch:
         patch.setattr(WRITE, second_fails)
         with pytest.raises(TrainingError, match=r"checkpoint of step 10 .*No space left"):
-            train(recipe, photons, tmp_path, device="cpu")
-    steps = sorted(int(p.stem[5:]) for p in (tmp_path / "checkpoints").iterdir())
+            train(recipe, photons, cut, device="cpu")
+    steps = sorted(int(p.stem[5:]) for p in (cut / "checkpoints").iterdir())
     assert steps == [5]
-    load_model(tmp_path / "model.safetensors")
-    (tmp_path / "checkpoints" / ".step-00000010.1.part.safetensors").write_bytes(b"half")
-    (tmp_path / ".selection.1.part.json").write_bytes(b"half")
-    train(recipe, photons, tmp_path, device="cpu", resume=True)
-    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
-    assert latest_checkpoint(tmp_path / "checkpoints")[1]["step"] == recipe.training.steps
+    load_model(cut / "model.safetensors")
+    (cut / "checkpoints" / ".step-00000010.1.part.safetensors").write_bytes(b"half")
+    (cut / ".selection.1.part.json").write_bytes(b"half")
+    train(recipe, photons, cut, device="cpu", resume=True)
+    assert not [p for p in cut.rglob("*") if p.name.startswith(".")]
+    assert_same(whole, cut)
 
 
 def test_the_interpreter_waits_for_the_write(tmp_path: Path) -> None:

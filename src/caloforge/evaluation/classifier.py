@@ -67,8 +67,8 @@ class Protocol:
     most: int | None = None
 
 
-# The public evaluation, with the splits 80 000, 20 000, 21 000 of its data set 1 photons; the
-# five decimals of the published means of four-decimal numbers say ten repeats.
+# The public evaluation, with the splits 80 000, 20 000, 21 000 of its data set 1 photons. Ten
+# repeats are a reading of the published digits (five are ruled out by them, ten are not proven).
 PUBLISHED = Protocol("published", (2048, 2048, 2048), 50, 1000, 2e-4, 10, "float64")
 # Ours, for two cores: an eighth of the width and standardised inputs, which learn in fewer steps.
 FAST = Protocol(
