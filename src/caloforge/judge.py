@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,43 +93,16 @@ def judge_files(
         from caloforge.evaluation.dense import find_device
 
         find_device(device)  # an error now, not after minutes
-    keep, keep_bytes = (0, None) if effort is None else (effort.keep, effort.cell_bytes)
-
-    workplace = _InTurn() if farm is None else farm
-
-    def digest(name: str, source: str | Path, like: Any) -> Any:
-        tell(f"reading {name}")
-        path = Path(resolve_data(source)).absolute()
-        return workplace.submit(_summary, path, name, read_out, like, keep, keep_bytes)
-
-    def digest_if(source: str | Path | None) -> Any:
-        return None if source is None else digest(Path(source).stem, source, promised[0])
-
-    promised = [digest(Path(reference).stem, reference, None)]
-    promised += [digest(name, source, promised[0]) for name, source in named.items()]
-    others = {"floor": digest_if(floor), "train": digest_if(train)}
-    base, *judged = (workplace.result(promise) for promise in promised)
-    second, training = (
-        None if promise is None else workplace.result(promise) for promise in others.values()
-    )
+    farmed = _Farmed(_InTurn() if farm is None else farm, tell, read_out, effort)
+    farmed.read(reference, named, floor, train)
+    base, judged = farmed.result(farmed.reference), [farmed.result(p) for p in farmed.generated]
+    second, training = farmed.result(farmed.floor), farmed.result(farmed.train)
     if effort is not None and effort.name == "full":
         from caloforge.evaluation.joint import estimate_minutes
 
         minutes = estimate_minutes(base, judged, second, effort, device)
         announce(f"The classifiers of the full metrics will take about {minutes:.0f} minutes.")
     tell("comparing")
-    how = How(effort, seed, device)
-
-    def find(pairs: Sequence[Pair]) -> Iterator[Any]:
-        asked = []
-        for pair in pairs:
-            other = others["train" if pair.kind == "memorising" else "floor"]
-            sample = promised[1 + pair.sample]
-            asked.append(workplace.submit(pair_figures, pair, promised[0], sample, other, how))
-        for done, promise in enumerate(asked):
-            tell(f"comparing: {done} of {len(asked)} pairs done")
-            yield workplace.result(promise)
-
     comparisons = compare(
         base,
         judged,
@@ -138,7 +112,7 @@ def judge_files(
         train=training,
         device=device,
         tell=tell,
-        find=None if farm is None else find,
+        find=None if farm is None else partial(farmed.find, How(effort, seed, device)),
     )
     extra = {"seed": seed, **(extra or {})}
     write_results(out / "results.json", base, comparisons, extra)
@@ -157,7 +131,56 @@ def judge_files(
     return comparisons
 
 
-def _summary(
+class _Farmed:
+    """Summaries that are being made by a farm, and pairs of them to be compared there."""
+
+    def __init__(
+        self,
+        farm: Farm | _InTurn,
+        tell: Callable[[str], None],
+        geometry: Geometry | None,
+        effort: Effort | None,
+    ) -> None:
+        self.farm, self.tell, self.geometry = farm, tell, geometry
+        self.keep = (0, None) if effort is None else (effort.keep, effort.cell_bytes)
+
+    def read(
+        self,
+        reference: str | Path,
+        generated: Mapping[str, str | Path],
+        floor: str | Path | None,
+        train: str | Path | None,
+    ) -> None:
+        """Ask for a summary of every file; the others' follow the reference's."""
+        self.reference = self._summary(Path(reference).stem, reference, None)
+        self.generated = [self._summary(k, f, self.reference) for k, f in generated.items()]
+        self.floor, self.train = (
+            None if file is None else self._summary(Path(file).stem, file, self.reference)
+            for file in (floor, train)
+        )
+
+    def _summary(self, name: str, source: str | Path, like: Any) -> Any:
+        self.tell(f"reading {name}")
+        path = Path(resolve_data(source)).absolute()
+        return self.farm.submit(_summarise, path, name, self.geometry, like, *self.keep)
+
+    def result(self, promise: Any) -> Any:
+        """What was promised; None for nothing."""
+        return None if promise is None else self.farm.result(promise)
+
+    def find(self, how: How, pairs: Sequence[Pair]) -> Iterator[Any]:
+        """Figures of the pairs, in their order, see `caloforge.evaluation.compare.compare`."""
+        asked = []
+        for pair in pairs:
+            other = self.train if pair.kind == "memorising" else self.floor
+            sample = self.generated[pair.sample]
+            asked.append(self.farm.submit(pair_figures, pair, self.reference, sample, other, how))
+        for done, promise in enumerate(asked):
+            self.tell(f"comparing: {done} of {len(asked)} pairs done")
+            yield self.farm.result(promise)
+
+
+def _summarise(
     path: Path,
     name: str,
     geometry: Geometry | None,
