@@ -8,7 +8,7 @@ import ast
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,9 +55,23 @@ class Training(_Strict):
     selection: Selection = Selection()
 
 
+class AtMost(_Strict):
+    """The largest number of showers at one incident energy (MeV)."""
+
+    energy: float = Field(gt=0.0)
+    showers: int = Field(ge=1)
+
+
+class Data(_Strict):
+    """What of a file of showers the training, its held-out part included, is shown."""
+
+    leave_out: tuple[float, ...] = ()  # incident energies in MeV that are never shown
+    at_most: tuple[AtMost, ...] = ()
+
+
 class Recipe(_Strict):
-    """A training: model and hyper-parameters, transform, geometry, loop settings, and where they
-    come from.
+    """A training: model and hyper-parameters, transform, geometry, showers, loop settings, and
+    where they come from.
     """
 
     name: str
@@ -66,6 +80,7 @@ class Recipe(_Strict):
     geometry: str
     model: dict[str, Any]
     transform: dict[str, Any] = Field(default_factory=lambda: {"name": "incident-fraction"})
+    data: Data = Data()
     training: Training
 
     def hyper(self) -> dict[str, Any]:
@@ -113,7 +128,9 @@ def parse_recipe(plain: dict[str, Any]) -> Recipe:
     try:
         recipe = Recipe.model_validate(_tuples(plain))
     except ValidationError as error:
-        first = error.errors()[0]
+        wrong = error.errors()
+        # A misspelt key tells more than that the right one is missing.
+        first = next((e for e in wrong if e["type"] == "extra_forbidden"), wrong[0])
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(str(first["loc"][-1]), _keys_at(first["loc"][:-1]))
@@ -137,7 +154,7 @@ def dump_recipe(recipe: Recipe) -> str:
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     kind: Any = Recipe
     for part in location:
-        kind = kind.model_fields[part].annotation
+        kind = get_args(kind)[0] if isinstance(part, int) else kind.model_fields[part].annotation
     return list(kind.model_fields)
 
 
@@ -148,17 +165,21 @@ def _tuples(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     plain = dict(value)
-    if isinstance(plain.get("training"), dict):
-        training = dict(plain["training"])
-        if isinstance(training.get("augment"), list):
-            training["augment"] = tuple(training["augment"])
-        if isinstance(training.get("selection"), dict):
-            selection = dict(training["selection"])
-            if isinstance(selection.get("range_rms"), list):
-                selection["range_rms"] = tuple(selection["range_rms"])
-            training["selection"] = selection
-        plain["training"] = training
+    for table in ("data", "training"):
+        if isinstance(plain.get(table), dict):
+            plain[table] = _lists_to_tuples(plain[table])
     return plain
+
+
+def _lists_to_tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: tuple(value)
+        if isinstance(value, list)
+        else _lists_to_tuples(value)
+        if isinstance(value, dict)
+        else value
+        for key, value in table.items()
+    }
 
 
 def _override(plain: dict[str, Any], override: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from caloforge.models import make_model
 from caloforge.models.base import EnergyRange, ShowerModel
 from caloforge.models.file import load_model, save_model
 from caloforge.showers import Showers
-from caloforge.training.dataset import TrainingSet
+from caloforge.training.dataset import TrainingSet, prepare_showers
 from caloforge.training.loop import Observer, Outcome, Run, Silent
 from caloforge.training.readme import write_readme
 from caloforge.training.selection import HeldOut
@@ -40,7 +41,8 @@ def train(
     """Train `recipe` on `showers` and write `out`/model.safetensors, the chosen generator, and
     `out`/checkpoints; `out`/README.md says what else is there.
 
-    A tenth of the showers (seeded, stratified in incident energy) is held out: the generator is
+    Of the showers that the recipe's table [data] allows, a tenth (seeded, stratified in incident
+    energy) is held out: the generator is
     chosen on it. A model split in energy trains its ranges one after the other, each with its own
     choice, in `out`/range0, range1, ...
 
@@ -83,6 +85,7 @@ def train(
     fabric = Fabric(accelerator=device, devices=1, precision=resolve_precision(settings.precision))
     if checkpoints:
         _check_same(recipe, out / "recipe.toml")
+    showers = prepare_showers(showers, recipe.data, settings.seed)
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
     model = build(recipe, training)
@@ -207,6 +210,11 @@ def _about(recipe: Recipe, showers: Showers, held_out: int, data: str | None) ->
     used: dict[str, Any] = {"showers": len(showers) - held_out, "held_out": held_out}
     if data is not None:
         used["file"] = Path(data).name
+    if recipe.data.leave_out:
+        used["left_out"] = _mev(recipe.data.leave_out)
+    if recipe.data.at_most:
+        most = [f"{m.showers} showers at {_mev([m.energy])}" for m in recipe.data.at_most]
+        used["at_most"] = ", ".join(most)
     return {
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "seed": recipe.training.seed,
@@ -216,6 +224,10 @@ def _about(recipe: Recipe, showers: Showers, held_out: int, data: str | None) ->
             for name, column in zip(names, showers.conditions.T, strict=True)
         },
     }
+
+
+def _mev(energies: Sequence[float]) -> str:
+    return ", ".join(f"{energy:g}" for energy in energies) + " MeV"
 
 
 def _range_name(part: EnergyRange) -> str:

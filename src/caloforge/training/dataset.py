@@ -1,5 +1,5 @@
-"""Training showers on the device: shuffled batches drawn without leaving it, turned and mirrored
-where a recipe asks.
+"""Training showers: what a recipe shows of a file; shuffled batches drawn on the device, turned
+and mirrored where a recipe asks.
 """
 
 from __future__ import annotations
@@ -8,11 +8,61 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from caloforge.config import Data
+from caloforge.errors import TrainingError
 from caloforge.models.base import Batch
 from caloforge.showers import Showers
 from caloforge.symmetries import symmetry_group
+
+SAME = 1e-6  # relative: incident energies in files are rounded to 32 bits
+
+
+def prepare_showers(showers: Showers, data: Data, seed: int) -> Showers:
+    """What the table [data] of a recipe lets a training see, in the order of the file.
+
+    Parameters
+    ----------
+    showers
+        Of the file, (N, V).
+    data
+        `leave_out` drops all showers of an incident energy, `at_most` keeps so many of them.
+    seed
+        Chooses which are kept.
+
+    Raises
+    ------
+    TrainingError
+        For an energy that the showers do not have, naming the nearest one, or when fewer than two
+        showers are left.
+    """
+    incident = showers.incident_energy
+    kept = np.ones(len(showers), dtype=bool)
+    for energy in data.leave_out:
+        kept &= ~_at(energy, incident)
+    for number, most in enumerate(data.at_most):
+        there = np.flatnonzero(kept & _at(most.energy, incident))
+        rng = np.random.default_rng([seed, number])
+        kept[rng.permutation(there)[most.showers :]] = False
+    if kept.sum() < 2:
+        raise TrainingError(
+            f"The table [data] leaves {kept.sum()} of {len(showers)} showers; expected at least "
+            "2: leave out fewer energies."
+        )
+    return showers if kept.all() else showers[kept]
+
+
+def _at(energy: float, incident: NDArray[np.float64]) -> NDArray[np.bool_]:
+    there: NDArray[np.bool_] = np.isclose(incident, energy, rtol=SAME, atol=0.0)
+    if not there.any():
+        nearest = incident[np.abs(incident - energy).argmin()]
+        raise TrainingError(
+            f"The table [data] names the incident energy {energy:g} MeV, at which there are no "
+            f"showers; expected one of the file, the nearest is {nearest:g} MeV."
+        )
+    return there
 
 
 class TrainingSet:
