@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import GeometryError
-from caloforge.geometry import Layer
+from caloforge.geometry import Geometry, Layer
 
 Array = NDArray[Any]
 
@@ -88,3 +88,17 @@ def central_cell(layer: Layer) -> tuple[int, int]:
             f"Layer {layer.id} does not contain the point (0, 0) mm; name the first cell."
         )
     return found[0], found[1]
+
+
+def stacks(geometry: Geometry) -> list[list[int]]:
+    """Positions of grid layers with the same cells that follow each other, run by run."""
+    found: list[list[int]] = []
+    for position, layer in enumerate(geometry.layers):
+        before = geometry.layers[found[-1][-1]] if found else None
+        if layer.kind != "grid":
+            continue
+        if before is not None and before.edges == layer.edges and found[-1][-1] == position - 1:
+            found[-1].append(position)
+        else:
+            found.append([position])
+    return found

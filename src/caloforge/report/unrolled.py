@@ -23,7 +23,7 @@ from caloforge.report.images import (
 from caloforge.report.panels import WIDTH
 from caloforge.report.samples import Samples
 from caloforge.report.style import FLOOR_LOOK, INK, REFERENCE_LOOK
-from caloforge.spiral import central_cell, spiral
+from caloforge.spiral import central_cell, spiral, stacks
 
 FEWEST_LAYERS = 4  # of one shape in a row, to be a volume
 SHARE = 0.999  # of the energy that the shown part of the spiral holds
@@ -32,16 +32,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP, _HEIGHT = 1.5, 0.95, 0.3, 0.42, 0.14, 1.25  
 
 def volumes(geometry: Geometry) -> list[list[int]]:
     """Positions of layers that follow each other with the same grid of cells around (0, 0)."""
-    found: list[list[int]] = []
-    for position, layer in enumerate(geometry.layers):
-        before = geometry.layers[found[-1][0]] if found else None
-        if before is not None and layer.kind == "grid" and layer.edges == before.edges:
-            found[-1].append(position)
-        else:
-            found.append([position])
     return [
         group
-        for group in found
+        for group in stacks(geometry)
         if len(group) >= FEWEST_LAYERS
         and all(e[0] <= 0 < e[-1] for e in geometry.layers[group[0]].edges)
     ]

@@ -98,7 +98,8 @@ def train(
         # Only when its checkpoint was taken:
         write_text(out / "recipe.toml", dump_recipe(recipe))
         kind, precision = fabric.device.type, resolve_precision(settings.precision)
-        write_readme(out, recipe, about["trained_on"], len(ranges), kind, precision)
+        notes = model.transform.notes()
+        write_readme(out, recipe, about["trained_on"], len(ranges), kind, precision, notes)
         watcher.start(what, run.step, settings.steps)
         outcome = run.go(watcher)
         outcomes.append(outcome)

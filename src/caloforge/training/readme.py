@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,13 @@ FILES = {
 
 
 def write_readme(
-    out: Path, recipe: Recipe, trained_on: dict[str, Any], ranges: int, device: str, precision: str
+    out: Path,
+    recipe: Recipe,
+    trained_on: dict[str, Any],
+    ranges: int,
+    device: str,
+    precision: str,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write `out`/README.md; nothing in it depends on the machine's paths or names.
 
@@ -41,6 +48,8 @@ def write_readme(
         Parts of a model split in energy, each trained in a folder of its own.
     device, precision
         On what kind of device and in which precision the training runs.
+    notes
+        Sentences on the showers as the model sees them: `Transform.notes`.
     """
     counts = ("showers", "held_out", "file")
     origin = [f"- {key}: {value}" for key, value in trained_on.items() if key not in counts]
@@ -67,6 +76,7 @@ def write_readme(
         f"{trained_on['showers']:,} for training and {trained_on['held_out']:,} held out to "
         f"choose the generator, of {recipe.geometry}" + (f", from `{source}`." if source else "."),
         *(["", *origin] if origin else []),
+        *(["", *notes] if notes else []),
         "",
         "## Files",
         "",

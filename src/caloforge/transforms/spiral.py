@@ -1,0 +1,219 @@
+"""Slices of a calorimeter unrolled along a spiral from the hot cell, cropped to the middle.
+
+Reference: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics
+Calorimeters" (section "Unrolling to Two Dimensions", Fig. 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caloforge.errors import ModelError, did_you_mean
+from caloforge.geometry import Geometry, Layer
+from caloforge.showers import Showers
+from caloforge.spiral import central_cell, spiral, stacks
+from caloforge.transforms.base import Transform
+
+SCALINGS = ("std", "log", "none")
+BLOCK = 1024  # showers looked at at a time in a fit
+
+
+def window(layer: Layer, cells: int, start: tuple[int, int]) -> NDArray[np.int64]:
+    """Numbers of the first `cells` cells of a slice on the spiral from `start`, (cells,).
+
+    `cells` is m^2 for an m x m square around `start`, which reaches one cell further to the low
+    side where m is even; or all cells of the slice. Raises ModelError for anything else.
+    """
+    rows, columns = layer.shape
+    if cells == layer.size:
+        return spiral((rows, columns), start)
+    side = math.isqrt(max(cells, 0))
+    low = [k - side // 2 for k in start]
+    fits = all(a >= 0 and a + side <= n for a, n in zip(low, (rows, columns), strict=True))
+    if side < 1 or side**2 != cells or not fits:
+        raise ModelError(
+            f"Got {cells} cells of a slice of {rows} x {columns} around {start}; expected a "
+            f"square number whose square fits, or all {layer.size}."
+        )
+    i, j = np.divmod(spiral((side, side), (side // 2, side // 2)), side)
+    return (i + low[0]) * columns + j + low[1]
+
+
+class Spiral(Transform):
+    """Cells of D equal slices as D rows, each in the order of a spiral from the hot cell outwards.
+
+    x (N, D cells + R): slice by slice, x[:, : D cells].reshape(N, D, cells) is the unrolled image;
+    then R scaled cells of the other layers, if they are kept. The slices are the largest run of
+    layers with the same cells (the ECAL of `lcd`). What is not kept is zero after `inverse`;
+    `settings` tell how much of the training showers' energy that is: `lost_around` (the slices'
+    outer cells) and `lost_behind` (the other layers), shares of all energy.
+
+    Attributes
+    ----------
+    depth, cells, others
+        D, cells kept of each slice, R.
+    """
+
+    LARGEST = 20.0  # of a logarithm: keeps an untrained model's output finite
+    std: Tensor
+    order: Tensor
+    back: Tensor
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        cells: int = 0,
+        scaling: str = "std",
+        unit: float = 1.0,
+        others: bool = False,
+        start: Sequence[int] = (),
+        lost_around: float | None = None,
+        lost_behind: float | None = None,
+    ) -> None:
+        super().__init__()
+        if scaling not in SCALINGS:
+            raise ModelError(f"Unknown scaling '{scaling}': {did_you_mean(scaling, SCALINGS)}")
+        if not unit > 0 or len(start) not in (0, 2):
+            raise ModelError(
+                f"Got unit = {unit} MeV and start = {list(start)}; expected a unit above 0 and "
+                "the row and column of a cell, or [] for the central one."
+            )
+        groups = stacks(geometry)
+        if not groups:
+            raise ModelError(
+                f"Geometry '{geometry.name}' has polar layers alone; a spiral needs a grid (such "
+                "as lcd)."
+            )
+        positions = max(groups, key=lambda g: len(g) * geometry.layers[g[0]].size)
+        layer = geometry.layers[positions[0]]
+        first = (int(start[0]), int(start[1])) if len(start) else central_cell(layer)
+        order = window(layer, cells or layer.size, first)
+        slices = [geometry.slices[k] for k in positions]
+        kept = np.concatenate([s.start + order for s in slices])
+        self.depth, self.cells = len(positions), len(order)
+        self.layers, self.total = slices, geometry.n_cells
+        self.scaling, self.unit = scaling, unit
+        inside = np.zeros(geometry.n_cells, bool)
+        for part in slices:
+            inside[part] = True
+        rest = np.flatnonzero(~inside) if others else np.empty(0, np.int64)
+        self.others = len(rest)
+        kept = np.concatenate([kept, rest])
+        # Cells that are not kept are read from a column of zeros behind the others.
+        back = np.full(geometry.n_cells, len(kept))
+        back[kept] = np.arange(len(kept))
+        self.register_buffer("order", torch.from_numpy(kept), persistent=False)
+        self.register_buffer("back", torch.from_numpy(back), persistent=False)
+        self.register_buffer("std", torch.ones(()))
+        self.settings = {
+            "cells": self.cells,
+            "scaling": scaling,
+            "unit": unit,
+            "others": others,
+            "start": list(first),
+            "lost_around": lost_around,
+            "lost_behind": lost_behind,
+        }
+
+    @classmethod
+    def fit(  # type: ignore[override]  # every transform names its own settings
+        cls,
+        showers: Showers,
+        *,
+        cells: int = 0,
+        scaling: str = "std",
+        unit: float = 1.0,
+        others: bool = False,
+        start: Sequence[int] = (),
+    ) -> Self:
+        """Measures the energy that is lost and, for `scaling = "std"`, the spread of the cells.
+
+        Parameters
+        ----------
+        cells
+            Cells kept of each slice: m^2 for a square around the hot cell, 0 for all.
+        scaling
+            "std": cells over the standard deviation of all kept cells, as in the MLP WGAN; "log":
+            log(1 + E / unit), as in the recurrent network; "none": MeV.
+        unit
+            MeV, for "log".
+        others
+            Whether the cells of the other layers (the HCAL of `lcd`) are kept behind the slices.
+        start
+            Row and column of the hot cell; the one that holds (0, 0) mm unless given.
+        """
+        options: dict[str, Any] = {
+            "cells": cells,
+            "scaling": scaling,
+            "unit": unit,
+            "others": others,
+            "start": start,
+        }
+        transform = cls(showers.geometry, **options)
+        kept, in_slices, everything, squares = 0.0, 0.0, 0.0, 0.0
+        order = transform.order.numpy()
+        for begin in range(0, len(showers), BLOCK):
+            block = showers.energies[begin : begin + BLOCK]
+            chosen = block[:, order].astype(np.float64)
+            kept += chosen[:, : transform.depth * transform.cells].sum()
+            squares += np.square(chosen).sum()
+            in_slices += sum(block[:, part].sum(dtype=np.float64) for part in transform.layers)
+            everything += block.sum(dtype=np.float64)
+        behind = everything - in_slices
+        total = everything or 1.0
+        lost = {
+            "lost_around": (in_slices - kept) / total,
+            "lost_behind": 0.0 if others else behind / total,
+        }
+        transform.settings |= {k: round(float(v), 6) for k, v in lost.items()}
+        if scaling == "std":
+            count = max(len(showers) * len(order), 1)
+            mean = (kept + (behind if others else 0.0)) / count
+            variance = squares / count - mean**2
+            transform.std.fill_(math.sqrt(variance) if variance > 0 else 1.0)
+        return transform
+
+    @classmethod
+    def restore(cls, geometry: Geometry, settings: dict[str, Any]) -> Self:
+        """See `Transform.restore`."""
+        return cls(geometry, **settings)
+
+    def size(self) -> int:
+        """D cells + R."""
+        return len(self.order)
+
+    def notes(self) -> list[str]:
+        """What is kept, and the energy that is not; nothing before it was measured."""
+        lost = [self.settings["lost_around"], self.settings["lost_behind"]]
+        if None in lost:
+            return []
+        around, behind = (f"{100 * share:.2f} %" for share in lost)
+        return [
+            f"{self.cells} cells of each of {self.depth} slices are modelled; {around} of the "
+            "training showers' energy lies in other cells of the slices, which stay empty.",
+            f"{self.others} cells of other layers are modelled; {behind} of the energy lies in "
+            "other layers, which stay empty.",
+        ]
+
+    def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
+        """MeV to scaled cells, (N, D cells + R)."""
+        x = energies[:, self.order]
+        if self.scaling == "log":
+            return (x / self.unit).log1p()
+        return x / self.std
+
+    def inverse(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Scaled cells to MeV; what is below zero becomes zero, what is not kept is zero."""
+        if self.scaling == "log":
+            energies = x.clamp(0.0, self.LARGEST).expm1() * self.unit
+        else:
+            energies = x.clamp(min=0) * self.std
+        return torch.cat([energies, torch.zeros_like(energies[:, :1])], dim=1)[:, self.back]
