@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,11 +107,13 @@ def train(
     from caloforge.report.training import write_training_page
     from caloforge.training import train as run
     from caloforge.training import with_settings
+    from caloforge.training.parallel import started
     from caloforge.training.selection import in_words
 
     chosen = with_settings(load_recipe(recipe, set_ or []), steps=steps, seed=seed)
     showers = read_showers(resolve_data(data))
-    with TrainingBar() as bar:
+    first = started().first  # of the processes that torchrun may have started: it alone tells
+    with TrainingBar() if first else nullcontext() as bar:
         outcome = run(
             chosen,
             showers,
@@ -120,6 +123,8 @@ def train(
             observer=bar,
             data=Path(data).name,
         )
+    if not first:
+        return
     model = out / "model.safetensors"
     write_training_page(out, [_traversal_section(model)] if model.exists() else [])
     ending = "stopped at" if outcome.interrupted else "done:"

@@ -258,6 +258,8 @@ class SAGAN(ShowerModel):
         self.generator = Generator(self.beam, generator, latent, cell_noise)
         count = STATISTICS + len(self.thresholds) if self.thresholds else 0
         self.critic = Critic(self.beam, critic, count)
+        if self.thresholds:
+            self.joins_showers = "standardisation of the statistics"
         if attention:
             for network, widths, places in (
                 (self.generator, generator, (0, 1)),

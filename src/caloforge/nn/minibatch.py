@@ -22,6 +22,8 @@ class MinibatchDiscrimination(nn.Module):
     Shapes: (N, size) to (N, features), in (0, 1].
     """
 
+    joins_showers = "minibatch discrimination"  # told when processes share a batch
+
     def __init__(self, size: int, features: int = 10, dims: int = 10) -> None:
         super().__init__()
         self.features, self.dims = features, dims

@@ -1,4 +1,6 @@
-"""Training: one loop for every model, on one device, with checkpoints that resume exactly."""
+"""Training: one loop for every model, on one device or several, with checkpoints that resume
+exactly.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from caloforge.models.file import load_model, save_model
 from caloforge.showers import Showers
 from caloforge.training.dataset import TrainingSet, prepare_showers
 from caloforge.training.loop import Observer, Outcome, Run, Silent
+from caloforge.training.parallel import fabric_settings, joins_showers, started
 from caloforge.training.readme import write_readme
 from caloforge.training.selection import HeldOut
 from caloforge.transforms import fit_transform
@@ -82,9 +85,13 @@ def train(
         raise TrainingError(f"Unknown device '{device}': {did_you_mean(device, DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("There is no CUDA device here; give --device cpu or auto.")
-    fabric = Fabric(accelerator=device, devices=1, precision=resolve_precision(settings.precision))
+    precision = resolve_precision(settings.precision)
+    processes = started()
+    fabric = Fabric(accelerator=device, precision=precision, **fabric_settings(processes))
+    fabric.launch()
     if checkpoints:
         _check_same(recipe, out / "recipe.toml")
+    processes.wait()  # nobody writes before all have looked
     showers = prepare_showers(showers, recipe.data, settings.seed)
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
@@ -95,17 +102,16 @@ def train(
     for number, part in enumerate(ranges):
         folder = out if len(ranges) == 1 else out / f"range{number}"
         run, what = _prepare(part, training, holdout, settings, folder, about, fabric, resume)
-        # Only when its checkpoint was taken:
-        write_text(out / "recipe.toml", dump_recipe(recipe))
-        kind, precision = fabric.device.type, resolve_precision(settings.precision)
-        notes = model.transform.notes()
-        write_readme(out, recipe, about["trained_on"], len(ranges), kind, precision, notes)
-        watcher.start(what, run.step, settings.steps)
+        if processes.first:  # only when its checkpoint was taken
+            write_text(out / "recipe.toml", dump_recipe(recipe))
+            kind, notes = fabric.device.type, model.transform.notes()
+            write_readme(out, recipe, about["trained_on"], len(ranges), kind, precision, notes)
+            watcher.start(what, run.step, settings.steps)
         outcome = run.go(watcher)
         outcomes.append(outcome)
         if outcome.interrupted:
             break
-    if len(ranges) > 1 and len(outcomes) == len(ranges):
+    if len(ranges) > 1 and len(outcomes) == len(ranges) and processes.first:
         _join(model, ranges, out, {**about, "chosen": {"ranges": [vars(o) for o in outcomes]}})
     return Outcome(
         sum(o.step for o in outcomes),
@@ -193,7 +199,17 @@ def _prepare(
         )
     device = fabric.device
     part.model.to(device)
-    data = TrainingSet(own, device=device, seed=settings.seed, augment=settings.augment)
+    processes = started()
+    joined = joins_showers(part.model)
+    if processes.count > 1 and joined and processes.first:
+        warnings.warn(
+            f"The {joined} of this model sees a process's part of a batch, "
+            f"{settings.batch_size // processes.count} of {settings.batch_size} showers.",
+            stacklevel=3,
+        )
+    data = TrainingSet(
+        own, device=device, seed=settings.seed, augment=settings.augment, processes=processes
+    )
     score = HeldOut(own_holdout, settings.selection, settings.seed)
     run = Run(part.model, data, score, settings, folder, about, fabric.autocast)
     try:

@@ -16,6 +16,7 @@ from caloforge.errors import TrainingError
 from caloforge.models.base import Batch
 from caloforge.showers import Showers
 from caloforge.symmetries import symmetry_group
+from caloforge.training.parallel import Processes
 
 SAME = 1e-6  # relative: incident energies in files are rounded to 32 bits
 
@@ -78,11 +79,20 @@ class TrainingSet:
     augment
         Names of exact symmetries of the geometry; each drawn shower is put through a random
         element of the group they make, its conditions too.
+    processes
+        Who trains together: each draws the joint batch and keeps its own showers.
     """
 
     def __init__(
-        self, showers: Showers, *, device: torch.device, seed: int, augment: tuple[str, ...] = ()
+        self,
+        showers: Showers,
+        *,
+        device: torch.device,
+        seed: int,
+        augment: tuple[str, ...] = (),
+        processes: Processes | None = None,
     ) -> None:
+        self.processes = processes or Processes()
         self.energies = torch.from_numpy(showers.energies).to(device)
         self.condition = torch.from_numpy(showers.conditions).float().to(device)
         self.device, self.seed = device, seed
@@ -116,7 +126,8 @@ class TrainingSet:
         self._order = self._permutation(epoch)
 
     def draw(self, size: int, rng: torch.Generator) -> Batch:
-        """The next `size` showers."""
+        """The next `size` showers; of these, what falls to this process."""
+        own = self.processes.part(size)
         pieces, missing = [], size
         while missing:
             if self.cursor == len(self):
@@ -125,10 +136,11 @@ class TrainingSet:
             pieces.append(self._order[self.cursor : self.cursor + taken])
             self.cursor += taken
             missing -= taken
-        rows = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        rows = (torch.cat(pieces) if len(pieces) > 1 else pieces[0])[own]
         energies, condition = self.energies[rows], self.condition[rows]
         if self._tables is not None:
             element = torch.randint(len(self._tables), (size,), generator=rng, device=self.device)
+            element = element[own]
             energies = energies.gather(1, self._tables[element])
             if self._maps is not None:
                 matrix, offset = self._maps[0][element], self._maps[1][element]

@@ -29,6 +29,7 @@ from caloforge.training.checkpoint import Checkpoints, latest_checkpoint, remove
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.log import GRADIENT, Log
 from caloforge.training.optimisers import Player
+from caloforge.training.parallel import batch_norms
 from caloforge.training.selection import HeldOut, in_words
 
 
@@ -103,7 +104,10 @@ class Run:
     ) -> None:
         self.model, self.data, self.score = model, data, score
         self.settings, self.folder, self.about, self.autocast = settings, folder, about, autocast
-        self.players = [Player(phase, settings.gradient_clip) for phase in model.phases()]
+        self.processes = data.processes
+        self.players = [
+            Player(phase, settings.gradient_clip, self.processes) for phase in model.phases()
+        ]
         self.log, self.checkpoints = (
             Log(folder),
             Checkpoints(folder / "checkpoints", settings.keep),
@@ -130,7 +134,7 @@ class Run:
             phase: Phase = player.phase
             for _ in range(phase.repeats):
                 batch = self.data.draw(self.settings.batch_size, self.rng)
-                with self.autocast():
+                with self.autocast(), self.processes.draws(self.settings.batch_size):
                     loss, extra = phase.loss(batch, self.rng)
                 player.update(loss)
             numbers[f"loss/{phase.name}"] = loss.detach()
@@ -167,6 +171,10 @@ class Run:
     def choose(self, observer: Observer) -> None:
         """Score the generator; when it is the one to keep, write it as the model file."""
         self._check_weights()
+        self.processes.average_(batch_norms(self.model))
+        if not self.processes.first:
+            self.history.append({"step": self.step})
+            return
         keep = self.settings.selection.keep
         with self.generator() as model:
             result = self.score(model, self.data.device)
@@ -189,6 +197,9 @@ class Run:
     def save(self) -> None:
         """Begin to write a checkpoint; it is finished while the training goes on."""
         self._check_weights()
+        self.processes.average_(batch_norms(self.model))
+        if not self.processes.first:
+            return
         self.log.flush()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for player in self.players:
@@ -209,8 +220,9 @@ class Run:
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint of the folder; False when there is none."""
-        for folder in (self.folder, self.checkpoints.folder):
-            remove_partial(folder)
+        if self.processes.first:
+            for folder in (self.folder, self.checkpoints.folder):
+                remove_partial(folder)
         found = latest_checkpoint(self.checkpoints.folder)
         if found is None:
             return False
@@ -252,15 +264,17 @@ class Run:
         An observer stops the training in the same way by raising KeyboardInterrupt.
         """
         settings, stopped = self.settings, False
-        self.log.begin(self.step)
+        if self.processes.first:
+            self.log.begin(self.step)
         self.model.train()
         clock, counted = time.perf_counter(), self.step
         with _first_ctrl_c() as asked, self.log, self.checkpoints:
-            while self.step < settings.steps and not (stopped := stopped or asked()):
+            while self.step < settings.steps and not stopped:
                 numbers = self.advance()
                 self.checkpoints.check()
                 try:
-                    if self.step % settings.log_every == 0 or self.step == settings.steps:
+                    told = self.step % settings.log_every == 0 or self.step == settings.steps
+                    if told:
                         now = time.perf_counter()
                         rate = (self.step - counted) / max(now - clock, 1e-9)
                         clock, counted = now, self.step
@@ -269,6 +283,9 @@ class Run:
                         self.choose(observer)
                     if self.step % settings.checkpoint_every == 0:
                         self.save()
+                    # Several processes stop after the same step: they ask each other at times.
+                    if told or self.processes.count == 1:
+                        stopped = self.processes.any(asked(), self.data.device)
                 except KeyboardInterrupt:
                     stopped = True
             if not self.history or self.history[-1]["step"] != self.step:
@@ -282,12 +299,15 @@ class Run:
         norms = {f"{GRADIENT}{p.phase.name}": p.gradient_norm() for p in self.players}
         device = self.data.device
         told = {k: v.to(device).float().reshape(()) for k, v in {**numbers, **norms}.items()}
-        # In one copy: a GPU is waited for once.
-        values = dict(zip(told, torch.stack(list(told.values())).tolist(), strict=True))
+        joint = torch.stack(list(told.values()))
+        self.processes.average_([joint])
+        values = dict(zip(told, joint.tolist(), strict=True))  # in one copy: a GPU waits once
         wrong = [key for key, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise self._broken(f"{wrong[0]} became {values[wrong[0]]}")
         values["steps_per_second"] = rate
+        if not self.processes.first:
+            return
         if self.log.numbers(self.step, values) and self.settings.stagnation != "off":
             self._stagnates()
         observer.log(self.step, values)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from caloforge.errors import ModelError, did_you_mean
 from caloforge.models.base import OptimiserSettings, Phase
+from caloforge.training.parallel import Processes
 
 _KINDS: dict[str, Callable[[list[nn.Parameter], OptimiserSettings], torch.optim.Optimizer]] = {
     "adam": lambda p, s: torch.optim.Adam(
@@ -38,10 +39,12 @@ def _triangle(update: int) -> float:
 
 class Player:
     """The optimiser of one phase: takes gradients, updates parameters, keeps its own count of
-    updates.
+    updates. Several processes average their gradients.
     """
 
-    def __init__(self, phase: Phase, gradient_clip: float) -> None:
+    def __init__(
+        self, phase: Phase, gradient_clip: float, processes: Processes | None = None
+    ) -> None:
         settings = phase.optimiser
         if settings.name not in _KINDS:
             raise ModelError(
@@ -51,6 +54,7 @@ class Player:
         self.parameters = phase.parameters
         self.optimiser = _KINDS[settings.name](self.parameters, settings)
         self.gradient_clip = gradient_clip
+        self.processes = processes or Processes()
         self.updates = 0
         self._unclipped: Tensor | None = None
         self.slow = [p.detach().clone() for p in self.parameters] if settings.lookahead else None
@@ -58,6 +62,7 @@ class Player:
     def update(self, loss: Tensor) -> None:
         """One update; gradients are taken with respect to this player's parameters alone."""
         gradients = torch.autograd.grad(loss, self.parameters)
+        self.processes.average_(gradients)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         if self.gradient_clip > 0:
