@@ -8,6 +8,7 @@ import pytest
 
 from caloforge.config import load_recipe
 from caloforge.data import open_showers, read_showers, sample_names, sample_path
+from caloforge.models import MODELS
 from caloforge.showers import Showers
 from caloforge.training import train
 
@@ -49,6 +50,11 @@ def training_sample(geometry: str) -> str:
 def sample_showers(geometry: str) -> Showers:
     """The shipped training sample of a geometry."""
     return read_showers(sample_path(training_sample(geometry)))
+
+
+def learners() -> list[str]:
+    """Names of the models that are trained step by step; the others are fitted in one go."""
+    return [name for name in sorted(MODELS) if load_recipe(f"smoke-{name}").training.steps > 1]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import sample_showers
+from conftest import learners, sample_showers
 from safetensors import safe_open
 
 from caloforge.config import load_recipe
@@ -17,12 +17,14 @@ from caloforge.data import read_showers, sample_path
 from caloforge.generate import Conditions, generate_showers
 from caloforge.geometry import load_geometry
 from caloforge.models import MODELS, Refusal, ShowerModel, make_model, parameter_count
-from caloforge.models.base import Batch
+from caloforge.models.base import Batch, Fit, Phase
 from caloforge.models.file import ModelFile, load_model, save_model
 from caloforge.noise import normals
 from caloforge.training import build
 
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
+every_learner = pytest.mark.parametrize("name", learners())
+every_fitted_model = pytest.mark.parametrize("name", sorted(set(MODELS) - set(learners())))
 
 
 @pytest.fixture
@@ -50,6 +52,10 @@ def toy_batch(geometry: str, count: int = 256) -> Batch:
         torch.from_numpy(showers.energies[chosen]),
         torch.from_numpy(showers.conditions[chosen]).float(),
     )
+
+
+def players(model: ShowerModel) -> list[Phase]:
+    return [phase for phase in model.phases() if isinstance(phase, Phase)]
 
 
 @every_model
@@ -110,7 +116,7 @@ def test_the_file_holds_the_generator_and_nothing_else(trained: ModelFile, smoke
         assert [key for key in trained.model.state_dict() if part in key.split(".")]
 
 
-@every_model
+@every_learner
 def test_half_precision_files_are_smaller_and_nearly_the_same(
     trained: ModelFile, tmp_path: Path
 ) -> None:
@@ -130,12 +136,12 @@ def test_half_precision_files_are_smaller_and_nearly_the_same(
         )
 
 
-@every_model
+@every_learner
 def test_gradients_reach_every_parameter(model: ShowerModel) -> None:
     model.train()
     batch = toy_batch(model.geometry.name)
     reached: dict[int, torch.Tensor] = {}
-    for phase in model.phases():
+    for phase in players(model):
         loss, extra = phase.loss(batch, torch.Generator().manual_seed(0))
         assert loss.ndim == 0
         assert all(value.ndim == 0 and not value.requires_grad for value in extra.values())
@@ -150,11 +156,11 @@ def test_gradients_reach_every_parameter(model: ShowerModel) -> None:
             assert reached[id(parameter)].abs().max() > 0, key
 
 
-@every_model
+@every_learner
 def test_a_few_updates_lower_each_loss(model: ShowerModel) -> None:
     model.train()
     batch = toy_batch(model.geometry.name)
-    for phase in model.phases():  # the other players stand still
+    for phase in players(model):  # the other players stand still
         optimiser = torch.optim.Adam(phase.parameters, lr=1e-3)
         losses = []
         for _ in range(40):
@@ -168,18 +174,39 @@ def test_a_few_updates_lower_each_loss(model: ShowerModel) -> None:
         assert np.isfinite(losses).all()
 
 
-@every_model
+@every_learner
 def test_losses_take_their_noise_from_the_generator_given(model: ShowerModel) -> None:
     model.train()
     batch = toy_batch(model.geometry.name)
     before = torch.get_rng_state()
-    for phase in model.phases():
+    for phase in players(model):
         first, second, third = (
             phase.loss(batch, torch.Generator().manual_seed(seed))[0].item() for seed in (1, 1, 2)
         )
         assert first == second
         assert first != third
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_fitted_model
+def test_a_fit_sets_buffers_from_the_showers_alone(model: ShowerModel) -> None:
+    """Whatever the state before and however the showers are cut into batches."""
+    batch = toy_batch(model.geometry.name)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    halves = [Batch(*(v[k : k + 128] for v in batch)) for k in (0, 128)]
+    fits = [phase for phase in model.phases() if isinstance(phase, Fit)]
+    assert fits
+    assert not list(model.parameters())
+    seen = []
+    for showers in ([batch], halves):
+        for fit in fits:
+            numbers = fit.fit(showers)
+            assert all(np.isfinite(value) for value in numbers.values())
+        seen.append({k: v.clone() for k, v in model.state_dict().items()})
+    assert any(not torch.equal(v, before[k]) for k, v in seen[0].items())
+    for key, value in seen[0].items():
+        assert torch.isfinite(value.double()).all(), key
+        torch.testing.assert_close(seen[1][key], value, msg=key)
 
 
 @every_model

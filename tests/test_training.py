@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sample_showers
+from conftest import learners, sample_showers
 from safetensors.torch import load_file
 from torch import nn
 
@@ -37,6 +37,7 @@ from caloforge.training.selection import HeldOut, Score
 
 CPU = torch.device("cpu")
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
+every_learner = pytest.mark.parametrize("name", learners())
 
 
 def recipe_of(name: str, *overrides: str) -> Recipe:
@@ -88,7 +89,7 @@ class StopAt(Silent):
 
 
 # --- exact resume ----------------------------------------------------------------------------
-@every_model
+@every_learner
 @pytest.mark.parametrize("at", [5, 15])
 def test_interrupted_and_resumed_equals_uninterrupted(
     name: str, at: int, smoke, tmp_path: Path

@@ -168,7 +168,7 @@ def stream(
 
 def _batch(file: ModelFile, rows: NDArray[np.float64], start: int, seed: int) -> Showers:
     """One call of the model: showers from number `start` on, under the conditions `rows`."""
-    model, device = file.model, next(file.model.parameters()).device
+    model, device = file.model, file.model.device
     noise = torch.from_numpy(normals(seed, start, start + len(rows), model.noise_size)).to(device)
     with torch.inference_mode():
         energies = model.sample(torch.from_numpy(rows).float().to(device), noise)

@@ -43,7 +43,7 @@ def traverse(
     rows = [Conditions.of(model.geometry, {**middle, name: float(v)}).table for v in values]
     conditions = Conditions(model.geometry, np.concatenate(rows))
     check_range(file, conditions)
-    device = next(model.parameters()).device
+    device = model.device
     noise = torch.from_numpy(normals(seed, 0, latents, model.noise_size)).to(device)
     table = torch.from_numpy(np.repeat(conditions.table, latents, axis=0)).float().to(device)
     with torch.inference_mode():

@@ -12,6 +12,7 @@ from caloforge.models.calogan import ConditionalCaloGAN
 from caloforge.models.calogan_ancestor import CaloGAN
 from caloforge.models.caloshowergan import CaloShowerGAN
 from caloforge.models.flowmatching import FlowMatching
+from caloforge.models.parametrisation import Parametrisation
 from caloforge.models.sagan import SAGAN
 from caloforge.models.split import EnergySplit
 from caloforge.transforms import Transform
@@ -23,6 +24,7 @@ MODELS: dict[str, Callable[..., ShowerModel]] = {
     "caloshowergan": CaloShowerGAN,
     "caloshowergan-split": EnergySplit,
     "flow-matching": FlowMatching,
+    "parametrisation": Parametrisation,
     "sagan": SAGAN,
 }
 

@@ -5,8 +5,9 @@ noise.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 import torch
@@ -74,6 +75,20 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A turn that is taken once, before the first update of any phase: `fit(showers)` sets buffers
+    of the model from the training showers, and returns numbers to log.
+
+    `showers` can be walked through as often as needed; each walk gives every training shower once,
+    batch by batch in the same order, not augmented. A model with fits alone is trained in one
+    step.
+    """
+
+    name: str
+    fit: Callable[[Iterable[Batch]], dict[str, float]]
+
+
+@dataclass(frozen=True)
 class Refusal:
     """Why a model cannot be exported."""
 
@@ -120,8 +135,13 @@ class ShowerModel(nn.Module):
         """Z: how many standard-normal numbers one shower needs."""
         raise NotImplementedError
 
-    def phases(self) -> list[Phase]:
-        """How the model is trained, in the order of one step."""
+    @property
+    def device(self) -> torch.device:
+        """Where the model is: of its first parameter, or of its first buffer if it has none."""
+        return next(chain(self.parameters(), self.buffers())).device
+
+    def phases(self) -> Sequence[Phase | Fit]:
+        """How the model is trained: fits once, then the phases in the order of one step."""
         raise NotImplementedError
 
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:

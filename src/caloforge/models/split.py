@@ -118,7 +118,7 @@ class EnergySplit(ShowerModel):
         """The phases of all parts; each sees the showers of a batch that lie in its range."""
         phases = []
         for number, part in enumerate(self.energy_ranges()):
-            for phase in part.model.phases():
+            for phase in self.gans()[number].phases():
                 loss = _on_range(phase, part)
                 phases.append(
                     Phase(

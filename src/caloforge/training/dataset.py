@@ -5,6 +5,8 @@ and mirrored where a recipe asks.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -125,6 +127,12 @@ class TrainingSet:
         self.epoch, self.cursor = epoch, cursor
         self._order = self._permutation(epoch)
 
+    def walk(self, size: int) -> Iterator[Batch]:
+        """Every shower as it is, once and in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield Batch(self.energies[rows], self.condition[rows])
+
     def draw(self, size: int, rng: torch.Generator) -> Batch:
         """The next `size` showers; of these, what falls to this process."""
         own = self.processes.part(size)
@@ -148,3 +156,16 @@ class TrainingSet:
                 turned = torch.remainder(condition + math.pi, 2 * math.pi) - math.pi
                 condition = torch.where(self._angles, turned, condition)
         return Batch(energies, condition)
+
+
+@dataclass(frozen=True)
+class Walks:
+    """The training set as something that can be walked through any number of times, `size` showers
+    at a time.
+    """
+
+    data: TrainingSet
+    size: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.data.walk(self.size)

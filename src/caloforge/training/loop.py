@@ -23,10 +23,10 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from caloforge.config import Training
 from caloforge.errors import TrainingError
 from caloforge.files import write_text
-from caloforge.models.base import Phase, ShowerModel
+from caloforge.models.base import Fit, Phase, ShowerModel
 from caloforge.models.file import save_model
 from caloforge.training.checkpoint import Checkpoints, latest_checkpoint, remove_partial
-from caloforge.training.dataset import TrainingSet
+from caloforge.training.dataset import TrainingSet, Walks
 from caloforge.training.log import GRADIENT, Log
 from caloforge.training.optimisers import Player
 from caloforge.training.parallel import batch_norms
@@ -105,9 +105,18 @@ class Run:
         self.model, self.data, self.score = model, data, score
         self.settings, self.folder, self.about, self.autocast = settings, folder, about, autocast
         self.processes = data.processes
+        phases = model.phases()
+        self.fits = [phase for phase in phases if isinstance(phase, Fit)]
         self.players = [
-            Player(phase, settings.gradient_clip, self.processes) for phase in model.phases()
+            Player(phase, settings.gradient_clip, self.processes)
+            for phase in phases
+            if isinstance(phase, Phase)
         ]
+        if not self.players and settings.steps > 1:
+            raise TrainingError(
+                f"Got training.steps = {settings.steps} for a model that is fitted in one go; set "
+                "training.steps=1."
+            )
         self.log, self.checkpoints = (
             Log(folder),
             Checkpoints(folder / "checkpoints", settings.keep),
@@ -129,7 +138,7 @@ class Run:
     # --- one step ----------------------------------------------------------------------------
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase its number of times. Returns the last losses, on the device."""
-        numbers: dict[str, Tensor] = {}
+        numbers = self._fit() if self.step == 0 else {}
         for player in self.players:
             phase: Phase = player.phase
             for _ in range(phase.repeats):
@@ -142,6 +151,18 @@ class Run:
         self.step += 1
         if self.average is not None:
             self._update_average(self.average)
+        return numbers
+
+    @torch.no_grad()
+    def _fit(self) -> dict[str, Tensor]:
+        """What a model is fitted to rather than trained on; once, before its first update."""
+        numbers: dict[str, Tensor] = {}
+        for fit in self.fits:
+            found = fit.fit(Walks(self.data, self.settings.batch_size))
+            numbers |= {f"{fit.name}/{key}": torch.tensor(value) for key, value in found.items()}
+        if self.fits and self.average is not None:  # what was there before the fit is nothing yet
+            fitted = self.model.generator_state()
+            self.average = {k: v.detach().clone() for k, v in fitted.items()}
         return numbers
 
     @torch.no_grad()
@@ -299,9 +320,11 @@ class Run:
         norms = {f"{GRADIENT}{p.phase.name}": p.gradient_norm() for p in self.players}
         device = self.data.device
         told = {k: v.to(device).float().reshape(()) for k, v in {**numbers, **norms}.items()}
-        joint = torch.stack(list(told.values()))
-        self.processes.average_([joint])
-        values = dict(zip(told, joint.tolist(), strict=True))  # in one copy: a GPU waits once
+        values: dict[str, float] = {}
+        if told:
+            joint = torch.stack(list(told.values()))
+            self.processes.average_([joint])
+            values = dict(zip(told, joint.tolist(), strict=True))  # in one copy: a GPU waits once
         wrong = [key for key, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise self._broken(f"{wrong[0]} became {values[wrong[0]]}")
@@ -331,7 +354,8 @@ class Run:
 
     def _check_weights(self) -> None:
         """Nothing broken is ever kept: a loss may still be finite when its gradient is not."""
-        named = dict(self.model.named_parameters())
+        named: dict[str, Tensor] = dict(self.model.named_parameters())
+        named |= {k: v for k, v in self.model.named_buffers() if v.is_floating_point()}
         if math.isfinite(float(nn.utils.get_total_norm(list(named.values()), norm_type=math.inf))):
             return  # in a few kernels and one wait, however many weights there are
         for name, value in named.items():

@@ -1,0 +1,222 @@
+"""Mean lateral shapes: how the energy of a layer is shared out over its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.errors import ModelError
+from caloforge.geometry import Geometry, Layer
+from caloforge.nn.quantiles import normal_cdf
+from caloforge.symmetries import symmetry_group
+
+# Axis of a layer -> names that the impact along it may have among the conditions.
+IMPACT = {"eta": ("impact_eta",), "phi": ("impact_phi",), "x": ("x0", "x"), "y": ("y0", "y")}
+ENERGY, ANGLES, MOMENTUM = ("energy",), ("theta", "phi"), ("px", "py", "pz")
+ITERATIONS = 40  # of expectation and maximisation
+
+
+class LateralShape(nn.Module):
+    """Mean share of each cell in the energy of its layer, with a fixed number of weights for each
+    kind of shower.
+    """
+
+    sizes: list[int]  # weights of each layer; together W
+
+    def fit(self, energies: Tensor, condition: Tensor) -> Tensor:
+        """Weights (W,) from showers (n, V) in MeV under conditions (n, C)."""
+        raise NotImplementedError
+
+    def forward(self, weights: Tensor, condition: Tensor) -> Tensor:
+        """Shares (N, V), adding up to 1 in each layer, from weights (N, W) and conditions (N, C).
+        """
+        raise NotImplementedError
+
+
+def lateral_shape(geometry: Geometry, gaussians: int, depths: int) -> LateralShape:
+    """Gaussians about the particle's axis where the conditions tell the impact, else a share for
+    each cell.
+
+    Raises ModelError for a condition that is neither energy, impact, direction, shift of a window
+    nor category.
+    """
+    impact = {name for names in IMPACT.values() for name in names} & set(geometry.condition_names)
+    shifts = {layer.shift.condition for layer in geometry.layers if layer.shift is not None}
+    known = {*ENERGY, *impact, *shifts}
+    known |= {*ANGLES, *MOMENTUM} if impact else set()
+    for condition in geometry.conditions:
+        if condition.name not in known and condition.scale != "category":
+            raise ModelError(
+                f"The parametrisation cannot follow the condition '{condition.name}' of "
+                f"'{geometry.name}'; expected energy, impact, direction or a category: choose "
+                "another model for it."
+            )
+    if not impact and not shifts:
+        return CellShares(geometry)
+    if any(layer.kind != "grid" for layer in geometry.layers):
+        raise ModelError(
+            f"'{geometry.name}' has polar layers and an impact that moves in them; the "
+            "parametrisation expects grids there: choose another model for it."
+        )
+    return AxisGaussians(geometry, gaussians, depths)
+
+
+class CellShares(LateralShape):
+    """A histogram over the cells, averaged over the geometry's exact symmetries."""
+
+    layer: Tensor
+    images: Tensor
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.sizes = [layer.size for layer in geometry.layers]
+        self.layers = geometry.n_layers
+        self.register_buffer(
+            "layer", torch.from_numpy(geometry.layer_of_cell.copy()), persistent=False
+        )
+        images = torch.stack([torch.from_numpy(s.permutation) for s in symmetry_group(geometry)])
+        self.register_buffer("images", images, persistent=False)
+
+    def fit(self, energies: Tensor, condition: Tensor) -> Tensor:
+        """Share of each cell in the summed energy of its layer over all showers and images."""
+        cells = energies.sum(dim=0)[self.images].mean(dim=0)
+        layers = cells.new_zeros(self.layers).index_add(0, self.layer, cells)
+        return cells / layers.clamp(min=1e-12)[self.layer]
+
+    def forward(self, weights: Tensor, condition: Tensor) -> Tensor:
+        """The weights themselves."""
+        return weights
+
+
+class AxisGaussians(LateralShape):
+    """A radial density about the particle's axis, integrated over the cells.
+
+    The density is a sum of two-dimensional Gaussians of fixed widths, from a quarter of a layer's
+    smallest cell to half its window, at fixed depths along the axis; their weights, which are not
+    negative, are fitted by maximum likelihood (expectation and maximisation) to the energy in
+    cells. The integral over a cell is a product of two differences of error functions, so cells of
+    any size, windows that shift and any impact are exact. Each Gaussian counts inside the window
+    only.
+    """
+
+    def __init__(self, geometry: Geometry, gaussians: int, depths: int) -> None:
+        super().__init__()
+        self.line = Line(geometry)
+        self.shifts = [_shift(geometry, layer) for layer in geometry.layers]
+        self.depths = [self._depths(geometry, layer, depths) for layer in geometry.layers]
+        for number, (layer, at) in enumerate(zip(geometry.layers, self.depths, strict=True)):
+            edges = [torch.tensor(e, dtype=torch.float32) for e in layer.edges]
+            low = min(float(e.diff().min()) for e in edges) / 4
+            high = max(float(e[-1] - e[0]) for e in edges) / 2
+            widths = torch.logspace(0, 1, gaussians, base=high / low) * low
+            self.register_buffer(f"slow{number}", edges[0], persistent=False)
+            self.register_buffer(f"fast{number}", edges[1], persistent=False)
+            self.register_buffer(f"widths{number}", widths.repeat(len(at)), persistent=False)
+        self.sizes = [gaussians * len(at) for at in self.depths]
+        self.gaussians = gaussians
+
+    def _depths(self, geometry: Geometry, layer: Layer, depths: int) -> list[float]:
+        if not self.line.inclined:
+            return [0.0]
+        if layer.z is None:
+            raise ModelError(
+                f"Layer {layer.id} of '{geometry.name}' states no depth z; expected it for the "
+                "axis of an inclined shower: add it to the geometry."
+            )
+        front, back = layer.z
+        return [front + (back - front) * (k + 0.5) / depths for k in range(depths)]
+
+    def _parts(self, number: int, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Share of each Gaussian in the rows and in the columns of a layer: (N, M, H), (N, M, W).
+        """
+        along = []
+        at = torch.tensor(self.depths[number], device=condition.device)
+        widths = getattr(self, f"widths{number}")
+        impact, slope = self.line(condition)
+        for axis, name in enumerate(("slow", "fast")):
+            edges = getattr(self, f"{name}{number}").expand(len(condition), -1)
+            if self.shifts[number] is not None and self.shifts[number][0] == axis:
+                _, column, step = self.shifts[number]
+                edges = edges + step * condition[:, column : column + 1]
+            centre = impact[:, axis : axis + 1] + slope[:, axis : axis + 1] * at
+            centre = centre.repeat_interleave(self.gaussians, dim=1)
+            reached = normal_cdf((edges[:, None, :] - centre[:, :, None]) / widths[:, None])
+            share = reached.diff(dim=2)
+            along.append(share / share.sum(dim=2, keepdim=True).clamp(min=1e-12))
+        return along[0], along[1]
+
+    def fit(self, energies: Tensor, condition: Tensor) -> Tensor:
+        """Weights by expectation and maximisation: w_m <- w_m sum_i x_i p_mi / (x_tot mu_i)."""
+        found = []
+        sizes = [s * f for s, f in self._shapes()]
+        for number, cells in enumerate(energies.split(sizes, dim=1)):
+            rows = cells.sum(dim=1) > 0
+            weights = cells.new_full((self.sizes[number],), 1 / self.sizes[number])
+            if rows.any():
+                slow, fast = self._parts(number, condition[rows])
+                grid = cells[rows].reshape(len(slow), slow.shape[2], fast.shape[2])
+                grid = grid / grid.sum()
+                for _ in range(ITERATIONS):
+                    mean = torch.einsum("m,nmh,nmw->nhw", weights, slow, fast).clamp(min=1e-20)
+                    weights = weights * torch.einsum("nhw,nmh,nmw->m", grid / mean, slow, fast)
+            found.append(weights / weights.sum())
+        return torch.cat(found)
+
+    def forward(self, weights: Tensor, condition: Tensor) -> Tensor:
+        """See `LateralShape.forward`."""
+        shares = []
+        for number, own in enumerate(weights.split(self.sizes, dim=1)):
+            slow, fast = self._parts(number, condition)
+            shares.append(torch.einsum("nm,nmh,nmw->nhw", own, slow, fast).flatten(1))
+        return torch.cat(shares, dim=1)
+
+    def _shapes(self) -> Sequence[tuple[int, int]]:
+        return [
+            (len(getattr(self, f"slow{k}")) - 1, len(getattr(self, f"fast{k}")) - 1)
+            for k in range(len(self.sizes))
+        ]
+
+
+class Line(nn.Module):
+    """The particle's straight line: impact in mm and slopes along the two axes of the layers, both
+    (N, 2); 0 for what the conditions do not tell.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        names, axes = geometry.condition_names, geometry.layers[0].axes
+        self.impact = [
+            next((geometry.column(n) for n in IMPACT.get(axis, ()) if n in names), -1)
+            for axis in axes
+        ]
+        self.angles = [geometry.column(n) for n in ANGLES] if set(ANGLES) <= set(names) else []
+        momentum = set(MOMENTUM) <= set(names)
+        self.momentum = [geometry.column(n) for n in MOMENTUM] if momentum else []
+
+    @property
+    def inclined(self) -> bool:
+        """Whether the conditions tell a direction."""
+        return bool(self.angles or self.momentum)
+
+    def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Impact and slopes."""
+        zero = torch.zeros_like(condition[:, 0])
+        impact = [condition[:, k] if k >= 0 else zero for k in self.impact]
+        slope = [zero, zero]
+        if self.angles:
+            theta, phi = (condition[:, k] for k in self.angles)
+            slope = [theta.tan() * phi.cos(), theta.tan() * phi.sin()]
+        elif self.momentum:
+            px, py, pz = (condition[:, k] for k in self.momentum)
+            slope = [px / pz, py / pz]
+        return torch.stack(impact, dim=1), torch.stack(slope, dim=1)
+
+
+def _shift(geometry: Geometry, layer: Layer) -> tuple[int, int, float] | None:
+    """Axis (0 slow, 1 fast), column of the condition and step in mm of a window that moves."""
+    if layer.shift is None:
+        return None
+    axis = layer.axes.index(layer.shift.axis)
+    return axis, geometry.column(layer.shift.condition), layer.shift.step
