@@ -62,7 +62,7 @@ from caloforge.nn.quantiles import (
     normal_scores,
     place,
     quantile_table,
-    table_weights,
+    scores,
 )
 from caloforge.transforms import IncidentFraction, Transform, response_curve
 
@@ -70,6 +70,9 @@ KNOTS = 16  # of the response curve
 MEANS = 16  # mean energies at which the fluctuation of a cell is tabulated
 MOST = 2000  # showers of a point that its lateral shape is fitted to
 MOST_CELLS = 200_000  # cells that a table of quantiles is made from
+LARGEST = 30.0  # logarithm of a cell over the floor that is never reached
+WIDTH = 1 + SCORES  # of the table of a cell: probability to be filled, quantiles
+ODDS = 2.0  # logarithm of the odds that a score of 1 stands for in it
 FEW = 30  # cells: fewer make no table
 CELLS = 1 << 22  # cells made at a time: bounds the memory of finely segmented read-outs
 
@@ -97,7 +100,7 @@ class Parametrisation(ShowerModel):
     tables: Tensor
     rotation: Tensor
     shape: Tensor
-    ratio: Tensor
+    cells: Tensor
     log_mean: Tensor
     floor: Tensor
     layer: Tensor
@@ -138,7 +141,7 @@ class Parametrisation(ShowerModel):
             "tables": (classes, points, bins, 1 + layers, SCORES),
             "rotation": (classes, points, bins, 1 + layers, 1 + layers),
             "shape": (classes, points, bins, weights),
-            "ratio": (classes, points, layers, MEANS, SCORES),
+            "cells": (classes, points, layers, MEANS, WIDTH),
             "log_mean": (classes, points, layers, 2),
             "floor": (),
         }
@@ -183,8 +186,8 @@ class Parametrisation(ShowerModel):
         incident, kind = self.incident(condition)[:, 0], self.kind(condition)
         own = (kind, self._point(kind, incident.log(), noise[:, 0]), self._bin(noise[:, 1]))
         numbers = 1 + self.geometry.n_layers
-        scores = torch.einsum("nij,nj->ni", self.rotation[own], noise[:, 2 : 2 + numbers])
-        values = look_up(self.tables[own], scores)
+        gaussian = torch.einsum("nij,nj->ni", self.rotation[own], noise[:, 2 : 2 + numbers])
+        values = look_up(self.tables[own], gaussian)
         response = self._response(kind, incident.log()) + values[:, 0] / incident.sqrt()
         layers = self._layers(response.clamp(min=0) * incident, values[:, 1:].clamp(min=0))
         return self._cells(own, condition, layers, noise[:, 2 + numbers :])
@@ -225,18 +228,26 @@ class Parametrisation(ShowerModel):
         log_mean = mean.clamp(min=1e-20).log()
         first, step = self.log_mean[kind, point][:, self.layer].unbind(dim=2)
         position = ((log_mean - first) / step).clamp(0, MEANS - 1)
+        beyond = log_mean - first - position * step
         node = position.floor().clamp(max=MEANS - 2)
-        low, share = place(z)
         number = (kind * self.points + point)[:, None] * self.geometry.n_layers + self.layer
-        entry = (number * MEANS + node.long()) * SCORES + low
-        ratio = self.ratio.flatten()
-        below = torch.lerp(ratio[entry], ratio[entry + 1], share)
-        above = torch.lerp(ratio[entry + SCORES], ratio[entry + SCORES + 1], share)
-        cells = mean * torch.lerp(below, above, position - node)
-        cells = torch.where(cells < self.floor, 0.0, cells)
-        spot = self._spots(log_mean, z)
-        sums = self._sums(cells)
-        cells = torch.where((sums > 0)[:, self.layer], cells, spot)
+        row, part = (number * MEANS + node.long()) * WIDTH, position - node
+        table = self.cells.flatten()
+        filled = torch.lerp(table[row], table[row + WIDTH], part) * beyond.clamp(max=0).exp()
+        # Of the levels 0 to 1 the first are empty; the odds of the rest choose the energy.
+        rest = normal_cdf(-z)
+        odds = ((filled - rest).clamp(min=1e-9) / rest.clamp(min=1e-9)).log()
+        low, share = place(odds / ODDS)
+        entry = row + 1 + low
+        below = torch.lerp(table[entry], table[entry + 1], share)
+        above = torch.lerp(table[entry + WIDTH], table[entry + WIDTH + 1], share)
+        logs = torch.lerp(below, above, part) + beyond.clamp(min=0)
+        cells = torch.where(rest < filled, logs.clamp(max=LARGEST).exp(), 0.0)
+        for _ in range(2):
+            empty = (self._sums(cells) <= 0)[:, self.layer]
+            cells = torch.where(empty, self._spots(log_mean, z), cells)
+            cells = cells * (layers / self._sums(cells).clamp(min=1e-20))[:, self.layer]
+            cells = torch.where(cells < self.floor, 0.0, cells)
         return cells * (layers / self._sums(cells).clamp(min=1e-20))[:, self.layer]
 
     def _sums(self, cells: Tensor) -> Tensor:
@@ -325,8 +336,8 @@ class Parametrisation(ShowerModel):
         shower, (n,): fewer than `bins` where there are few showers, and then some tables repeat.
         """
         count = max(1, min(self.bins, len(values) // self.minimum))
-        scores = normal_scores(values)
-        leading = scores @ _principal(scores)[:, -1]
+        gaussian = normal_scores(values)
+        leading = gaussian @ _principal(gaussian)[:, -1]
         depth = values[:, 1:] @ torch.arange(values.shape[1] - 1).to(values)
         leading = leading * torch.sign(((leading - leading.mean()) * (depth - depth.mean())).sum())
         bins = leading.argsort(stable=True).argsort() * count // len(values)
@@ -348,15 +359,17 @@ class Parametrisation(ShowerModel):
         for number, where in enumerate(self.geometry.slices):
             own = mean[:, where] > 1e-12
             if own.any():
-                log_mean, table = _ratios(mean[:, where][own], energies[:, where][own])
-                self.log_mean[kind, point, number] = log_mean
-                self.ratio[kind, point, number] = table
+                nodes, table = _fluctuations(
+                    mean[:, where][own], energies[:, where][own], self.floor
+                )
+                self.log_mean[kind, point, number] = nodes
+                self.cells[kind, point, number] = table
 
     def _repeat_last(self, kind: int, count: int) -> None:
         """The last point once more for every one that is not used, at energies beyond it."""
         beyond = torch.arange(1, self.points - count + 1).to(self.log_energy)
         self.log_energy[kind, count:] = self.log_energy[kind, count - 1] + beyond
-        for table in (self.tables, self.rotation, self.shape, self.ratio, self.log_mean):
+        for table in (self.tables, self.rotation, self.shape, self.cells, self.log_mean):
             table[kind, count:] = table[kind, count - 1]
 
 
@@ -382,44 +395,49 @@ def _grouped(log_energy: Tensor, points: int, minimum: int) -> Tensor:
     return torch.tensor(numbers, device=log_energy.device)[index]
 
 
-def _principal(scores: Tensor) -> Tensor:
-    """Principal components of the correlation of scores (n, F), scaled: R (F, F) with R R^T the
+def _principal(values: Tensor) -> Tensor:
+    """Principal components of the correlation of values (n, F), scaled: R (F, F) with R R^T the
     correlation, so that R z has it for standard normal z. Columns in order of their variance.
     """
-    centred = scores.double() - scores.double().mean(dim=0)
+    centred = values.double() - values.double().mean(dim=0)
     spread = centred.square().mean(dim=0).sqrt()
     scaled = centred / torch.where(spread > 1e-6, spread, 1.0)
-    correlation = scaled.T @ scaled / len(scores)
+    correlation = scaled.T @ scaled / len(values)
     correlation.fill_diagonal_(1.0)  # what never varies is a component of its own
     variances, vectors = torch.linalg.eigh(correlation)
-    return (vectors * variances.clamp(min=0).sqrt()).to(scores.dtype)
+    return (vectors * variances.clamp(min=0).sqrt()).to(values.dtype)
 
 
-def _ratios(mean: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+def _fluctuations(mean: Tensor, cells: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
     """How cells (n,) of known mean energies (n,) in MeV fluctuate.
 
-    Returns the first node and the distance of nodes in log mean, (2,), and tables of quantiles of
-    energy over mean, (MEANS, SCORES), whose means are those of the cells. A node with hardly any
-    cell gets the table of its neighbour.
+    Returns the first node and the distance of nodes in log mean, (2,), and for each node the
+    probability to be filled, and quantiles of log(energy / floor) of filled cells at the odds
+    exp(ODDS score), (MEANS, 1 + SCORES). A node with hardly any cell gets those of its neighbour.
     """
     log_mean = mean.log()
-    first, last = torch.quantile(log_mean[:: 1 + len(mean) // MOST_CELLS], 0.02), log_mean.max()
-    step = ((last - first) / (MEANS - 1)).clamp(min=1e-3)
+    first = torch.quantile(log_mean[:: 1 + len(mean) // MOST_CELLS], 0.02)
+    step = ((log_mean.max() - first) / (MEANS - 1)).clamp(min=1e-3)
     nearest = ((log_mean - first) / step).round().clamp(0, MEANS - 1)
-    weights = table_weights().to(mean)
-    tables = mean.new_ones(MEANS, SCORES)
-    filled = []
+    levels = torch.sigmoid(ODDS * scores().to(mean))
+    tables, known = mean.new_zeros(MEANS, WIDTH), []
     for node in range(MEANS):
-        own = nearest == node
-        if int(own.sum()) < FEW:
-            continue
-        filled.append(node)
-        ratio = cells[own] / mean[own]
-        table = quantile_table(ratio[:: 1 + len(ratio) // MOST_CELLS, None])[0]
-        wanted, found = cells[own].sum() / mean[own].sum(), weights @ table
-        tables[node] = table * (wanted / found) if found > 0 else table
-    if filled:
-        known = torch.tensor(filled)
-        for node in range(MEANS):
-            tables[node] = tables[known[(known - node).abs().argmin()]]
+        own = cells[nearest == node]
+        logs = (own[own > 0] / floor).log()
+        if len(logs) >= FEW:
+            known.append(node)
+            tables[node, 0] = len(logs) / len(own)
+            tables[node, 1:] = torch.quantile(logs[:: 1 + len(logs) // MOST_CELLS], levels)
+            # As seen from the node's own mean, with the mean energy that the cells have.
+            shift = node * step + first - log_mean[nearest == node].mean()
+            tables[node, 1:] += shift + (logs.exp().mean() / _mean(tables[node, 1:])).log()
+    for node in range(MEANS):
+        tables[node] = tables[min(known, key=lambda k: abs(k - node))] if known else tables[node]
     return torch.stack([first, step]), tables
+
+
+def _mean(table: Tensor) -> Tensor:
+    """Mean of exp(logs) where a table of quantiles at the odds exp(ODDS score) gives the logs."""
+    level = (torch.arange(4000).to(table) + 0.5) / 4000
+    odds = (level / (1 - level)).log() / ODDS
+    return look_up(table.expand(len(odds), 1, -1), odds[:, None]).exp().mean()

@@ -93,8 +93,8 @@ class CellShares(LateralShape):
 class AxisGaussians(LateralShape):
     """A radial density about the particle's axis, integrated over the cells.
 
-    The density is a sum of two-dimensional Gaussians of fixed widths, from a quarter of a layer's
-    smallest cell to half its window, at fixed depths along the axis; their weights, which are not
+    The density is a sum of two-dimensional Gaussians of fixed widths, from a twentieth of a
+    layer's smallest cell to half its window, at fixed depths along the axis; their weights, which are not
     negative, are fitted by maximum likelihood (expectation and maximisation) to the energy in
     cells. The integral over a cell is a product of two differences of error functions, so cells of
     any size, windows that shift and any impact are exact. Each Gaussian counts inside the window
@@ -108,7 +108,7 @@ class AxisGaussians(LateralShape):
         self.depths = [self._depths(geometry, layer, depths) for layer in geometry.layers]
         for number, (layer, at) in enumerate(zip(geometry.layers, self.depths, strict=True)):
             edges = [torch.tensor(e, dtype=torch.float32) for e in layer.edges]
-            low = min(float(e.diff().min()) for e in edges) / 4
+            low = min(float(e.diff().min()) for e in edges) / 20
             high = max(float(e[-1] - e[0]) for e in edges) / 2
             widths = torch.logspace(0, 1, gaussians, base=high / low) * low
             self.register_buffer(f"slow{number}", edges[0], persistent=False)

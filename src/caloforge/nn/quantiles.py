@@ -28,20 +28,6 @@ def quantile_table(values: Tensor) -> Tensor:
     return torch.quantile(values, normal_cdf(scores().to(values)), dim=0).T
 
 
-def table_weights() -> Tensor:
-    """Weights (SCORES,) with which the entries of a table add up to the mean of what `look_up`
-    gives for standard normal scores: integrals of the hat functions with the normal density.
-    """
-    z = np.linspace(-8, 8, 16 * 4000 + 1)
-    density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) * (z[1] - z[0])
-    position = (np.clip(z, -LAST, LAST) + LAST) * (SCORES - 1) / (2 * LAST)
-    low = np.minimum(position.astype(int), SCORES - 2)
-    share = position - low
-    weights = np.bincount(low, density * (1 - share), SCORES)
-    weights += np.bincount(low + 1, density * share, SCORES)
-    return torch.from_numpy(weights / weights.sum()).float()
-
-
 def place(z: Tensor) -> tuple[Tensor, Tensor]:
     """Index of the table's entry at or below each score, and how far it is to the next (0 to 1).
 
