@@ -15,6 +15,7 @@ from caloforge.models.flowmatching import FlowMatching
 from caloforge.models.parametrisation import Parametrisation
 from caloforge.models.sagan import SAGAN
 from caloforge.models.split import EnergySplit
+from caloforge.models.vae import VAE
 from caloforge.transforms import Transform
 
 # Each is called as Model(geometry, transform=None, **hyper).
@@ -26,6 +27,7 @@ MODELS: dict[str, Callable[..., ShowerModel]] = {
     "flow-matching": FlowMatching,
     "parametrisation": Parametrisation,
     "sagan": SAGAN,
+    "vae": VAE,
 }
 
 

@@ -16,12 +16,15 @@ class ConditionFeatures(nn.Module):
     """(N, C) in physical units to (N, F) of order one.
 
     Linear and categorical conditions are mapped from their range to [-1, 1], logarithmic ones by
-    their logarithm, angles become sine and cosine.
+    their logarithm, angles become sine and cosine. With `one_hot` each categorical condition
+    becomes a code of its own instead: 1 for its value and 0 for the others.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, *, one_hot: bool = False) -> None:
         super().__init__()
-        self.scales = [c.scale for c in geometry.conditions]
+        self.scales = [
+            "code" if one_hot and c.scale == "category" else c.scale for c in geometry.conditions
+        ]
         self.ranges = [
             (math.log(c.low), math.log(c.high)) if c.scale == "log" else (c.low, c.high)
             for c in geometry.conditions
@@ -30,7 +33,13 @@ class ConditionFeatures(nn.Module):
     @property
     def size(self) -> int:
         """F, the number of features."""
-        return len(self.scales) + self.scales.count("angle")
+        codes = [len(self._values(k)) for k, scale in enumerate(self.scales) if scale == "code"]
+        others = len(self.scales) - len(codes)
+        return others + self.scales.count("angle") + sum(codes)
+
+    def _values(self, column: int) -> range:
+        low, high = self.ranges[column]
+        return range(round(low), round(high) + 1)
 
     def forward(self, condition: Tensor) -> Tensor:
         """Features of each shower's condition."""
@@ -39,6 +48,8 @@ class ConditionFeatures(nn.Module):
             value = condition[:, column : column + 1]
             if scale == "angle":
                 features += [value.sin(), value.cos()]
+            elif scale == "code":
+                features += [((value - k).abs() < 0.5).to(value) for k in self._values(column)]
             else:
                 value = value.log() if scale == "log" else value
                 features.append((2 * value - low - high) / (high - low))
