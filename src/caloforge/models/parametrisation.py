@@ -60,20 +60,14 @@ from caloforge.nn.quantiles import (
     look_up,
     normal_cdf,
     normal_scores,
-    place,
+    principal_components,
     quantile_table,
-    scores,
 )
+from caloforge.nn.spectra import MEANS, WIDTH, draw, tabulate
 from caloforge.transforms import IncidentFraction, Transform, response_curve
 
 KNOTS = 16  # of the response curve
-MEANS = 16  # mean energies at which the fluctuation of a cell is tabulated
 MOST = 2000  # showers of a point that its lateral shape is fitted to
-MOST_CELLS = 200_000  # cells that a table of quantiles is made from
-LARGEST = 30.0  # logarithm of a cell over the floor that is never reached
-WIDTH = 1 + SCORES  # of the table of a cell: probability to be filled, quantiles
-ODDS = 2.0  # logarithm of the odds that a score of 1 stands for in it
-FEW = 30  # cells: fewer make no table
 CELLS = 1 << 22  # cells made at a time: bounds the memory of finely segmented read-outs
 
 
@@ -178,7 +172,7 @@ class Parametrisation(ShowerModel):
         size = max(1, CELLS // self.geometry.n_cells)
         if len(condition) <= size:
             return self.make(condition, noise)
-        pairs = zip(condition.split(size), noise.split(size), strict=True)
+        pairs = zip(torch.split(condition, size), torch.split(noise, size), strict=True)
         return torch.cat([self.make(c, z) for c, z in pairs])
 
     def make(self, condition: Tensor, noise: Tensor) -> Tensor:
@@ -232,17 +226,7 @@ class Parametrisation(ShowerModel):
         node = position.floor().clamp(max=MEANS - 2)
         number = (kind * self.points + point)[:, None] * self.geometry.n_layers + self.layer
         row, part = (number * MEANS + node.long()) * WIDTH, position - node
-        table = self.cells.flatten()
-        filled = torch.lerp(table[row], table[row + WIDTH], part) * beyond.clamp(max=0).exp()
-        # Of the levels 0 to 1 the first are empty; the odds of the rest choose the energy.
-        rest = normal_cdf(-z)
-        odds = ((filled - rest).clamp(min=1e-9) / rest.clamp(min=1e-9)).log()
-        low, share = place(odds / ODDS)
-        entry = row + 1 + low
-        below = torch.lerp(table[entry], table[entry + 1], share)
-        above = torch.lerp(table[entry + WIDTH], table[entry + WIDTH + 1], share)
-        logs = torch.lerp(below, above, part) + beyond.clamp(min=0)
-        cells = torch.where(rest < filled, logs.clamp(max=LARGEST).exp(), 0.0)
+        cells = draw(self.cells.flatten(), row, part, beyond, z) * self.floor
         for _ in range(2):
             empty = (self._sums(cells) <= 0)[:, self.layer]
             cells = torch.where(empty, self._spots(log_mean, z), cells)
@@ -337,14 +321,14 @@ class Parametrisation(ShowerModel):
         """
         count = max(1, min(self.bins, len(values) // self.minimum))
         gaussian = normal_scores(values)
-        leading = gaussian @ _principal(gaussian)[:, -1]
+        leading = gaussian @ principal_components(gaussian)[:, -1]
         depth = values[:, 1:] @ torch.arange(values.shape[1] - 1).to(values)
         leading = leading * torch.sign(((leading - leading.mean()) * (depth - depth.mean())).sum())
         bins = leading.argsort(stable=True).argsort() * count // len(values)
         for number in range(self.bins):
             own = values[bins == number * count // self.bins]
             self.tables[kind, point, number] = quantile_table(own)
-            self.rotation[kind, point, number] = _principal(normal_scores(own))
+            self.rotation[kind, point, number] = principal_components(normal_scores(own))
         return bins
 
     def _fit_cells(self, kind: int, point: int, showers: Batch, bins: Tensor) -> None:
@@ -359,9 +343,7 @@ class Parametrisation(ShowerModel):
         for number, where in enumerate(self.geometry.slices):
             own = mean[:, where] > 1e-12
             if own.any():
-                nodes, table = _fluctuations(
-                    mean[:, where][own], energies[:, where][own], self.floor
-                )
+                nodes, table = tabulate(mean[:, where][own], energies[:, where][own], self.floor)
                 self.log_mean[kind, point, number] = nodes
                 self.cells[kind, point, number] = table
 
@@ -377,7 +359,7 @@ def _grouped(log_energy: Tensor, points: int, minimum: int) -> Tensor:
     """Number of the point of each shower, (n,): every energy of a scan, or intervals of a spectrum
     with as many showers each; joined upwards until each has `minimum`.
     """
-    values = log_energy.unique()
+    values = torch.unique(log_energy)
     if len(values) <= points:
         index = torch.searchsorted(values, log_energy)
     else:
@@ -393,51 +375,3 @@ def _grouped(log_energy: Tensor, points: int, minimum: int) -> Tensor:
     if size < minimum and current:
         numbers = [min(number, current - 1) for number in numbers]
     return torch.tensor(numbers, device=log_energy.device)[index]
-
-
-def _principal(values: Tensor) -> Tensor:
-    """Principal components of the correlation of values (n, F), scaled: R (F, F) with R R^T the
-    correlation, so that R z has it for standard normal z. Columns in order of their variance.
-    """
-    centred = values.double() - values.double().mean(dim=0)
-    spread = centred.square().mean(dim=0).sqrt()
-    scaled = centred / torch.where(spread > 1e-6, spread, 1.0)
-    correlation = scaled.T @ scaled / len(values)
-    correlation.fill_diagonal_(1.0)  # what never varies is a component of its own
-    variances, vectors = torch.linalg.eigh(correlation)
-    return (vectors * variances.clamp(min=0).sqrt()).to(values.dtype)
-
-
-def _fluctuations(mean: Tensor, cells: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
-    """How cells (n,) of known mean energies (n,) in MeV fluctuate.
-
-    Returns the first node and the distance of nodes in log mean, (2,), and for each node the
-    probability to be filled, and quantiles of log(energy / floor) of filled cells at the odds
-    exp(ODDS score), (MEANS, 1 + SCORES). A node with hardly any cell gets those of its neighbour.
-    """
-    log_mean = mean.log()
-    first = torch.quantile(log_mean[:: 1 + len(mean) // MOST_CELLS], 0.02)
-    step = ((log_mean.max() - first) / (MEANS - 1)).clamp(min=1e-3)
-    nearest = ((log_mean - first) / step).round().clamp(0, MEANS - 1)
-    levels = torch.sigmoid(ODDS * scores().to(mean))
-    tables, known = mean.new_zeros(MEANS, WIDTH), []
-    for node in range(MEANS):
-        own = cells[nearest == node]
-        logs = (own[own > 0] / floor).log()
-        if len(logs) >= FEW:
-            known.append(node)
-            tables[node, 0] = len(logs) / len(own)
-            tables[node, 1:] = torch.quantile(logs[:: 1 + len(logs) // MOST_CELLS], levels)
-            # As seen from the node's own mean, with the mean energy that the cells have.
-            shift = node * step + first - log_mean[nearest == node].mean()
-            tables[node, 1:] += shift + (logs.exp().mean() / _mean(tables[node, 1:])).log()
-    for node in range(MEANS):
-        tables[node] = tables[min(known, key=lambda k: abs(k - node))] if known else tables[node]
-    return torch.stack([first, step]), tables
-
-
-def _mean(table: Tensor) -> Tensor:
-    """Mean of exp(logs) where a table of quantiles at the odds exp(ODDS score) gives the logs."""
-    level = (torch.arange(4000).to(table) + 0.5) / 4000
-    odds = (level / (1 - level)).log() / ODDS
-    return look_up(table.expand(len(odds), 1, -1), odds[:, None]).exp().mean()

@@ -12,8 +12,8 @@ Differs from the paper:
   shower is empty with a probability, and otherwise normal about a mean with a width; the decoder
   gives all three. A generated shower is drawn from it: the mean alone would be a shower without
   fluctuations of its cells. `likelihood = "gaussian"` has no empty numbers.
-- Showers are seen through a transform; the recipes take `LayerLogs`, whose first number carries the
-  energy resolution.
+- Showers are seen through a transform; the recipes take `LayerLogs`, whose first number carries
+  the energy resolution.
 - The flow is the prior of the latent numbers, not a part of the posterior; the two are equivalent
   (arXiv:1611.02731, Sec. 3.2). It is trained together with the VAE, by the same bound.
 
@@ -21,8 +21,9 @@ Which way round is fast: the flow is inverse autoregressive, each latent number 
 noise numbers before it, so that sampling takes one pass a layer. The density of given latent
 numbers, which training needs, takes as many passes as there are latent numbers: five.
 
-Shapes: condition (N, C) to labels (N, F), categories one-hot; shower (N, X) in model space; encoder
-X + F -> `encoder` -> 2 latent; decoder latent + F -> `decoder` -> 3 X (2 X without empty numbers).
+Shapes: condition (N, C) to labels (N, F), categories one-hot; shower (N, X) in model space;
+encoder X + F -> `encoder` -> 2 latent; decoder latent + F -> `decoder` -> 3 X (2 X without empty
+numbers).
 Noise (N, latent + 2 X), (N, latent + X) without empty numbers, (N, latent) without `draw`.
 
 Example
@@ -61,8 +62,8 @@ Hidden = Annotated[Sequence[PositiveInt], Field(min_length=1)]
 
 
 class InverseAutoregressive(nn.Module):
-    """Layers of z_i = a_i(e_<i, labels) + b_i(e_<i, labels) e_i from noise e to latent z, the order
-    reversed from layer to layer (arXiv:1606.04934, Eq. 9-11).
+    """Layers of z_i = a_i(e_<i, labels) + b_i(e_<i, labels) e_i from noise e to latent z, the
+    order reversed from layer to layer (arXiv:1606.04934, Eq. 9-11).
 
     Parameters
     ----------
@@ -172,8 +173,8 @@ class VAE(ShowerModel):
         self.labels = ConditionFeatures(geometry, one_hot=True)
         if self.hurdle and not isinstance(self.transform, LayerLogs):
             raise ModelError(
-                'likelihood = "hurdle" needs to know which numbers of a shower are empty; expected '
-                'the transform "layer-logs", or likelihood = "gaussian".'
+                'likelihood = "hurdle" needs to know which numbers of a shower are empty; '
+                'expected the transform "layer-logs", or likelihood = "gaussian".'
             )
         empty = self.transform.empty() if isinstance(self.transform, LayerLogs) else None
         self.register_buffer("empty", empty if self.hurdle else None)
@@ -197,7 +198,8 @@ class VAE(ShowerModel):
         """Means, logarithms of widths, and log-odds of being filled (none without "hurdle"), each
         (N, X).
         """
-        parts = self.decoder(torch.cat([latent, labels], dim=1)).float().split(self.numbers, dim=1)
+        parts = self.decoder(torch.cat([latent, labels], dim=1)).float()
+        parts = torch.split(parts, self.numbers, dim=1)
         return parts[0], parts[1].clamp(NARROWEST, WIDEST), parts[2] if self.hurdle else None
 
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
@@ -206,7 +208,7 @@ class VAE(ShowerModel):
         if self.flow is not None:
             latent = self.flow(latent, labels)
         x, log_width, odds = self.decode(latent, labels)
-        drawn = noise[:, self.latent :].split(self.numbers, dim=1)
+        drawn = torch.split(noise[:, self.latent :], self.numbers, dim=1)
         if self.draw:
             x = x + log_width.exp() * drawn[0]
         if odds is not None:

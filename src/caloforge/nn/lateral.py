@@ -30,8 +30,7 @@ class LateralShape(nn.Module):
         raise NotImplementedError
 
     def forward(self, weights: Tensor, condition: Tensor) -> Tensor:
-        """Shares (N, V), adding up to 1 in each layer, from weights (N, W) and conditions (N, C).
-        """
+        """Shares (N, V), which add up to 1 in each layer, from weights (N, W)."""
         raise NotImplementedError
 
 
@@ -94,8 +93,8 @@ class AxisGaussians(LateralShape):
     """A radial density about the particle's axis, integrated over the cells.
 
     The density is a sum of two-dimensional Gaussians of fixed widths, from a twentieth of a
-    layer's smallest cell to half its window, at fixed depths along the axis; their weights, which are not
-    negative, are fitted by maximum likelihood (expectation and maximisation) to the energy in
+    layer's smallest cell to half its window, at fixed depths along the axis; their weights, none
+    below 0, are fitted by maximum likelihood (expectation and maximisation) to the energy in
     cells. The integral over a cell is a product of two differences of error functions, so cells of
     any size, windows that shift and any impact are exact. Each Gaussian counts inside the window
     only.
@@ -129,17 +128,16 @@ class AxisGaussians(LateralShape):
         return [front + (back - front) * (k + 0.5) / depths for k in range(depths)]
 
     def _parts(self, number: int, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Share of each Gaussian in the rows and in the columns of a layer: (N, M, H), (N, M, W).
-        """
+        """Share of each Gaussian in the rows (N, M, H) and the columns (N, M, W) of a layer."""
         along = []
         at = torch.tensor(self.depths[number], device=condition.device)
         widths = getattr(self, f"widths{number}")
         impact, slope = self.line(condition)
         for axis, name in enumerate(("slow", "fast")):
             edges = getattr(self, f"{name}{number}").expand(len(condition), -1)
-            if self.shifts[number] is not None and self.shifts[number][0] == axis:
-                _, column, step = self.shifts[number]
-                edges = edges + step * condition[:, column : column + 1]
+            shift = self.shifts[number]
+            if shift is not None and shift[0] == axis:
+                edges = edges + shift[2] * condition[:, shift[1] : shift[1] + 1]
             centre = impact[:, axis : axis + 1] + slope[:, axis : axis + 1] * at
             centre = centre.repeat_interleave(self.gaussians, dim=1)
             reached = normal_cdf((edges[:, None, :] - centre[:, :, None]) / widths[:, None])
@@ -151,7 +149,7 @@ class AxisGaussians(LateralShape):
         """Weights by expectation and maximisation: w_m <- w_m sum_i x_i p_mi / (x_tot mu_i)."""
         found = []
         sizes = [s * f for s, f in self._shapes()]
-        for number, cells in enumerate(energies.split(sizes, dim=1)):
+        for number, cells in enumerate(torch.split(energies, sizes, dim=1)):
             rows = cells.sum(dim=1) > 0
             weights = cells.new_full((self.sizes[number],), 1 / self.sizes[number])
             if rows.any():
@@ -167,7 +165,7 @@ class AxisGaussians(LateralShape):
     def forward(self, weights: Tensor, condition: Tensor) -> Tensor:
         """See `LateralShape.forward`."""
         shares = []
-        for number, own in enumerate(weights.split(self.sizes, dim=1)):
+        for number, own in enumerate(torch.split(weights, self.sizes, dim=1)):
             slow, fast = self._parts(number, condition)
             shares.append(torch.einsum("nm,nmh,nmw->nhw", own, slow, fast).flatten(1))
         return torch.cat(shares, dim=1)

@@ -1,4 +1,4 @@
-"""Distributions as tables of quantiles at fixed normal scores, for inverse cumulative transforms."""
+"""Distributions as tables of quantiles at fixed normal scores, and Gaussianisation by ranks."""
 
 from __future__ import annotations
 
@@ -57,3 +57,16 @@ def normal_scores(values: Tensor) -> Tensor:
     ranks = rankdata(values.cpu().numpy(), axis=0)
     z: NDArray[np.float64] = norm.ppf((ranks - 0.5) / len(values))
     return torch.from_numpy(z).to(values)
+
+
+def principal_components(values: Tensor) -> Tensor:
+    """Principal components of the correlation of values (n, F), scaled: R (F, F) with R R^T the
+    correlation, so that R z has it for standard normal z. Columns in order of their variance.
+    """
+    centred = values.double() - values.double().mean(dim=0)
+    spread = centred.square().mean(dim=0).sqrt()
+    scaled = centred / torch.where(spread > 1e-6, spread, 1.0)
+    correlation = scaled.T @ scaled / len(values)
+    correlation.fill_diagonal_(1.0)  # what never varies is a component of its own
+    variances, vectors = torch.linalg.eigh(correlation)
+    return (vectors * variances.clamp(min=0).sqrt()).to(values.dtype)
