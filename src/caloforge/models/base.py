@@ -37,7 +37,8 @@ _Beta = Annotated[float, Field(ge=0, lt=1)]
 @dataclass(frozen=True)
 class OptimiserSettings:
     """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant" or
-    "cyclic" (arXiv:1506.01186).
+    "cyclic" (arXiv:1506.01186); `weight_clip` holds every weight between -c and c (Wasserstein
+    GAN, arXiv:1701.07875, Algorithm 1), 0: wherever it goes.
     """
 
     name: str = "adam"
@@ -46,6 +47,7 @@ class OptimiserSettings:
     weight_decay: NonNegativeFloat = 0.0
     lookahead: bool = False
     schedule: Literal["constant", "cyclic"] = "constant"
+    weight_clip: NonNegativeFloat = 0.0
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> OptimiserSettings:

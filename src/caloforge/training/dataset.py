@@ -19,6 +19,7 @@ from caloforge.models.base import Batch
 from caloforge.showers import Showers
 from caloforge.symmetries import symmetry_group
 from caloforge.training.parallel import Processes
+from caloforge.training.storage import store
 
 SAME = 1e-6  # relative: incident energies in files are rounded to 32 bits
 
@@ -72,7 +73,8 @@ class TrainingSet:
     """All training showers on one device.
 
     Every epoch is a fresh permutation made from (seed, epoch) alone, so that the position (epoch,
-    cursor) is all a checkpoint needs. Batches run across the end of an epoch: none is short.
+    cursor) is all a checkpoint needs. Batches run across the end of an epoch: none is short. Where
+    most cells are empty only the hits are kept (`store`); the batches are the same bit for bit.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ class TrainingSet:
         processes: Processes | None = None,
     ) -> None:
         self.processes = processes or Processes()
-        self.energies = torch.from_numpy(showers.energies).to(device)
+        self.energies = store(showers.energies, device)
         self.condition = torch.from_numpy(showers.conditions).float().to(device)
         self.device, self.seed = device, seed
         self.epoch, self.cursor = 0, 0
@@ -145,7 +147,7 @@ class TrainingSet:
             self.cursor += taken
             missing -= taken
         rows = (torch.cat(pieces) if len(pieces) > 1 else pieces[0])[own]
-        energies, condition = self.energies[rows], self.condition[rows]
+        energies, condition = self.energies.rows(rows), self.condition[rows]
         if self._tables is not None:
             element = torch.randint(len(self._tables), (size,), generator=rng, device=self.device)
             element = element[own]

@@ -57,6 +57,9 @@ class Player:
         self.processes = processes or Processes()
         self.updates = 0
         self._unclipped: Tensor | None = None
+        # From the first batch on: a critic that starts with larger weights would have had
+        # gradients that the log never sees again.
+        self._clip_weights()
         self.slow = [p.detach().clone() for p in self.parameters] if settings.lookahead else None
 
     def update(self, loss: Tensor) -> None:
@@ -77,6 +80,14 @@ class Player:
                 for slow, parameter in zip(self.slow, self.parameters, strict=True):
                     slow.lerp_(parameter, LOOKAHEAD_RATE)
                     parameter.copy_(slow)
+        self._clip_weights()
+
+    @torch.no_grad()
+    def _clip_weights(self) -> None:
+        most = self.phase.optimiser.weight_clip
+        if most > 0:
+            for parameter in self.parameters:
+                parameter.clamp_(-most, most)
 
     def gradient_norm(self) -> Tensor:
         """Euclidean norm of the last update's gradient before clipping, on the device."""
