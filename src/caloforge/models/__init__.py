@@ -12,6 +12,8 @@ from caloforge.models.calogan import ConditionalCaloGAN
 from caloforge.models.calogan_ancestor import CaloGAN
 from caloforge.models.caloshowergan import CaloShowerGAN
 from caloforge.models.flowmatching import FlowMatching
+from caloforge.models.lagan import LAGAN
+from caloforge.models.mlp_wgan import MLPWGAN
 from caloforge.models.parametrisation import Parametrisation
 from caloforge.models.sagan import SAGAN
 from caloforge.models.split import EnergySplit
@@ -25,6 +27,8 @@ MODELS: dict[str, Callable[..., ShowerModel]] = {
     "caloshowergan": CaloShowerGAN,
     "caloshowergan-split": EnergySplit,
     "flow-matching": FlowMatching,
+    "lagan": LAGAN,
+    "mlp-wgan": MLPWGAN,
     "parametrisation": Parametrisation,
     "sagan": SAGAN,
     "vae": VAE,

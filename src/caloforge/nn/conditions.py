@@ -5,6 +5,7 @@ about them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,40 +18,51 @@ class ConditionFeatures(nn.Module):
 
     Linear and categorical conditions are mapped from their range to [-1, 1], logarithmic ones by
     their logarithm, angles become sine and cosine. With `one_hot` each categorical condition
-    becomes a code of its own instead: 1 for its value and 0 for the others.
+    becomes a code of its own instead: 1 for its value and 0 for the others. With `columns` those
+    conditions alone.
     """
 
-    def __init__(self, geometry: Geometry, *, one_hot: bool = False) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        columns: Sequence[int] | None = None,
+        *,
+        one_hot: bool = False,
+    ) -> None:
         super().__init__()
+        self.columns = list(range(len(geometry.conditions)) if columns is None else columns)
+        conditions = [geometry.conditions[k] for k in self.columns]
         self.scales = [
-            "code" if one_hot and c.scale == "category" else c.scale for c in geometry.conditions
+            "code" if one_hot and c.scale == "category" else c.scale for c in conditions
         ]
         self.ranges = [
             (math.log(c.low), math.log(c.high)) if c.scale == "log" else (c.low, c.high)
-            for c in geometry.conditions
+            for c in conditions
         ]
 
     @property
     def size(self) -> int:
         """F, the number of features."""
-        codes = [len(self._values(k)) for k, scale in enumerate(self.scales) if scale == "code"]
+        kinds = zip(self.scales, self.ranges, strict=True)
+        codes = [len(_values(low, high)) for scale, (low, high) in kinds if scale == "code"]
         others = len(self.scales) - len(codes)
         return others + self.scales.count("angle") + sum(codes)
-
-    def _values(self, column: int) -> range:
-        low, high = self.ranges[column]
-        return range(round(low), round(high) + 1)
 
     def forward(self, condition: Tensor) -> Tensor:
         """Features of each shower's condition."""
         features = []
-        for column, (scale, (low, high)) in enumerate(zip(self.scales, self.ranges, strict=True)):
+        for column, scale, (low, high) in zip(self.columns, self.scales, self.ranges, strict=True):
             value = condition[:, column : column + 1]
             if scale == "angle":
                 features += [value.sin(), value.cos()]
             elif scale == "code":
-                features += [((value - k).abs() < 0.5).to(value) for k in self._values(column)]
+                features += [((value - k).abs() < 0.5).to(value) for k in _values(low, high)]
             else:
                 value = value.log() if scale == "log" else value
                 features.append((2 * value - low - high) / (high - low))
         return torch.cat(features, dim=1)
+
+
+def _values(low: float, high: float) -> range:
+    """What a category may be."""
+    return range(round(low), round(high) + 1)

@@ -1,0 +1,216 @@
+"""LAGAN WGAN: locally connected layers make the middle of the unrolled calorimeter.
+
+Reference: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics
+Calorimeters", New York University, 2017 (section "Location-Aware GAN"), after L. de Oliveira,
+M. Paganini, B. Nachman, "Learning Particle Physics by Example", 2017, arXiv:1701.05927.
+
+Differs from the paper:
+- Kernels, channels and the fully connected layer (none: the latent numbers themselves are the
+  first image) are a reading. The critic has the published 855,067 parameters, the generator the
+  published 858,429 with `energy`, although the text gives it latent and particle type alone:
+  without, as in `lagan-document`, the 512 of the energy's projection are missing.
+- Factors start near E / E_max (or 1), not at random, and E / E_max takes the place of E / GeV.
+- `normalise`, `early`, `sums`, `logarithms` and a gradient penalty are options; the defaults are
+  the document's.
+- Only the cells of the image are generated: cells around it and other layers (HCAL) stay empty.
+
+Shapes: condition (N, C), noise (N, latent); cells (N, D n) of D slices of n cells, 25 x 25. The
+generator's images at 16 x 16 (latent), 10 x 10, 16 x 16 and D x n, the critic's at D x n, 11 x 11,
+7 x 7 and 3 x 3.
+
+Example
+-------
+>>> import torch
+>>> from caloforge.geometry import load_geometry
+>>> from caloforge.models.base import parameter_count
+>>> published = LAGAN(load_geometry("lcd"), energy=True)
+>>> parameter_count(published.generator), parameter_count(published.critic)
+(858429, 855067)
+>>> photon = torch.tensor([[0.0, 50000.0]])
+>>> published.eval().sample(photon, torch.zeros(1, published.noise_size)).shape
+torch.Size([1, 16585])
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from caloforge.errors import ModelError
+from caloforge.geometry import Geometry
+from caloforge.models.wasserstein import (
+    RMSPROP_CRITIC,
+    RMSPROP_GENERATOR,
+    CriticInput,
+    UnrolledWGAN,
+)
+from caloforge.nn.factors import ConditionFactor
+from caloforge.nn.local import LocallyConnected2d
+from caloforge.transforms import Transform
+
+CELLS = 25  # of a slice, in the document
+SLOPE = 0.03  # of the leaky ReLU
+FIRST, LOCAL = 7, 5  # kernels of the generator's convolution and first locally connected layer
+KERNEL = 5  # of all the critic's layers
+Channels = Annotated[Sequence[PositiveInt], Field(min_length=2, max_length=2)]
+
+
+class Generator(nn.Module):
+    """Noise (N, Z) and condition (N, C) to the image (N, D n) in model space, >= 0."""
+
+    def __init__(
+        self,
+        factor: ConditionFactor,
+        latent: int,
+        shape: tuple[int, int],
+        channels: Sequence[int],
+        normalise: bool,
+    ) -> None:
+        super().__init__()
+        side = math.isqrt(latent)
+        large = 2 * (side - FIRST + 1)  # after the convolution and upsampling
+        larger = 2 * (large - LOCAL + 1)
+        last = (larger - shape[0] + 1, larger - shape[1] + 1)
+        if side**2 != latent or large < LOCAL or min(last) < 1:
+            raise ModelError(
+                f"Got latent = {latent} for an image of {shape[0]} x {shape[1]} cells; expected a "
+                f"square number that makes at least so many: 4 sqrt(latent) - 32 cells a side "
+                "(256 for 25 x 25), or fewer cells in the transform."
+            )
+        first, second = channels
+        self.factor, self.side = factor, side
+        self.paint = nn.Sequential(
+            nn.Conv2d(1, first, FIRST),
+            nn.LeakyReLU(SLOPE),
+            *_norm(first, normalise),
+            nn.Upsample(scale_factor=2),
+            LocallyConnected2d(first, second, (large, large), (LOCAL, LOCAL)),
+            nn.LeakyReLU(SLOPE),
+            *_norm(second, normalise),
+            nn.Upsample(scale_factor=2),
+            LocallyConnected2d(second, 1, (larger, larger), last),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+
+    def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Cells."""
+        latent = noise * self.factor(condition)
+        cells: Tensor = self.paint(latent.reshape(-1, 1, self.side, self.side))
+        return cells
+
+
+def _norm(channels: int, normalise: bool) -> list[nn.Module]:
+    """Batch normalisation with the constants of Keras, if asked."""
+    return [nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)] if normalise else []
+
+
+class Critic(nn.Module):
+    """Image (N, D n) in model space and condition (N, C) to a score (N, 1): a convolution, two
+    locally connected layers and a mean over 2 x 2 places; the dense layers also see the
+    conditions. With `hidden` = 0 there is one, linear: conditions then only shift the score.
+    """
+
+    def __init__(self, given: CriticInput, channels: Sequence[int], hidden: int) -> None:
+        super().__init__()
+        self.given = given
+        first, local = channels
+        once = LocallyConnected2d(first, local, given.shape, (KERNEL, KERNEL), (2, 2))
+        twice = LocallyConnected2d(local, local, once.size, (KERNEL, KERNEL))
+        self.look = nn.Sequential(
+            nn.Conv2d(1, first, KERNEL, padding=KERNEL // 2),
+            nn.LeakyReLU(SLOPE),
+            once,
+            nn.LeakyReLU(SLOPE),
+            twice,
+            nn.LeakyReLU(SLOPE),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+        )
+        seen = local * (twice.size[0] // 2) * (twice.size[1] // 2) + given.size
+        dense = [nn.Linear(seen, hidden), nn.LeakyReLU(SLOPE)] if hidden else []
+        self.score = nn.Sequential(*dense, nn.Linear(hidden or seen, 1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Score."""
+        image, numbers = self.given(x, condition)
+        score: Tensor = self.score(torch.cat([self.look(image), numbers], dim=1))
+        return score
+
+
+class LAGAN(UnrolledWGAN):
+    """Location-aware Wasserstein GAN; the defaults are the published model, which is told the
+    particle type alone.
+
+    Parameters
+    ----------
+    latent
+        Z, a square number: the latent numbers are the first image.
+    generator_channels, critic_channels
+        Of the convolution and of the locally connected layers.
+    energy
+        Whether the energy is multiplied into the latent numbers as the particle type is.
+    normalise
+        Whether the generator has batch normalisation (its averaged weights then cannot be used).
+    critic_hidden
+        Size of a dense layer before the score; 0: none, as in the document. The critic then scores
+        an image alike whatever its conditions, up to a shift that is no use to anyone.
+    early, sums
+        What else the critic sees: see `CriticInput`.
+    logarithms
+        Whether log E takes the place of E / E_max, in factors and critic.
+    penalty
+        lambda, the weight of the gradient penalty; 0: the weights are clipped instead.
+    critic_steps
+        Critic updates for one generator update.
+    generator_optimiser, critic_optimiser
+        See `OptimiserSettings`.
+
+    Raises ModelError for a transform that keeps cells of other layers, or slices the image does
+    not fit.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        transform: Transform | None = None,
+        *,
+        latent: PositiveInt = 256,
+        generator_channels: Channels = (16, 6),
+        critic_channels: Channels = (32, 8),
+        energy: bool = False,
+        normalise: bool = True,
+        critic_hidden: NonNegativeInt = 0,
+        early: bool = False,
+        sums: bool = False,
+        logarithms: bool = False,
+        penalty: NonNegativeFloat = 0.0,
+        critic_steps: PositiveInt = 5,
+        generator_optimiser: dict[str, Any] = RMSPROP_GENERATOR,
+        critic_optimiser: dict[str, Any] = RMSPROP_CRITIC,
+    ) -> None:
+        hyper = {
+            k: v
+            for k, v in locals().items()
+            if k not in ("self", "geometry", "transform", "__class__")
+        }
+        super().__init__(geometry, transform, CELLS, hyper)
+        if self.unrolled.others:
+            raise ModelError(
+                "Got a transform that keeps other layers; a LAGAN makes one image alone: set "
+                "transform.others=false."
+            )
+        self.generator = Generator(
+            ConditionFactor(geometry, latent, energy=energy, logarithms=logarithms),
+            latent,
+            (self.unrolled.depth, self.unrolled.cells),
+            generator_channels,
+            normalise,
+        )
+        given = CriticInput(geometry, self.unrolled, early=early, sums=sums, logarithms=logarithms)
+        self.critic = Critic(given, critic_channels, critic_hidden)

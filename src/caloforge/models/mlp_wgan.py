@@ -1,0 +1,196 @@
+"""MLP WGAN: one dense layer makes the whole unrolled calorimeter; a Wasserstein GAN.
+
+Reference: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics
+Calorimeters", New York University, 2017 (section "MLP GAN"); M. Arjovsky et al., "Wasserstein
+GAN", 2017, arXiv:1701.07875.
+
+Differs from the paper:
+- Factors start near E / E_max (or 1), not at random, and E / E_max takes the place of E / GeV.
+- Cells below zero are set to zero when sampling; the training logs how many they are.
+- `hidden`, `output`, `logarithms`, `critic_stride`, `critic_activation`, `sums` and a gradient
+  penalty are options, off by default; cells of other layers (the HCAL) come out of the same dense
+  layer where the transform keeps them.
+- `shaped_noise`: the document does not tell its shape. Here the latent numbers are taken as D
+  slices of a few cells, hot cell first, and half a Gaussian of this height is added to each slice.
+- `early`: one factor for each cell of a slice, the same for all slices, multiplies the image.
+
+Shapes: condition (N, C), noise (N, latent); cells (N, D n + R) of D slices of n cells and R cells
+of other layers; critic image (N, 1, D, n).
+
+Example
+-------
+>>> import torch
+>>> from caloforge.geometry import load_geometry
+>>> from caloforge.models.base import parameter_count
+>>> published = MLPWGAN(load_geometry("lcd"))
+>>> parameter_count(published.generator), parameter_count(published.critic)
+(2010800, 2560865)
+>>> photon = torch.tensor([[0.0, 50000.0]])
+>>> published.eval().sample(photon, torch.zeros(1, published.noise_size)).shape
+torch.Size([1, 16585])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+
+from caloforge.errors import ModelError
+from caloforge.geometry import Geometry
+from caloforge.models.wasserstein import (
+    RMSPROP_CRITIC,
+    RMSPROP_GENERATOR,
+    CriticInput,
+    UnrolledWGAN,
+)
+from caloforge.nn.dense import activation, dense_stack
+from caloforge.nn.factors import ConditionFactor
+from caloforge.transforms import Transform
+
+CELLS = 400  # of a slice, in the document
+KERNEL = 5  # of the critic's convolution
+
+
+class Generator(nn.Module):
+    """Noise (N, Z) and condition (N, C) to cells (N, X) in model space.
+
+    Parameters
+    ----------
+    factor
+        What the noise is multiplied with, (N, C) to (N, Z).
+    peak
+        (Z,) added to the noise first.
+    """
+
+    peak: Tensor
+
+    def __init__(
+        self, factor: ConditionFactor, peak: Tensor, sizes: Sequence[int], output: str
+    ) -> None:
+        super().__init__()
+        self.factor = factor
+        self.register_buffer("peak", peak, persistent=False)
+        self.hidden = dense_stack(sizes[:-1], "leaky-relu")
+        self.last, self.output = nn.Linear(sizes[-2], sizes[-1]), activation(output)
+
+    def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Cells."""
+        cells: Tensor = self.output(
+            self.last(self.hidden((noise + self.peak) * self.factor(condition)))
+        )
+        return cells
+
+
+class Critic(nn.Module):
+    """Cells (N, X) in model space and condition (N, C) to a score (N, 1): one convolution over the
+    image, then two dense layers that also see the conditions.
+    """
+
+    def __init__(
+        self, given: CriticInput, channels: int, stride: int, act: str, hidden: int
+    ) -> None:
+        super().__init__()
+        self.given = given
+        self.convolve = nn.Conv2d(1, channels, KERNEL, stride=stride, padding=KERNEL // 2)
+        self.act = activation(act)
+        places = [(n - 1) // stride + 1 for n in given.shape]
+        self.dense = nn.Linear(channels * places[0] * places[1] + given.size, hidden)
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Score."""
+        image, numbers = self.given(x, condition)
+        features = self.act(self.convolve(image)).flatten(1)
+        score: Tensor = self.score(torch.relu(self.dense(torch.cat([features, numbers], dim=1))))
+        return score
+
+
+class MLPWGAN(UnrolledWGAN):
+    """Wasserstein GAN of one dense layer; the defaults are the published model.
+
+    Parameters
+    ----------
+    latent
+        Z.
+    hidden
+        Sizes of dense layers (leaky ReLU) between the latent numbers and the cells.
+    output
+        Activation of the cells: "linear", or "relu", with which most cells can be empty.
+    critic_channels, critic_stride, critic_activation, critic_hidden
+        Of the critic's convolution, and the size of its dense layer.
+    early, sums
+        What else the critic sees: see `CriticInput`.
+    shaped_noise
+        Height of the centre peak that is added to the noise; 0: none. Needs a latent size that is
+        a multiple of the number of slices.
+    logarithms
+        Whether log E takes the place of E / E_max, in factors and critic.
+    penalty
+        lambda, the weight of the gradient penalty; 0: the weights are clipped instead.
+    critic_steps
+        Critic updates for one generator update.
+    generator_optimiser, critic_optimiser
+        See `OptimiserSettings`.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        transform: Transform | None = None,
+        *,
+        latent: PositiveInt = 200,
+        hidden: Sequence[PositiveInt] = (),
+        output: Literal["linear", "relu"] = "linear",
+        critic_channels: PositiveInt = 32,
+        critic_stride: PositiveInt = 1,
+        critic_activation: str = "linear",
+        critic_hidden: PositiveInt = 8,
+        early: bool = False,
+        sums: bool = False,
+        shaped_noise: NonNegativeFloat = 0.0,
+        logarithms: bool = False,
+        penalty: NonNegativeFloat = 0.0,
+        critic_steps: PositiveInt = 5,
+        generator_optimiser: dict[str, Any] = RMSPROP_GENERATOR,
+        critic_optimiser: dict[str, Any] = RMSPROP_CRITIC,
+    ) -> None:
+        hyper = {
+            k: v
+            for k, v in locals().items()
+            if k not in ("self", "geometry", "transform", "__class__")
+        }
+        super().__init__(geometry, transform, CELLS, hyper)
+        self.generator = Generator(
+            ConditionFactor(geometry, latent, energy=True, logarithms=logarithms),
+            centre_peak(latent, self.unrolled.depth, shaped_noise),
+            [latent, *hidden, self.transform.size()],
+            output,
+        )
+        self.critic = Critic(
+            CriticInput(geometry, self.unrolled, early=early, sums=sums, logarithms=logarithms),
+            critic_channels,
+            critic_stride,
+            critic_activation,
+            critic_hidden,
+        )
+
+
+def centre_peak(latent: int, depth: int, height: float) -> Tensor:
+    """Half a Gaussian along the cells of each of `depth` slices, (latent,): `height` at the first
+    cell, its width a quarter of the cells; zeros for a height of 0.
+
+    Raises ModelError when the latent size is not a multiple of the number of slices.
+    """
+    if height == 0:
+        return torch.zeros(latent)
+    cells, rest = divmod(latent, depth)
+    if rest:
+        raise ModelError(
+            f"Got shaped_noise with latent = {latent}; expected a multiple of the {depth} slices."
+        )
+    position = torch.arange(cells) / (cells / 4)
+    return (height * torch.exp(-0.5 * position.square())).repeat(depth)

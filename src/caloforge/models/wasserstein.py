@@ -1,0 +1,174 @@
+"""What the Wasserstein GANs of the LCD share: unrolled images, losses with clipped weights or a
+gradient penalty, phases and sampling.
+
+Sources: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics Calorimeters";
+Wasserstein GAN, arXiv:1701.07875; gradient penalty, arXiv:1704.00028.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.errors import ModelError
+from caloforge.geometry import Geometry
+from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
+from caloforge.nn.factors import ConditionFactor, condition_numbers
+from caloforge.objectives import gradient_penalty, wasserstein_critic, wasserstein_generator
+from caloforge.transforms import Spiral, Transform
+
+# The published settings (arXiv:1701.07875, Algorithm 1).
+RMSPROP_GENERATOR = {"name": "rmsprop", "lr": 5e-5}
+RMSPROP_CRITIC = {"name": "rmsprop", "lr": 5e-5, "weight_clip": 0.01}
+
+
+class UnrolledWGAN(ShowerModel):
+    """Base of a Wasserstein GAN on unrolled slices, whose subclass sets `generator` and `critic`.
+
+    The generator is called as generator(noise (N, Z), condition (N, C)) and gives cells in model
+    space (N, X), the critic as critic(cells (N, X), condition (N, C)) and gives a score (N, 1).
+
+    Parameters
+    ----------
+    cells
+        Cells of a slice that a transform has which is not fitted (a model made without one).
+    hyper
+        All hyper-parameters; `latent`, `penalty`, `critic_steps`, `generator_optimiser` and
+        `critic_optimiser` are used here. With a penalty of 0 the critic's weights must be clipped.
+
+    Raises ModelError for a transform other than "spiral", or a critic that nothing bounds.
+    """
+
+    training_only = ("critic",)
+    default_transform = "spiral"
+    generator: nn.Module
+    critic: nn.Module
+
+    def __init__(
+        self, geometry: Geometry, transform: Transform | None, cells: int, hyper: dict[str, Any]
+    ) -> None:
+        unrolled = transform or Spiral(geometry, cells=cells)
+        if not isinstance(unrolled, Spiral):
+            raise ModelError(
+                f"Got the transform {type(unrolled).__name__}; this model makes unrolled slices: "
+                'give "spiral" in [transform].'
+            )
+        super().__init__(geometry, unrolled, hyper)
+        self.unrolled = unrolled
+        self.penalty, self.critic_steps = hyper["penalty"], hyper["critic_steps"]
+        self.settings = {
+            player: OptimiserSettings.of(hyper[f"{player}_optimiser"])
+            for player in ("critic", "generator")
+        }
+        if not (self.penalty > 0 or self.settings["critic"].weight_clip > 0):
+            raise ModelError(
+                "Got penalty = 0 and no weight_clip in critic_optimiser; expected one of them: "
+                "the critic of a Wasserstein GAN must be Lipschitz."
+            )
+
+    @property
+    def noise_size(self) -> int:
+        """Z, the latent size."""
+        return int(self.hyper["latent"])
+
+    def generate(self, condition: Tensor, noise: Tensor) -> Tensor:
+        """Showers in model space, (N, X), before anything is set to zero."""
+        made: Tensor = self.generator(noise, condition)
+        return made.float()
+
+    def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
+        """See `ShowerModel.sample`."""
+        return self.transform.inverse(self.generate(condition, noise), condition)
+
+    def phases(self) -> list[Phase]:
+        """The critic `critic_steps` times, then the generator."""
+        return [
+            Phase(name, list(network.parameters()), loss, repeats, self.settings[name])
+            for name, network, loss, repeats in (
+                ("critic", self.critic, self.critic_loss, self.critic_steps),
+                ("generator", self.generator, self.generator_loss, 1),
+            )
+        ]
+
+    def critic_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """E[D(fake)] - E[D(real)] (arXiv:1701.07875, Eq. 2), with a penalty lambda GP
+        (arXiv:1704.00028, Eq. 3) unless lambda = 0.
+        """
+        condition = batch.condition
+        real = self.transform(batch.energies, condition)
+        with torch.no_grad():
+            fake = self.generate(condition, normal(real, self.noise_size, rng))
+        scores = self.critic(torch.cat([real, fake]), condition.repeat(2, 1)).float()
+        loss = wasserstein_critic(*scores.chunk(2))
+        logged = {"distance": -loss.detach()}
+        if self.penalty > 0:
+            mix = torch.rand(len(real), 1, generator=rng, device=real.device)
+            penalty = gradient_penalty(lambda x: self.critic(x, condition), real, fake, mix)
+            loss, logged["penalty"] = loss + self.penalty * penalty, penalty.detach()
+        return loss, logged
+
+    def generator_loss(
+        self, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """-E[D(fake)] (arXiv:1701.07875, Eq. 3) at the conditions of the batch.
+
+        Logs what sampling sets to zero: the share of cells below zero, and how much they hold
+        relative to the cells above.
+        """
+        fake = self.generate(batch.condition, normal(batch.condition, self.noise_size, rng))
+        below, above = fake.detach().clamp(max=0), fake.detach().clamp(min=0)
+        clipped = (below < 0).float().mean()
+        held = -below.sum() / above.sum().clamp(min=1e-12)
+        score = self.critic(fake, batch.condition).float()
+        return wasserstein_generator(score), {"clipped_cells": clipped, "clipped_energy": held}
+
+
+class CriticInput(nn.Module):
+    """Cells (N, X) in model space and condition (N, C) as a critic takes them: the image
+    (N, 1, D, n) for its first layer, and (N, `size`) numbers for its dense ones.
+
+    Parameters
+    ----------
+    early
+        Whether the image is multiplied by factors of the conditions: one for each cell of a slice,
+        the same for all slices.
+    sums
+        Whether the numbers hold the energy of each slice and of the shower too, beside the
+        conditions and the cells of other layers.
+    logarithms
+        See `condition_numbers`.
+    """
+
+    def __init__(
+        self, geometry: Geometry, unrolled: Spiral, *, early: bool, sums: bool, logarithms: bool
+    ) -> None:
+        super().__init__()
+        self.shape, self.sums = (unrolled.depth, unrolled.cells), sums
+        everything = range(len(geometry.conditions))
+        self.numbers = condition_numbers(geometry, everything, logarithms=logarithms)
+        self.factor = (
+            ConditionFactor(geometry, unrolled.cells, energy=True, logarithms=logarithms)
+            if early
+            else None
+        )
+        self.size = unrolled.others + self.numbers.size + sums * (unrolled.depth + 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Image and numbers."""
+        depth, cells = self.shape
+        image, others = x[:, : depth * cells].unflatten(1, self.shape), x[:, depth * cells :]
+        numbers = [others, self.numbers(condition)]
+        if self.sums:
+            # Over the root of the cells: a critic of slope 1 in a sum has slope 1 in the cells.
+            numbers.append(image.sum(dim=2) / cells**0.5)
+            numbers.append(x.sum(dim=1, keepdim=True) / x.shape[1] ** 0.5)
+        if self.factor is not None:
+            image = image * self.factor(condition)[:, None]
+        return image[:, None], torch.cat(numbers, dim=1)
+
+
+def normal(like: Tensor, size: int, rng: torch.Generator) -> Tensor:
+    """Standard normals (N, size) beside the N rows of `like`."""
+    return torch.randn(len(like), size, generator=rng, device=like.device)
