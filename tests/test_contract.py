@@ -41,13 +41,15 @@ def trained(name: str, smoke) -> ModelFile:
 
 def rows(geometry: str, count: int) -> torch.Tensor:
     conditions = sample_showers(geometry).conditions
-    chosen = np.random.default_rng(1).choice(len(conditions), count, replace=False)
+    chosen = np.random.default_rng(1).permutation(len(conditions))[
+        np.arange(count) % len(conditions)
+    ]
     return torch.from_numpy(conditions[chosen]).float()
 
 
 def toy_batch(geometry: str, count: int = 256) -> Batch:
     showers = sample_showers(geometry)
-    chosen = np.random.default_rng(2).choice(len(showers), count, replace=False)
+    chosen = np.random.default_rng(2).permutation(len(showers))[:count]  # or all there are
     return Batch(
         torch.from_numpy(showers.energies[chosen]),
         torch.from_numpy(showers.conditions[chosen]).float(),

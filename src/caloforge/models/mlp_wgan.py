@@ -32,12 +32,14 @@ torch.Size([1, 16585])
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional
 
 from caloforge.errors import ModelError
 from caloforge.geometry import Geometry
@@ -96,17 +98,35 @@ class Critic(nn.Module):
         super().__init__()
         self.given = given
         self.convolve = nn.Conv2d(1, channels, KERNEL, stride=stride, padding=KERNEL // 2)
-        self.act = activation(act)
-        places = [(n - 1) // stride + 1 for n in given.shape]
-        self.dense = nn.Linear(channels * places[0] * places[1] + given.size, hidden)
+        self.act, self.linear = activation(act), act == "linear" and stride == 1
+        self.places = [(n - 1) // stride + 1 for n in given.shape]
+        self.dense = nn.Linear(channels * math.prod(self.places) + given.size, hidden)
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Score."""
         image, numbers = self.given(x, condition)
-        features = self.act(self.convolve(image)).flatten(1)
-        score: Tensor = self.score(torch.relu(self.dense(torch.cat([features, numbers], dim=1))))
+        if self.linear:
+            hidden = self.by_weights(image) + numbers @ self.dense.weight[:, -numbers.shape[1] :].T
+        else:
+            features = self.act(self.convolve(image)).flatten(1)
+            hidden = self.dense(torch.cat([features, numbers], dim=1))
+        score: Tensor = self.score(torch.relu(hidden))
         return score
+
+    def by_weights(self, image: Tensor) -> Tensor:
+        """What the dense layer makes of the convolved image, (N, hidden), when nothing stands
+        between the two: both are one linear map, so the few rows of its weights are convolved
+        (transposed), not the many images.
+        """
+        convolution, size = self.convolve, image[0].numel()
+        places = (-1, convolution.out_channels, *self.places)
+        rows = self.dense.weight[:, : math.prod(places[1:])].reshape(places)
+        both = functional.conv_transpose2d(rows, convolution.weight, padding=KERNEL // 2)
+        shift = self.dense.bias
+        if convolution.bias is not None:
+            shift = shift + rows.sum(dim=(2, 3)) @ convolution.bias
+        return image.reshape(-1, size) @ both.reshape(-1, size).T + shift
 
 
 class MLPWGAN(UnrolledWGAN):

@@ -158,7 +158,7 @@ class CriticInput(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Image and numbers."""
         depth, cells = self.shape
-        image, others = x[:, : depth * cells].unflatten(1, self.shape), x[:, depth * cells :]
+        image, others = x[:, : depth * cells].reshape(-1, depth, cells), x[:, depth * cells :]
         numbers = [others, self.numbers(condition)]
         if self.sums:
             # Over the root of the cells: a critic of slope 1 in a sum has slope 1 in the cells.

@@ -72,11 +72,11 @@ class ConditionFactor(nn.Module):
         self.columns = [k for k, yes in enumerate(category) if yes]
         ranges = [geometry.conditions[k] for k in self.columns]
         self.first = [round(c.low) for c in ranges]
-        self.embed = nn.ModuleList(
-            nn.Embedding(round(c.high) - round(c.low) + 1, size) for c in ranges
+        self.embed = nn.ParameterList(
+            torch.empty(round(c.high) - round(c.low) + 1, size) for c in ranges
         )
         for table in self.embed:
-            nn.init.normal_(table.weight, 1.0, SPREAD)
+            nn.init.normal_(table, 1.0, SPREAD)
         numbers = [k for k, yes in enumerate(category) if not yes]
         self.numbers = condition_numbers(geometry, numbers, logarithms=logarithms)
         self.project = nn.Linear(self.numbers.size, size) if energy and numbers else None
@@ -89,7 +89,7 @@ class ConditionFactor(nn.Module):
         factor = torch.ones_like(condition[:, :1])
         for column, first, table in zip(self.columns, self.first, self.embed, strict=True):
             number = (condition[:, column] - first).round().long()
-            factor = factor * table(number.clamp(0, table.num_embeddings - 1))
+            factor = factor * table[number.clamp(0, len(table) - 1)]
         if self.project is not None:
             factor = factor * self.project(self.numbers(condition))
         return factor

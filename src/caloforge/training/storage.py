@@ -1,4 +1,4 @@
-"""How the training showers are kept: as they are, or their hits alone where most cells are empty."""
+"""How the training showers are kept: whole, or their hits alone where most cells are empty."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ from caloforge.errors import ModelError, did_you_mean
 from caloforge.geometry import Geometry, Layer
 from caloforge.showers import Showers
 from caloforge.spiral import central_cell, spiral, stacks
-from caloforge.transforms.base import Transform
+from caloforge.transforms.base import IncidentEnergy, Transform
 
-SCALINGS = ("std", "log", "none")
+SCALINGS = ("std", "fraction", "log", "none")
 BLOCK = 1024  # showers looked at at a time in a fit
 
 
@@ -101,6 +101,7 @@ class Spiral(Transform):
         self.depth, self.cells = len(positions), len(order)
         self.layers, self.total = slices, geometry.n_cells
         self.scaling, self.unit = scaling, unit
+        self.incident = IncidentEnergy(geometry)
         inside = np.zeros(geometry.n_cells, bool)
         for part in slices:
             inside[part] = True
@@ -134,15 +135,16 @@ class Spiral(Transform):
         others: bool = False,
         start: Sequence[int] = (),
     ) -> Self:
-        """Measures the energy that is lost and, for `scaling = "std"`, the spread of the cells.
+        """Measures the energy that is lost and, for "std" and "fraction", the spread of the cells.
 
         Parameters
         ----------
         cells
             Cells kept of each slice: m^2 for a square around the hot cell, 0 for all.
         scaling
-            "std": cells over the standard deviation of all kept cells, as in the MLP WGAN; "log":
-            log(1 + E / unit), as in the recurrent network; "none": MeV.
+            "std": cells over the standard deviation of all kept cells, as in the MLP WGAN;
+            "fraction": the same, of fractions of the incident energy; "log": log(1 + E / unit), as
+            in the recurrent network; "none": MeV.
         unit
             MeV, for "log".
         others
@@ -158,12 +160,16 @@ class Spiral(Transform):
             "start": start,
         }
         transform = cls(showers.geometry, **options)
-        kept, in_slices, everything, squares = 0.0, 0.0, 0.0, 0.0
+        kept, in_slices, everything, scaled, squares = 0.0, 0.0, 0.0, 0.0, 0.0
+        fraction = scaling == "fraction"
         order = transform.order.numpy()
         for begin in range(0, len(showers), BLOCK):
             block = showers.energies[begin : begin + BLOCK]
             chosen = block[:, order].astype(np.float64)
             kept += chosen[:, : transform.depth * transform.cells].sum()
+            if fraction:
+                chosen /= showers.incident_energy[begin : begin + BLOCK, None]
+            scaled += chosen.sum()
             squares += np.square(chosen).sum()
             in_slices += sum(block[:, part].sum(dtype=np.float64) for part in transform.layers)
             everything += block.sum(dtype=np.float64)
@@ -174,10 +180,9 @@ class Spiral(Transform):
             "lost_behind": 0.0 if others else behind / total,
         }
         transform.settings |= {k: round(float(v), 6) for k, v in lost.items()}
-        if scaling == "std":
+        if scaling in ("std", "fraction"):
             count = max(len(showers) * len(order), 1)
-            mean = (kept + (behind if others else 0.0)) / count
-            variance = squares / count - mean**2
+            variance = squares / count - (scaled / count) ** 2
             transform.std.fill_(math.sqrt(variance) if variance > 0 else 1.0)
         return transform
 
@@ -208,12 +213,18 @@ class Spiral(Transform):
         x = energies[:, self.order]
         if self.scaling == "log":
             return (x / self.unit).log1p()
-        return x / self.std
+        return x / self._scale(condition)
+
+    def _scale(self, condition: Tensor) -> Tensor:
+        """MeV of a cell that is 1 in model space, (N, 1) or ()."""
+        if self.scaling == "fraction":
+            return self.std * self.incident(condition)
+        return self.std
 
     def inverse(self, x: Tensor, condition: Tensor) -> Tensor:
         """Scaled cells to MeV; what is below zero becomes zero, what is not kept is zero."""
         if self.scaling == "log":
             energies = x.clamp(0.0, self.LARGEST).expm1() * self.unit
         else:
-            energies = x.clamp(min=0) * self.std
+            energies = x.clamp(min=0) * self._scale(condition)
         return torch.cat([energies, torch.zeros_like(energies[:, :1])], dim=1)[:, self.back]
