@@ -50,7 +50,7 @@ def test_whole_slices_come_back_exactly(rows, columns, depth, data) -> None:
 
 
 @pytest.mark.parametrize("cells", [625, 400, 100, 25, 1])
-@pytest.mark.parametrize("scaling", ["std", "log", "none"])
+@pytest.mark.parametrize("scaling", ["std", "fraction", "log", "none"])
 @pytest.mark.parametrize("others", [False, True])
 def test_crops_keep_the_square_around_the_hot_cell(
     lcd: Showers, cells: int, scaling: str, others: bool
@@ -116,7 +116,7 @@ def test_restored_it_is_the_same(lcd: Showers, options: dict) -> None:
     assert torch.equal(again(*tensors(lcd)), x)
 
 
-@pytest.mark.parametrize("scaling", ["std", "log", "none"])
+@pytest.mark.parametrize("scaling", ["std", "fraction", "log", "none"])
 @pytest.mark.parametrize("fill", [1e30, -1e30, 1.0])
 def test_wild_output_of_a_network_is_still_energies(
     lcd: Showers, scaling: str, fill: float
@@ -141,3 +141,17 @@ def test_wild_output_of_a_network_is_still_energies(
 def test_what_cannot_be_unrolled_is_refused(geometry: str, options: dict, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Spiral(load_geometry(geometry), **options)
+
+
+@pytest.mark.parametrize("scaling", ["std", "fraction"])
+def test_kept_cells_have_spread_one(lcd: Showers, scaling: str) -> None:
+    energies, condition = tensors(lcd)
+    transform = Spiral.fit(lcd, cells=100, scaling=scaling, others=True)
+    assert float(transform(energies, condition).std(correction=0)) == pytest.approx(1, rel=1e-4)
+
+
+def test_fractions_of_the_incident_energy_scale_with_it(lcd: Showers) -> None:
+    energies, condition = tensors(lcd)
+    transform = Spiral.fit(lcd, scaling="fraction", others=True)
+    doubled = condition * torch.tensor([1.0, 2.0])  # particle, energy
+    torch.testing.assert_close(transform(2 * energies, doubled), transform(energies, condition))

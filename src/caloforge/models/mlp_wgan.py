@@ -123,7 +123,7 @@ class Critic(nn.Module):
         places = (-1, convolution.out_channels, *self.places)
         rows = self.dense.weight[:, : math.prod(places[1:])].reshape(places)
         both = functional.conv_transpose2d(rows, convolution.weight, padding=KERNEL // 2)
-        shift = self.dense.bias
+        shift: Tensor = self.dense.bias
         if convolution.bias is not None:
             shift = shift + rows.sum(dim=(2, 3)) @ convolution.bias
         return image.reshape(-1, size) @ both.reshape(-1, size).T + shift

@@ -43,7 +43,7 @@ class Stagnation:
         norms = {k: v for k, v in numbers.items() if k.startswith(GRADIENT)}
         for name, norm in norms.items():
             self.largest[name] = max(norm, self.largest.get(name, 0.0))
-        small = [norm < self.fraction * self.largest[name] for name, norm in norms.items()]
+        small = [norm <= self.fraction * self.largest[name] for name, norm in norms.items()]
         self.vanished = self.vanished + 1 if small and all(small) else 0
         return self.vanished >= self.window
 
