@@ -3,6 +3,7 @@
 import builtins
 import io
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from safetensors import safe_open
 
 from caloforge.config import load_recipe
 from caloforge.data import read_showers, sample_path
+from caloforge.errors import ExportError
+from caloforge.export.onnx import export_onnx
 from caloforge.generate import Conditions, generate_showers
 from caloforge.geometry import load_geometry
 from caloforge.models import MODELS, Refusal, ShowerModel, make_model, parameter_count
@@ -235,7 +238,23 @@ def test_core_is_the_sampler_or_a_reasoned_refusal(trained: ModelFile) -> None:
     condition = rows(model.geometry.name, 16)
     noise = torch.from_numpy(normals(0, 0, 16, model.noise_size))
     with torch.inference_mode():
-        assert torch.equal(core.eval()(noise, condition), model.sample(condition, noise))
+        made, expected = core.eval()(noise, condition), model.sample(condition, noise)
+    assert ((made - expected).abs() <= 1e-5 * model.incident(condition)).all()
+
+
+@every_model
+def test_export_is_what_pytorch_makes_or_refused_with_a_reason(
+    trained: ModelFile, tmp_path: Path
+) -> None:
+    out = tmp_path / "generator.onnx"
+    refusal = trained.model.core()
+    if isinstance(refusal, Refusal):
+        with pytest.raises(ExportError, match=re.escape(refusal.reason)):
+            export_onnx(trained, out)
+        assert not out.exists()
+    else:
+        assert export_onnx(trained, out).worst <= 1e-5
+        assert out.exists()
 
 
 @every_model

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from caloforge.commands import data, generating, judging, searching, training
+from caloforge.commands import data, exporting, generating, judging, searching, training
 from caloforge.errors import CaloForgeError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": training.train,
     "search": searching.search,
     "generate": generating.generate,
+    "export": exporting.export,
     "evaluate": judging.evaluate,
     "bench": generating.bench,
     "demo": judging.demo,

@@ -34,6 +34,10 @@ class TrainingError(CaloForgeError):
     """A training that cannot go on."""
 
 
+class ExportError(CaloForgeError):
+    """A generator that cannot be written for other software, or a damaged one that was."""
+
+
 def did_you_mean(got: str, valid: Iterable[str]) -> str:
     """Sentence naming the nearest valid name, and all of them when nothing is near."""
     names = list(valid)

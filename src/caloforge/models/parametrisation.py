@@ -170,7 +170,7 @@ class Parametrisation(ShowerModel):
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """See `ShowerModel.sample`."""
         size = max(1, CELLS // self.geometry.n_cells)
-        if len(condition) <= size:
+        if torch.compiler.is_exporting() or len(condition) <= size:
             return self.make(condition, noise)
         pairs = zip(torch.split(condition, size), torch.split(noise, size), strict=True)
         return torch.cat([self.make(c, z) for c, z in pairs])
@@ -235,7 +235,7 @@ class Parametrisation(ShowerModel):
         return cells * (layers / self._sums(cells).clamp(min=1e-20))[:, self.layer]
 
     def _sums(self, cells: Tensor) -> Tensor:
-        size = (len(cells), self.geometry.n_layers)
+        size = (cells.shape[0], self.geometry.n_layers)
         return cells.new_zeros(size).index_add(1, self.layer, cells)
 
     def _spots(self, log_mean: Tensor, z: Tensor) -> Tensor:

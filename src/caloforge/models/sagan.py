@@ -118,9 +118,9 @@ class Generator(nn.Module):
         latent, rest = noise[:, : self.latent], noise[:, self.latent :]
         features = beam(condition)
         context = torch.cat([self.embed(torch.cat([latent, features], dim=1)), features], dim=1)
-        x = self.start(context).reshape(len(noise), -1, *self.shapes[SCALES[0]])
+        x = self.start(context).reshape(noise.shape[0], -1, *self.shapes[SCALES[0]])
         maps = [beam.maps(condition, scale).to(x.dtype) for scale in range(len(self.shapes))]
-        own = rest.to(x.dtype).reshape(len(noise), self.cell_noise, *self.shapes[0])
+        own = rest.to(x.dtype).reshape(noise.shape[0], self.cell_noise, *self.shapes[0])
         for k, scale in enumerate(SCALES):
             if k and scale != SCALES[k - 1]:
                 height, width = self.shapes[scale]

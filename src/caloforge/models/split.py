@@ -114,6 +114,10 @@ class EnergySplit(ShowerModel):
                 )
         return showers
 
+    def core(self) -> nn.Module:
+        """All parts for every shower, of which one is taken: a graph cannot pick rows."""
+        return _EveryPart(self)
+
     def phases(self) -> list[Phase]:
         """The phases of all parts; each sees the showers of a batch that lie in its range."""
         phases = []
@@ -130,6 +134,24 @@ class EnergySplit(ShowerModel):
                     )
                 )
         return phases
+
+
+class _EveryPart(nn.Module):
+    """forward(noise, condition) -> MeV of an EnergySplit, without rows that depend on values."""
+
+    def __init__(self, model: EnergySplit) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Showers (N, V) in MeV."""
+        energy = self.model.incident(condition)
+        first, *others = self.model.energy_ranges()
+        showers = first.model.sample(condition, noise[:, : first.model.noise_size])
+        for part in others:
+            own = part.model.sample(condition, noise[:, : part.model.noise_size])
+            showers = torch.where(energy > part.low, own, showers)
+        return showers
 
 
 def _on_range(phase: Phase, part: EnergyRange) -> Any:

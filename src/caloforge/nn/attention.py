@@ -52,5 +52,5 @@ class SelfAttention(nn.Module):
         """The image with what its positions tell each other, (N, channels, H, W)."""
         beta, h = self.attention(x)
         mixed = h @ beta.transpose(1, 2)
-        told: Tensor = self.v(mixed.reshape(len(x), -1, *x.shape[2:]))
+        told: Tensor = self.v(mixed.reshape(x.shape[0], -1, *x.shape[2:]))
         return x + self.gamma * told

@@ -91,9 +91,9 @@ class Beam(nn.Module):
         """
         shape = self.shapes[scale]
         if not self.channels:
-            return condition.new_zeros(len(condition), 0, *shape)
+            return condition.new_zeros(condition.shape[0], 0, *shape)
         u, v = self.away(condition, scale)
-        size = (len(condition), *shape)
+        size = (condition.shape[0], *shape)
         far = 2 / max(self.shapes[0])
         rows = [(far * u).expand(size), u.asinh().expand(size)]
         columns = [(far * v).expand(size), v.asinh().expand(size)]

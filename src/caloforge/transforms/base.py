@@ -83,6 +83,7 @@ def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     """Piecewise-linear function through (knots, values) at x, constant beyond the ends; x of any
     shape.
     """
-    right = torch.searchsorted(knots, x.contiguous()).clamp(1, len(knots) - 1)
+    # Counting is torch.searchsorted here, which ONNX has no operator for.
+    right = 1 + (x[..., None] > knots[1:-1]).sum(dim=-1)
     x0, x1 = knots[right - 1], knots[right]
     return torch.lerp(values[right - 1], values[right], ((x - x0) / (x1 - x0)).clamp(0, 1))

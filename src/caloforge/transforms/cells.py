@@ -224,7 +224,9 @@ class LayerLogs(Transform):
         return (a + b / energy + c / energy.square()).sqrt().clamp(min=1e-4)
 
     def _sums(self, energies: Tensor) -> Tensor:
-        return energies.new_zeros(len(energies), self.layers).index_add(1, self.layer, energies)
+        return energies.new_zeros(energies.shape[0], self.layers).index_add(
+            1, self.layer, energies
+        )
 
     def _raw(self, energies: Tensor, condition: Tensor) -> Tensor:
         energy = self.incident(condition)

@@ -1,0 +1,303 @@
+"""ONNX: a generator as one file that ONNX Runtime runs, from Python, C++ and many others.
+
+Inputs `noise` (N, Z), standard normal, and `condition` (N, C) in physical units; output `energies`
+(N, V) in MeV; all float32, N free. The transform is inside. The metadata of the file say what its
+columns and cells are (see `metadata`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import caloforge
+from caloforge.errors import CaloForgeError, ExportError, ModelError
+from caloforge.export.parity import Float32, Parity, check_parity
+from caloforge.files import atomic_path
+from caloforge.geometry import Geometry
+from caloforge.models import Refusal
+from caloforge.models.file import ModelFile
+
+OPSET = 18  # of every release of ONNX Runtime since 1.14 (February 2023)
+FORMAT = "caloforge-generator"
+SCHEMA = 1
+MOST_BYTES = 2**31 - 1  # of a protobuf message; larger models would need files beside their own
+EXAMPLE_ROWS = 3  # of the batch that is traced; not 1, which torch.export takes for a constant
+CELL_ORDER = (
+    "layer by layer as in the geometry; inside a layer the first axis (alpha of polar layers) is "
+    "the slow one"
+)
+
+
+def export_onnx(file: ModelFile, out: str | Path) -> Parity:
+    """Write the generator as ONNX to `out`, whole or not at all, once ONNX Runtime has made the
+    same showers from the written file as PyTorch (`check_parity`).
+
+    Raises
+    ------
+    ExportError
+        When the model refuses to be exported, or the file fails the check; nothing is written.
+    """
+    core = exportable_core(file)
+    serialised = onnx_bytes(file, core)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(serialised)
+        session = open_session(temporary)
+
+        def run(noise: Float32, condition: Float32) -> NDArray[np.floating]:
+            (made,) = session.run(["energies"], {"noise": noise, "condition": condition})
+            return made
+
+        return check_parity(file, core, run)
+
+
+def exportable_core(file: ModelFile) -> nn.Module:
+    """What is exported, forward(noise, condition) -> MeV, in evaluation mode on the CPU.
+
+    Raises ExportError with the model's reason when it refuses.
+    """
+    core = file.model.core()
+    if isinstance(core, Refusal):
+        raise ExportError(f"The model '{file.about['model']}' has no export: {core.reason}")
+    return core.eval().to("cpu")
+
+
+def onnx_bytes(file: ModelFile, core: nn.Module) -> bytes:
+    """The ONNX file of `core` with its metadata, serialised and not yet compared with PyTorch.
+
+    Raises ExportError when the graph cannot be written in ONNX, or needs more than 2 GB.
+    """
+    import onnx
+
+    proto = _convert(core, *torch_example(file))
+    for node in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
+        node.doc_string = ""
+        del node.metadata_props[:]  # where in which source file a node was made
+    del proto.graph.metadata_props[:]
+    del proto.metadata_props[:]
+    proto.producer_name, proto.producer_version = "CaloForge", caloforge.__version__
+    proto.doc_string = "Showers in MeV from standard normal noise and conditions"
+    for key, value in metadata(file).items():
+        proto.metadata_props.add(key=key, value=value)
+    if proto.ByteSize() > MOST_BYTES:
+        raise ExportError(
+            f"The generator needs {proto.ByteSize()} bytes as ONNX; expected at most 2 GB, what "
+            "fits into one file."
+        )
+    onnx.checker.check_model(proto, full_check=True)
+    serialised: bytes = proto.SerializeToString()
+    return serialised
+
+
+def torch_example(file: ModelFile) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch to trace the model with: zero noise (N, Z) in the middle of the ranges (N, C)."""
+    middle = [
+        (c.low * c.high) ** 0.5 if c.scale == "log" else 0.5 * (c.low + c.high)
+        for c in file.model.geometry.conditions
+    ]
+    noise = torch.zeros(EXAMPLE_ROWS, file.model.noise_size)
+    return noise, torch.tensor([middle] * EXAMPLE_ROWS, dtype=torch.float32)
+
+
+def _convert(core: nn.Module, noise: torch.Tensor, condition: torch.Tensor) -> Any:
+    """The ModelProto of `core` with a free number of showers N."""
+    rows = torch.export.Dim("N")
+    try:
+        with _quiet(), torch.no_grad():
+            traced = torch.export.export(
+                core, (noise, condition), dynamic_shapes=({0: rows}, {0: rows}), strict=False
+            )
+            program = torch.onnx.export(
+                traced,
+                (noise, condition),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["noise", "condition"],
+                output_names=["energies"],
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises of every kind
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(
+            f"The generator cannot be written as ONNX: {reason[0].rstrip('.')}; see "
+            "CONTRIBUTING.md for what a model may do when sampling."
+        ) from error
+    assert program is not None
+    proto = program.model_proto
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    return proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says about its own insides."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def metadata(file: ModelFile) -> dict[str, str]:
+    """What the file says about itself: everything a reader needs to use it, as text or JSON.
+
+    `geometry` is that of `Geometry.to_dict`; `conditions` are the columns of the input in order
+    with unit, scale and the range of the training showers (of the geometry, where not known).
+    """
+    geometry, about = file.model.geometry, file.about
+    conditions = [
+        {"name": c.name, "unit": c.unit, "scale": c.scale, "low": c.low, "high": c.high}
+        for c in geometry.conditions
+    ]
+    try:
+        for column in conditions:
+            column["low"], column["high"] = file.condition_range[str(column["name"])]
+    except ModelError:
+        pass
+    return {
+        "format": FORMAT,
+        "schema": str(SCHEMA),
+        "model": str(about["model"]),
+        "recipe": str(about.get("recipe", {}).get("name", "")),
+        "seed": str(about.get("seed", "")),
+        "noise": "standard normal",
+        "energies": "MeV",
+        "cells": CELL_ORDER,
+        "conditions": json.dumps(conditions),
+        "geometry": json.dumps(geometry.to_dict()),
+        "geometry_hash": geometry.hash,
+        "versions": json.dumps(
+            {**about.get("versions", {}), "exporter": caloforge.__version__, "opset": OPSET}
+        ),
+    }
+
+
+def open_session(source: str | Path | bytes, threads: int = 1) -> Any:
+    """An onnxruntime.InferenceSession on the CPU.
+
+    Raises ExportError when ONNX Runtime cannot use the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    content = source if isinstance(source, bytes) else str(source)
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no base class of their own
+        where = "The ONNX data" if isinstance(source, bytes) else str(source)
+        raise ExportError(
+            f"{where} cannot be run by ONNX Runtime: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class OnnxGenerator:
+    """A generator read from an ONNX file: `sample` is all it does.
+
+    Parameters
+    ----------
+    about
+        The metadata of the file.
+    """
+
+    geometry: Geometry
+    noise_size: int
+    about: dict[str, str]
+    session: Any
+
+    def sample(self, condition: Float32, noise: Float32) -> Float32:
+        """Showers in MeV (N, V) from conditions (N, C) in physical units and noise (N, Z)."""
+        (made,) = self.session.run(["energies"], {"noise": noise, "condition": condition})
+        result: Float32 = made
+        return result
+
+
+def load_onnx(path: str | Path, *, threads: int = 1) -> OnnxGenerator:
+    """Open a file of `export_onnx`; nothing but the file itself is read, and no code of it run.
+
+    Raises
+    ------
+    ExportError
+        For a missing, damaged or foreign file, one that refers to other files or to operators
+        that are not ONNX's own, or whose geometry was changed.
+    """
+    import onnx
+
+    path = Path(path)
+    try:
+        serialised = path.read_bytes()
+    except OSError as error:
+        raise ExportError(f"Cannot read the ONNX file {path}: {error.strerror}.") from error
+    try:
+        proto = onnx.load_model_from_string(serialised)
+        inputs = {value.name: value for value in proto.graph.input}
+        about = {entry.key: entry.value for entry in proto.metadata_props}
+    except Exception as error:  # protobuf's own errors
+        raise ExportError(
+            f"{path} is no ONNX file; expected one of `caloforge export`."
+        ) from error
+    if about.get("format") != FORMAT or set(inputs) != {"noise", "condition"}:
+        raise ExportError(
+            f"{path} is no generator of CaloForge; expected a file of `caloforge export`."
+        )
+    if not about.get("schema", "").isdigit() or int(about["schema"]) > SCHEMA:
+        raise ExportError(
+            f"{path} was written by a newer CaloForge; expected schema {SCHEMA} or older: update "
+            "the package."
+        )
+    _refuse_strangers(proto, path)
+    try:
+        geometry = Geometry.from_dict(json.loads(about["geometry"]))
+        size = int(inputs["noise"].type.tensor_type.shape.dim[1].dim_value)
+    except (CaloForgeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ExportError(
+            f"{path} does not describe its read-out; expected a file of `caloforge export`."
+        ) from error
+    if geometry.hash != about.get("geometry_hash"):
+        raise ExportError(f"The geometry in {path} was changed after the export; export it again.")
+    return OnnxGenerator(geometry, size, about, open_session(serialised, threads))
+
+
+def _refuse_strangers(proto: Any, path: Path) -> None:
+    """Refuse what a generator never has: weights in other files, operators from elsewhere, and
+    graphs inside graphs.
+    """
+    import onnx
+
+    def refuse(what: str) -> None:
+        raise ExportError(
+            f"{path} has {what}, which no generator of CaloForge has; expected a file of "
+            "`caloforge export`."
+        )
+
+    tensors = list(proto.graph.initializer)
+    for node in proto.graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            refuse(f"operators of '{node.domain}'")
+        for attribute in node.attribute:
+            if attribute.HasField("g") or attribute.graphs:
+                refuse("a graph inside a graph")
+            tensors.append(attribute.t)
+    if proto.functions or proto.graph.sparse_initializer:
+        refuse("functions or sparse weights")
+    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors):
+        refuse("weights in other files")

@@ -1,0 +1,316 @@
+"""Exports to ONNX: what they make, what they say, what is refused; nothing half is left behind."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor
+
+from caloforge.errors import ExportError, ModelError
+from caloforge.export import export_model
+from caloforge.export.onnx import FORMAT, OPSET, export_onnx, load_onnx
+from caloforge.export.parity import check_parity, probe_conditions, probes
+from caloforge.generate import Conditions, generate_showers
+from caloforge.geometry import load_geometry
+from caloforge.models import make_model
+from caloforge.models.base import Sampler
+from caloforge.models.file import ModelFile, load_model
+from caloforge.noise import normals
+from caloforge.pretrained import pretrained_names, resolve_model
+from caloforge.transforms import interpolate
+
+PHOTON = "caloshowergan-photon"
+
+
+@pytest.fixture(scope="module")
+def photon() -> ModelFile:
+    return load_model(resolve_model(PHOTON))
+
+
+@pytest.fixture(scope="module")
+def exported(photon: ModelFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "photon.onnx"
+    export_onnx(photon, path)
+    return path
+
+
+def small(**hyper: object) -> ModelFile:
+    """A fresh little GAN as a file would hold it; the file does not tell the trained ranges."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = make_model(
+            "caloshowergan",
+            load_geometry("ds1-photons"),
+            None,
+            latent=4,
+            generator=[8],
+            output_gain=0.003,  # about what a shower deposits
+            **hyper,
+        )
+    return ModelFile(model.eval(), {"model": "caloshowergan"})
+
+
+@pytest.mark.parametrize("name", [n for n in pretrained_names() if n != PHOTON])
+def test_every_shipped_generator_exports_or_refuses_with_its_reason(
+    name: str, tmp_path: Path
+) -> None:
+    file = load_model(resolve_model(name))
+    out = tmp_path / "generator.onnx"
+    try:
+        parity = export_onnx(file, out)
+    except ExportError as refusal:
+        assert "has no export" in str(refusal)
+        assert not list(tmp_path.iterdir())
+        return
+    assert parity.worst <= 1e-5
+    assert load_onnx(out).geometry.hash == file.model.geometry.hash
+
+
+def test_the_file_makes_the_showers_that_generate_makes(photon: ModelFile, exported: Path) -> None:
+    generator = load_onnx(exported)
+    conditions = Conditions(generator.geometry, np.geomspace(256.0, 4194304.0, 100).reshape(-1, 1))
+    ours = generate_showers(photon, conditions, seed=9)
+    noise = normals(9, 0, 100, generator.noise_size)
+    theirs = generator.sample(conditions.table.astype(np.float32), noise)
+    assert theirs.dtype == np.float32
+    assert (np.abs(theirs - ours.energies) <= 1e-5 * conditions.table).all()
+
+
+def test_the_file_says_what_its_columns_and_cells_are(photon: ModelFile, exported: Path) -> None:
+    proto = onnx.load(exported)
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", OPSET)]
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.input, *proto.graph.output)
+    }
+    assert shapes == {"noise": ["N", 100], "condition": ["N", 1], "energies": ["N", 368]}
+    about = {entry.key: entry.value for entry in proto.metadata_props}
+    assert about["format"] == FORMAT
+    assert about["geometry_hash"] == photon.model.geometry.hash
+    assert json.loads(about["geometry"])["layers"][0]["r_edges"][:3] == [0, 5, 10]
+    (energy,) = json.loads(about["conditions"])
+    low, high = photon.condition_range["energy"]
+    assert energy == {"name": "energy", "unit": "MeV", "scale": "log", "low": low, "high": high}
+    assert set(json.loads(about["versions"])) >= {"caloforge", "torch", "opset"}
+
+
+def test_nothing_of_the_machine_is_in_the_file(exported: Path) -> None:
+    content = exported.read_bytes()
+    assert b"site-packages" not in content
+    assert str(Path(__file__).parents[1]).encode() not in content
+    assert not onnx.load(exported, load_external_data=False).graph.node[0].metadata_props
+
+
+def test_a_split_model_exports_with_the_part_of_each_energy(
+    smoke: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = load_model(smoke("caloshowergan-split") / "model.safetensors")
+    export_onnx(file, tmp_path / "split.onnx")
+    condition = np.array([[4096.0], [np.nextafter(np.float32(4096), np.float32(5e3))]], np.float32)
+    noise = np.repeat(normals(0, 0, 1, file.model.noise_size), 2, axis=0)
+    below, above = load_onnx(tmp_path / "split.onnx").sample(condition, noise)
+    with torch.inference_mode():
+        for part, found in zip(file.model.energy_ranges(), (below, above), strict=True):
+            z = torch.from_numpy(noise[:1, : part.model.noise_size])
+            expected = part.model.sample(torch.tensor([[4096.0]]), z)[0].numpy()
+            np.testing.assert_allclose(found, expected, atol=1e-5 * 4096, rtol=0)
+
+
+# --- the check -------------------------------------------------------------------------------
+def run_of(core: torch.nn.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def run(noise: np.ndarray, condition: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            made: np.ndarray = core(torch.from_numpy(noise), torch.from_numpy(condition)).numpy()
+        return made
+
+    return run
+
+
+def test_a_file_that_differs_in_one_cell_is_refused() -> None:
+    file = small()
+    core = Sampler(file.model)
+    run = run_of(core)
+    parity = check_parity(file, core, run)
+    assert (parity.worst, parity.nonsense, parity.edges) == (0, 0, 0)
+
+    def off(noise: np.ndarray, condition: np.ndarray) -> np.ndarray:
+        made = run(noise, condition)
+        if len(made) > 100:
+            made[77, 33] += 2e-5 * condition[77, 0]
+        return made
+
+    with pytest.raises(ExportError, match="differs from PyTorch by 2"):
+        check_parity(file, core, off)
+
+
+@pytest.mark.parametrize("wrong", ["nan", "shape"])
+def test_a_file_that_gives_no_showers_is_refused(wrong: str) -> None:
+    file = small()
+    core = Sampler(file.model)
+
+    def run(noise: np.ndarray, condition: np.ndarray) -> np.ndarray:
+        made = run_of(core)(noise, condition)
+        return made * np.nan if wrong == "nan" else made[:, 1:]
+
+    with pytest.raises(ExportError, match=r"nan|shape"):
+        check_parity(file, core, run)
+
+
+def test_a_cell_right_at_a_threshold_may_fall_to_either_side() -> None:
+    """Sums in another order differ by a rounding error, which decides a step function's side."""
+    file = small()
+
+    class Step(torch.nn.Module):
+        edge = torch.inf
+
+        def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
+            return torch.where(noise[:, :1] < self.edge, 0.0, condition / 368).expand(-1, 368)
+
+    core, other = Step(), Step()
+    value = float(next(iter(probes(file)))[0][0, 0])
+    core.edge, other.edge = value, value + 1e-7 * abs(value)
+    parity = check_parity(file, core, run_of(other))
+    assert parity.edges == 1
+    assert parity.worst == 0
+    other.edge = value + 0.01  # this is no rounding error
+    with pytest.raises(ExportError, match="differs"):
+        check_parity(file, core, run_of(other))
+
+
+def test_probes_reach_every_corner_of_the_condition_range() -> None:
+    file = load_model(resolve_model("calogan-eplus"))
+    ranges = np.array(list(file.condition_range.values()), np.float32)
+    rows = probe_conditions(file, 200, 0)
+    at_corner = rows[((rows == ranges[:, 0]) | (rows == ranges[:, 1])).all(axis=1)]
+    assert len(np.unique(at_corner, axis=0)) == 2 ** len(ranges)
+    assert ((rows >= ranges[:, 0]) & (rows <= ranges[:, 1])).all()
+    assert not np.array_equal(rows, probe_conditions(file, 200, 1))
+
+
+# --- refusals --------------------------------------------------------------------------------
+def test_a_failed_check_leaves_no_file_and_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "generator.onnx"
+    out.write_text("yesterday's")
+    monkeypatch.setattr(check_parity, "__kwdefaults__", {"tolerance": -1.0})
+    with pytest.raises(ExportError):
+        export_onnx(small(), out)
+    assert out.read_text() == "yesterday's"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="did you mean 'onnx'"):
+        export_model(small(), "onx", tmp_path / "generator")
+    assert not list(tmp_path.iterdir())
+
+
+def change(path: Path, out: Path, what: Callable[[onnx.ModelProto], None]) -> Path:
+    proto = onnx.load(path)
+    what(proto)
+    out.write_bytes(proto.SerializeToString())
+    return out
+
+
+def external(proto: onnx.ModelProto) -> None:
+    weights = proto.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="../secrets")
+
+
+def external_constant(proto: onnx.ModelProto) -> None:
+    tensor = helper.make_tensor("hidden", TensorProto.FLOAT, [1], [1.0])
+    tensor.external_data.add(key="location", value="../secrets")
+    proto.graph.node.append(helper.make_node("Constant", [], ["hidden"], value=tensor))
+
+
+def foreign_operator(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].domain = "com.example"
+
+
+def inner_graph(proto: onnx.ModelProto) -> None:
+    body = helper.make_graph([], "body", [], [])
+    proto.graph.node.append(
+        helper.make_node("If", ["noise"], ["x"], then_branch=body, else_branch=body)
+    )
+
+
+def other_geometry(proto: onnx.ModelProto) -> None:
+    for entry in proto.metadata_props:
+        if entry.key == "geometry":
+            entry.value = json.dumps(load_geometry("ds1-pions").to_dict())
+
+
+def no_geometry(proto: onnx.ModelProto) -> None:
+    for entry in proto.metadata_props:
+        if entry.key == "geometry":
+            entry.value = "[" * 100_000
+
+
+def newer(proto: onnx.ModelProto) -> None:
+    for entry in proto.metadata_props:
+        if entry.key == "schema":
+            entry.value = "99"
+
+
+def no_metadata(proto: onnx.ModelProto) -> None:
+    del proto.metadata_props[:]
+
+
+def broken_graph(proto: onnx.ModelProto) -> None:
+    del proto.graph.initializer[:]
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        (external, "weights in other files"),
+        (external_constant, "weights in other files"),
+        (foreign_operator, "operators of 'com.example'"),
+        (inner_graph, "a graph inside a graph"),
+        (other_geometry, "geometry .* was changed"),
+        (no_geometry, "does not describe its read-out"),
+        (newer, "newer CaloForge"),
+        (no_metadata, "no generator of CaloForge"),
+        (broken_graph, "cannot be run"),
+    ],
+)
+def test_a_strange_onnx_file_is_refused(
+    exported: Path, tmp_path: Path, what: Callable[[onnx.ModelProto], None], sentence: str
+) -> None:
+    path = change(exported, tmp_path / "strange.onnx", what)
+    with pytest.raises(ExportError, match=sentence):
+        load_onnx(path)
+
+
+def test_what_is_no_onnx_file_is_refused(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.onnx"
+    for content in (b"", b"not a protobuf", exported.read_bytes()[:5000]):
+        path.write_bytes(content)
+        with pytest.raises(ExportError, match=r"half\.onnx is no"):
+            load_onnx(path)
+    with pytest.raises(ExportError, match="No such file"):
+        load_onnx(tmp_path / "absent.onnx")
+
+
+def test_a_model_file_that_is_damaged_exports_nothing(tmp_path: Path) -> None:
+    content = bytearray(resolve_model(PHOTON).read_bytes())
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelError):
+        export_model(load_model(path), "onnx", tmp_path / "generator.onnx")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_interpolation_without_a_search_finds_the_same_interval() -> None:
+    knots, values = torch.tensor([0.0, 1.0, 3.0, 4.0]), torch.tensor([2.0, 5.0, -1.0, 0.0])
+    x = torch.cat([torch.linspace(-1, 5, 1000), knots]).reshape(2, -1)
+    expected = np.interp(x.numpy(), knots.numpy(), values.numpy())
+    np.testing.assert_allclose(interpolate(x, knots, values).numpy(), expected, atol=1e-5)
