@@ -132,8 +132,8 @@ class TrainingSet:
     def walk(self, size: int) -> Iterator[Batch]:
         """Every shower as it is, once and in order, `size` at a time."""
         for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            yield Batch(self.energies[rows], self.condition[rows])
+            rows = torch.arange(start, min(start + size, len(self)), device=self.device)
+            yield Batch(self.energies.rows(rows), self.condition[rows])
 
     def draw(self, size: int, rng: torch.Generator) -> Batch:
         """The next `size` showers; of these, what falls to this process."""
