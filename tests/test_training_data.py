@@ -1,16 +1,30 @@
-"""The table [data] of a recipe: what a training is shown, and what it tells of that."""
+"""The table [data] of a recipe: what a training is shown, and what it tells of that; and which of
+its showers each phase of a step is given.
+"""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import sample_showers
+from test_training import StopAt, assert_same
+from torch import nn
 
 from caloforge.config import Data, Recipe, dump_recipe, load_recipe, parse_recipe
 from caloforge.errors import RecipeError, TrainingError
 from caloforge.generate import Conditions, generate_showers
+from caloforge.models.base import Batch, Phase
 from caloforge.models.file import load_model
 from caloforge.showers import Showers
-from caloforge.training import train
-from caloforge.training.dataset import prepare_showers
+from caloforge.training import build, train
+from caloforge.training.dataset import TrainingSet, prepare_showers
+from caloforge.training.loop import Run
+from caloforge.training.optimisers import Player
+from caloforge.training.selection import HeldOut
 
 
 def recipe(**data: object) -> Recipe:
@@ -113,3 +127,104 @@ def test_a_resumed_training_must_be_shown_the_same(tmp_path) -> None:
     train(recipe(leave_out=[4096.0]), showers, tmp_path, device="cpu")
     with pytest.raises(TrainingError, match=r"begun with another data\.leave_out"):
         train(recipe(), showers, tmp_path, device="cpu", resume=True)
+
+
+# --- which showers a phase is given ----------------------------------------------------------
+class Seen:
+    """The batches that each phase of a training step was given."""
+
+    def __init__(self, *changes: str) -> None:
+        recipe = load_recipe("smoke-dnncalogan", ["training.batch_size=20", *changes])
+        showers = sample_showers(recipe.geometry)
+        self.model = build(recipe, showers)
+        self.data = TrainingSet(showers, device=torch.device("cpu"), seed=0)
+        score = HeldOut(showers[:30], recipe.training.selection, 0)
+        self.run = Run(
+            self.model, self.data, score, recipe.training, Path("unused"), {}, nullcontext
+        )
+        self.batches: dict[str, list[set[tuple[float, ...]]]] = {}
+        for player in self.run.players:
+            player.phase = replace(player.phase, loss=self._recorded(player.phase))
+
+    def _recorded(self, phase: Phase) -> Any:
+        def loss(batch: Batch, rng: torch.Generator) -> Any:
+            rows = {tuple(row.tolist()) for row in batch.condition}
+            self.batches.setdefault(phase.name, []).append(rows)
+            return phase.loss(batch, rng)
+
+        return loss
+
+    def step(self) -> dict[str, list[set[tuple[float, ...]]]]:
+        self.batches.clear()
+        self.run.advance()
+        return dict(self.batches)
+
+
+def test_the_last_batch_is_that_of_the_last_critic() -> None:
+    seen = Seen("model.generator_conditions=last-batch")
+    for _ in range(3):
+        batches = seen.step()
+        assert batches["generator"] == [batches["critic2"][-1]]
+
+
+def test_the_last_chunk_holds_the_batches_of_this_step_alone() -> None:
+    seen = Seen("model.generator_conditions=last-chunk")
+    for _ in range(5):
+        batches = seen.step()
+        chunk = set().union(*batches["critic1"], *batches["critic2"])
+        (chosen,) = batches["generator"]
+        assert len(chunk) == 4 * 20
+        assert len(chosen) == 20  # none twice
+        assert chosen <= chunk
+        assert chosen != batches["critic2"][-1]
+
+
+def test_the_whole_set_is_drawn_from_without_moving_the_epoch() -> None:
+    seen = Seen("model.generator_conditions=whole-set")
+    outside, position = 0, 0
+    for _ in range(5):
+        batches = seen.step()
+        chunk = set().union(*batches["critic1"], *batches["critic2"])
+        outside += len(batches["generator"][0] - chunk)
+        position += 4 * 20
+        assert seen.data.cursor == position
+    assert outside > 60
+
+
+def test_a_phase_that_wants_what_no_one_drew_is_an_error() -> None:
+    seen = Seen()
+    seen.run.players = seen.run.players[-1:]
+    with pytest.raises(TrainingError, match="wants the showers of the players before"):
+        seen.step()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.generator_conditions=last-batch",
+        "model.generator_conditions=whole-set",
+        "model.training=reversal",
+    ],
+)
+def test_every_mode_resumes_exactly(change: str, tmp_path) -> None:
+    shorter = ["training.steps=14", "training.log_every=7", "training.selection.every=100"]
+    recipe = load_recipe("smoke-dnncalogan", [*shorter, change])
+    showers = sample_showers(recipe.geometry)[::2]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(recipe, showers, whole, device="cpu")
+    train(recipe, showers, cut, device="cpu", observer=StopAt(7))
+    train(recipe, showers, cut, device="cpu", resume=True)
+    assert_same(whole, cut)
+
+
+def test_each_parameter_has_its_own_learning_rate() -> None:
+    weights = [nn.Parameter(torch.zeros(3)) for _ in range(4)]
+    phase = Phase("all", weights, lambda b, r: (torch.zeros(()), {}), rates=(0.1, 0.1, 0.5, 0.1))
+    player = Player(phase, 0.0)
+    player.update(torch.stack([w.sum() for w in weights]).sum())
+    moved = [round(-float(w[0].detach()), 4) for w in weights]  # Adam's first step is the rate
+    assert moved == [0.1, 0.1, 0.5, 0.1]
+    again = Player(phase, 0.0)
+    again.load(player.state())
+    assert again.state().keys() == player.state().keys()
+    assert [g["lr"] for g in again.optimiser.param_groups] == [0.1, 0.5, 0.1]

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from caloforge.data import read_showers, sample_names, sample_path
+from caloforge.errors import ModelError
 from caloforge.geometry import Geometry, Layer, load_geometry
 from caloforge.showers import Showers
 from caloforge.transforms import (
     TRANSFORMS,
+    BalancedFraction,
     IncidentEnergy,
     IncidentFraction,
     LayerLogs,
@@ -127,6 +129,26 @@ def test_energy_scale_takes_the_mean_response_out(photons: Showers) -> None:
     assert min(low, high) <= float(transform.scale(between)[0, 0]) / 3000.0 <= max(low, high)
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_balanced_cells_have_a_size_between_their_own_and_one(
+    power: float, photons: Showers
+) -> None:
+    """Root mean square of x: size^(1 - power). With power 0 nothing is balanced."""
+    energies, condition = tensors(photons)
+    plain, balanced = IncidentFraction.fit(photons), BalancedFraction.fit(photons, power=power)
+    sizes = plain(energies, condition).square().mean(dim=0).sqrt()
+    found = balanced(energies, condition).square().mean(dim=0).sqrt()
+    alive = sizes > 0
+    torch.testing.assert_close(found[alive], sizes[alive] ** (1 - power), rtol=1e-4, atol=1e-7)
+    if power == 0.0:
+        assert torch.equal(balanced(energies, condition), plain(energies, condition))
+
+
+def test_a_balance_that_cannot_be_is_an_error(photons: Showers) -> None:
+    with pytest.raises(ModelError, match=r"Got power = 1\.5; expected 0 to 1"):
+        BalancedFraction.fit(photons, power=1.5)
+
+
 def test_the_pull_is_a_standard_normal_at_every_energy(photons: Showers) -> None:
     transform = LayerLogs.fit(photons)
     x = transform(*tensors(photons))
@@ -198,6 +220,7 @@ def test_restored_with_its_buffers_it_is_the_same(
     name: str, options: object, photons: Showers
 ) -> None:
     chosen = {
+        "balanced-fraction": {"power": 0.7},
         "incident-fraction": {"low_cut": 1.0, "energy_scale": True},
         "layer-logs": {"floor": 2.5},
         "log-energy": {"low_cut": 1.0},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,9 +38,40 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) ->
         Uniform numbers in [0, 1], (N, 1): the position of each x on the line from fake to real.
     """
     between = torch.lerp(fake, real, mix).requires_grad_(True)
-    score = critic(between).sum()
-    (slope,) = torch.autograd.grad(score, between, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    return slope_penalties(critic(between), [between])[0]
+
+
+def slope_penalties(score: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """E[(|grad_x D| - 1)^2] for each input x alone, the others held fixed (WGAN-GP,
+    arXiv:1704.00028, Eq. 3, split over the inputs of the critic).
+
+    Parameters
+    ----------
+    score
+        D, (N, 1).
+    inputs
+        Tensors (N, ...) that D was computed from and that require a gradient.
+    """
+    slopes = torch.autograd.grad(score.sum(), list(inputs), create_graph=True)
+    return [(slope.flatten(1).norm(dim=1) - 1).square().mean() for slope in slopes]
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return -gradients[0]
+
+
+def reverse_gradient(x: Tensor) -> Tensor:
+    """x itself, with the gradient that comes back through it times -1: what minimises a loss
+    behind it maximises that loss before it (Y. Ganin, V. Lempitsky, arXiv:1409.7495, Eq. 9).
+    """
+    reversed_: Tensor = _Reverse.apply(x)  # type: ignore[no-untyped-call]
+    return reversed_
 
 
 def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:

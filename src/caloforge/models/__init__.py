@@ -11,6 +11,7 @@ from caloforge.models.base import Refusal, ShowerModel, check_hyper, parameter_c
 from caloforge.models.calogan import ConditionalCaloGAN
 from caloforge.models.calogan_ancestor import CaloGAN
 from caloforge.models.caloshowergan import CaloShowerGAN
+from caloforge.models.dnncalogan import DNNCaloGAN
 from caloforge.models.flowmatching import FlowMatching
 from caloforge.models.lagan import LAGAN
 from caloforge.models.mlp_wgan import MLPWGAN
@@ -26,6 +27,7 @@ MODELS: dict[str, Callable[..., ShowerModel]] = {
     "calogan-conditional": ConditionalCaloGAN,
     "caloshowergan": CaloShowerGAN,
     "caloshowergan-split": EnergySplit,
+    "dnncalogan": DNNCaloGAN,
     "flow-matching": FlowMatching,
     "lagan": LAGAN,
     "mlp-wgan": MLPWGAN,

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 Loss = Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
-
+Source = Literal["next", "last", "step", "all"]
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -57,7 +57,7 @@ class OptimiserSettings:
         plain: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
         }
-        _check_values("optimiser setting", get_type_hints(cls, include_extras=True), plain)
+        check_values("optimiser setting", get_type_hints(cls, include_extras=True), plain)
         return cls(**plain)
 
 
@@ -67,6 +67,11 @@ class Phase:
 
     `loss(batch, rng)` returns the scalar to minimise and numbers to log; every random number comes
     from `rng`.
+
+    `source` says which showers an update is given: "next" of the shuffled training set; the "last"
+    batch of the phases before it in this step; as many drawn from that step's batches ("step") or
+    from the whole training set ("all"). `rates` are learning rates of the parameters, one each,
+    where they differ from the optimiser's.
     """
 
     name: str
@@ -74,6 +79,8 @@ class Phase:
     loss: Loss
     repeats: int = 1
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    source: Source = "next"
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,13 +208,16 @@ def check_hyper(kind: Callable[..., ShowerModel], hyper: dict[str, Any]) -> None
     hints = get_type_hints(kind.__init__, include_extras=True)
     for other in ("geometry", "transform", "return"):
         hints.pop(other, None)
-    _check_values("hyper-parameter", hints, hyper)
+    check_values("hyper-parameter", hints, hyper)
     for name, parameter in inspect.signature(kind).parameters.items():
         if name in hints and parameter.default is parameter.empty and name not in hyper:
             raise ModelError(f"The hyper-parameter '{name}' is missing; give it in [model].")
 
 
-def _check_values(what: str, hints: dict[str, Any], values: dict[str, Any]) -> None:
+def check_values(what: str, hints: dict[str, Any], values: dict[str, Any]) -> None:
+    """Raise ModelError for a key that `hints` does not have, naming the nearest one, or a value
+    that is not of the type there.
+    """
     for key, value in values.items():
         if key not in hints:
             raise ModelError(f"Unknown {what} '{key}': {did_you_mean(key, hints)}")

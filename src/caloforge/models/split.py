@@ -24,6 +24,7 @@ torch.Size([2, 368])
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -124,15 +125,7 @@ class EnergySplit(ShowerModel):
         for number, part in enumerate(self.energy_ranges()):
             for phase in self.gans()[number].phases():
                 loss = _on_range(phase, part)
-                phases.append(
-                    Phase(
-                        f"range{number}.{phase.name}",
-                        phase.parameters,
-                        loss,
-                        phase.repeats,
-                        phase.optimiser,
-                    )
-                )
+                phases.append(replace(phase, name=f"range{number}.{phase.name}", loss=loss))
         return phases
 
 

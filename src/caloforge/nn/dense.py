@@ -10,9 +10,23 @@ from torch import nn
 
 from caloforge.errors import ModelError, did_you_mean
 
+
+class TrainableSwish(nn.Module):
+    """x sigmoid(beta x) with one beta for the layer (P. Ramachandran et al., arXiv:1710.05941)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Activated, any shape."""
+        return x * torch.sigmoid(self.beta * x)
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "swish": nn.SiLU,  # x sigmoid(x)
+    "trainable-swish": TrainableSwish,
     "leaky-relu": lambda: nn.LeakyReLU(0.2),
     "softplus": nn.Softplus,
     "linear": nn.Identity,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from caloforge.config import Data
 from caloforge.errors import TrainingError
-from caloforge.models.base import Batch
+from caloforge.models.base import Batch, Source
 from caloforge.showers import Showers
 from caloforge.symmetries import symmetry_group
 from caloforge.training.parallel import Processes
@@ -102,6 +102,7 @@ class TrainingSet:
         self.device, self.seed = device, seed
         self.epoch, self.cursor = 0, 0
         self._order = self._permutation(0)
+        self._drawn: list[tuple[Tensor, Tensor | None]] = []  # of the next showers, in this step
         self._tables: Tensor | None = None
         self._maps: tuple[Tensor, Tensor] | None = None
         if augment:
@@ -135,9 +136,46 @@ class TrainingSet:
             rows = torch.arange(start, min(start + size, len(self)), device=self.device)
             yield Batch(self.energies.rows(rows), self.condition[rows])
 
-    def draw(self, size: int, rng: torch.Generator) -> Batch:
-        """The next `size` showers; of these, what falls to this process."""
+    def begin_step(self) -> None:
+        """Forget what was drawn: another training step begins."""
+        self._drawn.clear()
+
+    def draw(self, size: int, rng: torch.Generator, source: Source = "next") -> Batch:
+        """`size` showers, from where `Phase.source` says; of these, what falls to this process.
+
+        Raises TrainingError when they should come from the step's batches and there are none.
+        """
         own = self.processes.part(size)
+        rows, element = self._choose(size, rng, source)
+        if source == "next":
+            self._drawn.append((rows, element))
+        return self._showers(rows[own], None if element is None else element[own])
+
+    def _choose(
+        self, size: int, rng: torch.Generator, source: Source
+    ) -> tuple[Tensor, Tensor | None]:
+        """Row of each shower of the joint batch, and the symmetry it is put through."""
+        if source in ("last", "step") and not self._drawn:
+            raise TrainingError(
+                "A player wants the showers of the players before it in a step, and there are "
+                'none; expected it after one whose source is "next".'
+            )
+        if source == "last":
+            return self._drawn[-1]
+        if source == "step":
+            before = torch.cat([rows for rows, _ in self._drawn])
+            elements = [element for _, element in self._drawn if element is not None]
+            at = torch.randperm(len(before), generator=rng, device=self.device)[:size]
+            return before[at], torch.cat(elements)[at] if elements else None
+        if source == "all":  # one may come twice
+            rows = torch.randint(len(self), (size,), generator=rng, device=self.device)
+        else:
+            rows = self._next(size)
+        if self._tables is None:
+            return rows, None
+        return rows, torch.randint(len(self._tables), (size,), generator=rng, device=self.device)
+
+    def _next(self, size: int) -> Tensor:
         pieces, missing = [], size
         while missing:
             if self.cursor == len(self):
@@ -146,11 +184,11 @@ class TrainingSet:
             pieces.append(self._order[self.cursor : self.cursor + taken])
             self.cursor += taken
             missing -= taken
-        rows = (torch.cat(pieces) if len(pieces) > 1 else pieces[0])[own]
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def _showers(self, rows: Tensor, element: Tensor | None) -> Batch:
         energies, condition = self.energies.rows(rows), self.condition[rows]
-        if self._tables is not None:
-            element = torch.randint(len(self._tables), (size,), generator=rng, device=self.device)
-            element = element[own]
+        if self._tables is not None and element is not None:
             energies = energies.gather(1, self._tables[element])
             if self._maps is not None:
                 matrix, offset = self._maps[0][element], self._maps[1][element]

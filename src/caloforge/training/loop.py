@@ -139,10 +139,11 @@ class Run:
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase its number of times. Returns the last losses, on the device."""
         numbers = self._fit() if self.step == 0 else {}
+        self.data.begin_step()
         for player in self.players:
             phase: Phase = player.phase
             for _ in range(phase.repeats):
-                batch = self.data.draw(self.settings.batch_size, self.rng)
+                batch = self.data.draw(self.settings.batch_size, self.rng, phase.source)
                 with self.autocast(), self.processes.draws(self.settings.batch_size):
                     loss, extra = phase.loss(batch, self.rng)
                 player.update(loss)

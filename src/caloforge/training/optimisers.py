@@ -5,6 +5,8 @@ code.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from caloforge.errors import ModelError, did_you_mean
 from caloforge.models.base import OptimiserSettings, Phase
 from caloforge.training.parallel import Processes
 
-_KINDS: dict[str, Callable[[list[nn.Parameter], OptimiserSettings], torch.optim.Optimizer]] = {
+_KINDS: dict[str, Callable[[list[dict[str, Any]], OptimiserSettings], torch.optim.Optimizer]] = {
     "adam": lambda p, s: torch.optim.Adam(
         p, lr=s.lr, betas=s.betas, weight_decay=s.weight_decay, fused=True
     ),
@@ -37,6 +39,16 @@ def _triangle(update: int) -> float:
     return 0.1 + 0.9 * (1 - abs(2 * position - 1))
 
 
+def _groups(phase: Phase) -> list[dict[str, Any]]:
+    """The parameters in their order, in groups of one learning rate."""
+    rates = phase.rates or (phase.optimiser.lr,) * len(phase.parameters)
+    pairs = zip(rates, phase.parameters, strict=True)
+    return [
+        {"params": [parameter for _, parameter in part], "lr": rate}
+        for rate, part in groupby(pairs, key=itemgetter(0))
+    ]
+
+
 class Player:
     """The optimiser of one phase: takes gradients, updates parameters, keeps its own count of
     updates. Several processes average their gradients.
@@ -52,7 +64,8 @@ class Player:
             )
         self.phase = phase
         self.parameters = phase.parameters
-        self.optimiser = _KINDS[settings.name](self.parameters, settings)
+        self.optimiser = _KINDS[settings.name](_groups(phase), settings)
+        self._rates = [group["lr"] for group in self.optimiser.param_groups]
         self.gradient_clip = gradient_clip
         self.processes = processes or Processes()
         self.updates = 0
@@ -71,8 +84,8 @@ class Player:
         if self.gradient_clip > 0:
             self._unclipped = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
         if self.phase.optimiser.schedule == "cyclic":
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.phase.optimiser.lr * _triangle(self.updates)
+            for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+                group["lr"] = rate * _triangle(self.updates)
         self.optimiser.step()
         self.updates += 1
         if self.slow is not None and self.updates % LOOKAHEAD_STEPS == 0:

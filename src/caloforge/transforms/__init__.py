@@ -9,10 +9,16 @@ from typing import Any
 from caloforge.errors import ModelError, did_you_mean
 from caloforge.showers import Showers
 from caloforge.transforms.base import IncidentEnergy, Transform, interpolate, response_curve
-from caloforge.transforms.cells import IncidentFraction, LayerLogs, LogEnergy
+from caloforge.transforms.cells import (
+    BalancedFraction,
+    IncidentFraction,
+    LayerLogs,
+    LogEnergy,
+)
 from caloforge.transforms.spiral import Spiral
 
 TRANSFORMS: dict[str, type[Transform]] = {
+    "balanced-fraction": BalancedFraction,
     "incident-fraction": IncidentFraction,
     "layer-logs": LayerLogs,
     "log-energy": LogEnergy,
@@ -41,6 +47,7 @@ def transform_name(transform: Transform) -> str:
 
 __all__ = [
     "TRANSFORMS",
+    "BalancedFraction",
     "IncidentEnergy",
     "IncidentFraction",
     "LayerLogs",

@@ -83,6 +83,44 @@ class IncidentFraction(Transform):
         return energies
 
 
+class BalancedFraction(IncidentFraction):
+    """Fractions of the incident energy, each cell's divided by a power of its own typical size: x
+    = E_cell / E_inc / (root mean square of that over the training showers)^power.
+
+    With power 0 a distance between showers is all core; with 1 the halo counts as much, cell by
+    cell. Sums stay linear in x.
+    """
+
+    cell_scale: Tensor
+
+    def __init__(self, geometry: Geometry, power: float) -> None:
+        super().__init__(geometry, 0.0, 0)
+        if not 0 <= power <= 1:
+            raise ModelError(f"Got power = {power}; expected 0 to 1.")
+        self.settings = {"power": power}
+        self.register_buffer("cell_scale", torch.ones(geometry.n_cells))
+
+    @classmethod
+    def fit(  # type: ignore[override]  # every transform names its own settings
+        cls, showers: Showers, *, power: float = 0.5
+    ) -> Self:
+        """Fitted to the training showers; a cell that never fires counts as the faintest one."""
+        transform = cls(showers.geometry, power)
+        incident = torch.from_numpy(showers.incident_energy)[:, None]
+        size = (torch.from_numpy(showers.energies) / incident).square().mean(dim=0).sqrt()
+        faintest = size[size > 0].min() if bool((size > 0).any()) else size.new_ones(())
+        transform.cell_scale.copy_(size.clamp(min=float(faintest)) ** power)
+        return transform
+
+    def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
+        """MeV to balanced fractions, (N, V)."""
+        return super().forward(energies, condition) / self.cell_scale
+
+    def inverse(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Balanced fractions to MeV; what is below zero becomes zero."""
+        return super().inverse(x * self.cell_scale, condition)
+
+
 class LogEnergy(Transform):
     """x = log(1 + E / MeV) of every cell: the LHCb GANs (F. Sergeev et al., 2021,
     doi:10.1088/1742-6596/1740/1/012028).

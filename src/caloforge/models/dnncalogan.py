@@ -1,0 +1,354 @@
+"""DNNCaloGAN: a dense Wasserstein GAN against two critics, one of which watches the total energy.
+
+Reference: A. Ghosh, D. Rousseau, "Generative Adversarial Networks for Fast Shower Simulation in
+ATLAS", IN2P3/IRFU Machine Learning Workshop, January 2019; ATL-SOFT-PUB-2018-001.
+
+Differs from the paper:
+- Hidden sizes are ours: the talk asks for a generator deeper than its critics and gives the size
+  of its file (5 MB of JSON) alone.
+- The second critic is shown the total energy as a pull, (E_total / E_inc - 1) sqrt(E_inc / GeV) /
+  `resolution`: of order one at every energy (with no penalty to hold it, a critic would otherwise
+  be as steep as its scale). `resolution` defaults to the 10 % that the talk quotes.
+- `output_gain` scales the first outputs to the data; the generator's rates in `reversal` are ours.
+- A critic may watch further observables (`caloforge.nn.watched.OBSERVABLES`).
+
+Shapes: condition (N, C), noise (N, latent), cells (N, V), features of the condition (N, F),
+observables (N, K). Generator latent + F -> `generator` -> V; critic V + K + F -> `hidden` -> 1.
+
+Example
+-------
+>>> import torch
+>>> from caloforge.geometry import load_geometry
+>>> from caloforge.models.base import parameter_count
+>>> published = DNNCaloGAN(load_geometry("atlas-cells"))
+>>> parameter_count(published.generator), [parameter_count(c) for c in published.critics]
+(410895, [202497, 202753])
+>>> condition = torch.tensor([[16384.0, 5.0, -3.0, 2.0, 1.0]])
+>>> published.eval().sample(condition, torch.zeros(1, published.noise_size)).shape
+torch.Size([1, 266])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from caloforge.geometry import Geometry
+from caloforge.models.base import (
+    Batch,
+    OptimiserSettings,
+    Phase,
+    ShowerModel,
+    Source,
+    check_values,
+)
+from caloforge.nn.conditions import ConditionFeatures
+from caloforge.nn.dense import activation, dense_stack, initialise
+from caloforge.nn.watched import Watched
+from caloforge.objectives import (
+    reverse_gradient,
+    slope_penalties,
+    wasserstein_critic,
+    wasserstein_generator,
+)
+from caloforge.transforms import IncidentFraction, Transform
+
+ADAM = {"name": "adam", "lr": 5e-5, "betas": (0.5, 0.5)}
+TWO_CRITICS: tuple[dict[str, Any], ...] = (
+    {"penalty": 10.0},
+    {"penalty": 10.0, "observables": ["total"], "observables_penalty": 0.0},
+)
+# Where the generator's conditions come from, in the words of the talk and of `Phase.source`.
+SOURCES: dict[str, Source] = {
+    "whole-set": "all",
+    "last-chunk": "step",
+    "last-batch": "last",
+}
+
+
+@dataclass(frozen=True)
+class CriticSettings:
+    """One critic.
+
+    Parameters
+    ----------
+    hidden
+        Sizes of its hidden layers.
+    activation
+        Of those.
+    penalty
+        lambda of the gradient penalty on the cells.
+    observables
+        What it watches beside the cells, see `caloforge.nn.watched`.
+    observables_penalty
+        lambda of a gradient penalty of their own, where they are summed outside.
+    sum
+        "outside": the observables are inputs of their own, through which the penalty on the cells
+        does not look. "inside": they are part of the network, and penalised with the cells.
+    weight
+        Of its verdict in what the generator minimises.
+    lr
+        Learning rate; None: that of `critic_optimiser`.
+    """
+
+    hidden: Annotated[Sequence[PositiveInt], Field(min_length=1)] = (256, 256, 256)
+    activation: str = "leaky-relu"
+    penalty: NonNegativeFloat = 10.0
+    observables: Sequence[str] = ()
+    observables_penalty: NonNegativeFloat = 0.0
+    sum: Literal["outside", "inside"] = "outside"
+    weight: PositiveFloat = 1.0
+    lr: PositiveFloat | None = None
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> CriticSettings:
+        """From the table of a recipe. Raises ModelError naming the key or value that is wrong."""
+        check_values("setting of a critic", get_type_hints(cls, include_extras=True), settings)
+        return cls(**settings)
+
+
+class DenseCritic(nn.Module):
+    """(N, V), (N, K), (N, F) to (N, 1); what it watches, and on which terms."""
+
+    def __init__(self, cells: int, features: int, watched: Watched, own: CriticSettings) -> None:
+        super().__init__()
+        self.settings, self.watched = own, watched
+        sizes = [cells + watched.size() + features, *own.hidden]
+        self.network = nn.Sequential(
+            *dense_stack(sizes, own.activation), nn.Linear(own.hidden[-1], 1)
+        )
+        initialise(self.network, "he-uniform")
+
+    def forward(self, x: Tensor, observables: Tensor, features: Tensor) -> Tensor:
+        """The critic's verdict."""
+        score: Tensor = self.network(torch.cat([x, observables, features], dim=1))
+        return score
+
+
+class DNNCaloGAN(ShowerModel):
+    """WGAN-GP of dense layers with one critic or several.
+
+    Parameters
+    ----------
+    latent
+        Z.
+    generator
+        Hidden sizes, five or more.
+    activation, output_activation
+        Of the generator; "relu" at the output makes exact zeros, "softplus" washes them out.
+    output_gain
+        Factor on the first outputs (see `caloshowergan`).
+    critics
+        A table for each, see `CriticSettings`.
+    critic_steps
+        D/G: updates of each critic for one of the generator.
+    generator_conditions
+        At which conditions the generator is trained: drawn from the "whole-set", from the
+        "last-chunk" of the critics' batches, or those of the "last-batch".
+    training
+        "alternate", or "reversal": generator and critics together, in one backward pass with the
+        gradient reversed between them, each at its own learning rate. `critic_steps` and
+        `generator_conditions` play no part then.
+    resolution
+        Of the pull of the total energy, see `caloforge.nn.watched.Watched`.
+    generator_optimiser, critic_optimiser
+        See `OptimiserSettings`; with "reversal" one optimiser, the generator's, with both rates.
+    """
+
+    training_only = ("critics",)
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        transform: Transform | None = None,
+        *,
+        latent: PositiveInt = 300,
+        generator: Annotated[Sequence[PositiveInt], Field(min_length=5)] = (256,) * 5,
+        activation: str = "trainable-swish",
+        output_activation: str = "relu",
+        output_gain: PositiveFloat = 1.0,
+        critics: Annotated[Sequence[dict[str, Any]], Field(min_length=1)] = TWO_CRITICS,
+        critic_steps: PositiveInt = 5,
+        generator_conditions: Literal["whole-set", "last-chunk", "last-batch"] = "whole-set",
+        training: Literal["alternate", "reversal"] = "alternate",
+        resolution: PositiveFloat = 0.1,
+        generator_optimiser: dict[str, Any] = ADAM,
+        critic_optimiser: dict[str, Any] = ADAM,
+    ) -> None:
+        hyper = {
+            k: v
+            for k, v in locals().items()
+            if k not in ("self", "geometry", "transform", "__class__")
+        }
+        super().__init__(geometry, transform or IncidentFraction(geometry, 0.0, 0), hyper)
+        self.latent, self.critic_steps, self.training_mode = latent, critic_steps, training
+        self.source = SOURCES[generator_conditions]
+        self.features = ConditionFeatures(geometry, one_hot=True)
+        size = self.transform.size()
+        sizes = [latent + self.features.size, *generator]
+        self.generator = _generator(sizes, size, activation, output_activation, output_gain)
+        made = [CriticSettings.of(table) for table in critics]
+        self.critics = nn.ModuleList(
+            DenseCritic(size, self.features.size, Watched(geometry, s.observables, resolution), s)
+            for s in made
+        )
+        self.settings = {
+            "generator": OptimiserSettings.of(generator_optimiser),
+            "critic": OptimiserSettings.of(critic_optimiser),
+        }
+
+    @property
+    def noise_size(self) -> int:
+        """Z, the latent size."""
+        return self.latent
+
+    def judges(self) -> list[DenseCritic]:
+        """The critics."""
+        return [critic for critic in self.critics if isinstance(critic, DenseCritic)]
+
+    def generate(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Cells in model space, (N, V), from features (N, F) and noise (N, Z)."""
+        made: Tensor = self.generator(torch.cat([noise, features], dim=1))
+        return made
+
+    def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
+        """See `ShowerModel.sample`."""
+        x = self.generate(self.features(condition), noise)
+        return self.transform.inverse(x, condition)
+
+    def phases(self) -> list[Phase]:
+        """Each critic `critic_steps` times, then the generator; or all of them at once."""
+        own = list(self.generator.parameters())
+        optimiser, rate = self.settings["generator"], self.settings["critic"].lr
+        rates = [critic.settings.lr or rate for critic in self.judges()]
+        if self.training_mode == "reversal":
+            parameters, each = own, [optimiser.lr] * len(own)
+            for critic, lr in zip(self.judges(), rates, strict=True):
+                parameters = [*parameters, *critic.parameters()]
+                each = [*each, *[lr] * len(list(critic.parameters()))]
+            return [
+                Phase("players", parameters, self.reversal_loss, 1, optimiser, rates=tuple(each))
+            ]
+        phases = []
+        for number, critic in enumerate(self.judges()):
+            weights = list(critic.parameters())
+            phases.append(
+                Phase(
+                    f"critic{number + 1}",
+                    weights,
+                    _Loss(self, critic),
+                    self.critic_steps,
+                    self.settings["critic"],
+                    rates=(rates[number],) * len(weights),
+                )
+            )
+        return [
+            *phases,
+            Phase("generator", own, self.generator_loss, 1, optimiser, source=self.source),
+        ]
+
+    def watch(self, critic: DenseCritic, x: Tensor, condition: Tensor) -> Tensor:
+        """The observables of that critic from cells in model space, (N, K)."""
+        return critic.watched(self.transform.inverse(x, condition), condition)
+
+    def score(self, critic: DenseCritic, x: Tensor, condition: Tensor) -> Tensor:
+        """Verdict on cells in model space, with every gradient: what the generator learns from."""
+        return critic(x, self.watch(critic, x, condition), self.features(condition))
+
+    def penalty(
+        self, critic: DenseCritic, real: Tensor, fake: Tensor, condition: Tensor, mix: Tensor
+    ) -> Tensor:
+        """Weighted gradient penalties of a critic between `real` and `fake` (N, V), at positions
+        `mix` (N, 1).
+
+        Observables summed outside are independent inputs, with a stop of the gradient towards the
+        cells and a penalty of their own.
+        """
+        own = critic.settings
+        between = torch.lerp(fake, real, mix).requires_grad_(True)
+        if own.sum == "inside":
+            score = self.score(critic, between, condition)
+            return own.penalty * slope_penalties(score, [between])[0]
+        ends = [self.watch(critic, x, condition).detach() for x in (fake, real)]
+        watched = torch.lerp(ends[0], ends[1], mix).requires_grad_(own.observables_penalty > 0)
+        score = critic(between, watched, self.features(condition))
+        if not watched.requires_grad:
+            return own.penalty * slope_penalties(score, [between])[0]
+        on_cells, on_observables = slope_penalties(score, [between, watched])
+        return own.penalty * on_cells + own.observables_penalty * on_observables
+
+    def critic_loss(
+        self, critic: DenseCritic, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """E[D(fake)] - E[D(real)] + lambda GP (arXiv:1704.00028, Eq. 3)."""
+        condition = batch.condition
+        real = self.transform(batch.energies, condition)
+        with torch.no_grad():
+            fake = self._fakes(condition, rng).to(real.dtype)
+            both, twice = torch.cat([real, fake]), condition.repeat(2, 1)
+            watched = self.watch(critic, both, twice)
+        on_real, on_fake = critic(both, watched, self.features(twice)).chunk(2)
+        distance = wasserstein_critic(on_real, on_fake)
+        mix = torch.rand(len(real), 1, generator=rng, device=real.device)
+        penalty = self.penalty(critic, real, fake, condition, mix)
+        logged = {"wasserstein": -distance.detach(), "penalty": penalty.detach()}
+        return distance + penalty, logged
+
+    def generator_loss(
+        self, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of -E[D(fake)] over the critics, at the conditions of the batch."""
+        fake = self._fakes(batch.condition, rng)
+        losses = [
+            critic.settings.weight
+            * wasserstein_generator(self.score(critic, fake, batch.condition))
+            for critic in self.judges()
+        ]
+        return torch.stack(losses).sum(), {}
+
+    def reversal_loss(
+        self, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The critics' losses, of which the generator sees the opposite."""
+        condition = batch.condition
+        real = self.transform(batch.energies, condition)
+        fake = self._fakes(condition, rng)
+        reversed_, total, logged = reverse_gradient(fake), real.new_zeros(()), {}
+        for number, critic in enumerate(self.judges()):
+            on_real = self.score(critic, real, condition)
+            distance = wasserstein_critic(on_real, self.score(critic, reversed_, condition))
+            mix = torch.rand(len(real), 1, generator=rng, device=real.device)
+            penalty = self.penalty(critic, real, fake.detach(), condition, mix)
+            total = total + critic.settings.weight * (distance + penalty)
+            logged[f"wasserstein{number + 1}"] = -distance.detach()
+        return total, logged
+
+    def _fakes(self, condition: Tensor, rng: torch.Generator) -> Tensor:
+        noise = torch.randn(len(condition), self.latent, generator=rng, device=condition.device)
+        return self.generate(self.features(condition), noise)
+
+
+class _Loss:
+    """`critic_loss` of one critic."""
+
+    def __init__(self, model: DNNCaloGAN, critic: DenseCritic) -> None:
+        self.model, self.critic = model, critic
+
+    def __call__(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.model.critic_loss(self.critic, batch, rng)
+
+
+def _generator(
+    sizes: Sequence[int], cells: int, act: str, output_act: str, gain: float
+) -> nn.Sequential:
+    last = nn.Linear(sizes[-1], cells)
+    network = nn.Sequential(*dense_stack(sizes, act), last, activation(output_act))
+    initialise(network, "he-uniform")
+    with torch.no_grad():
+        last.weight.mul_(gain)
+    return network
