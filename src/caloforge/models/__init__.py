@@ -16,6 +16,7 @@ from caloforge.models.flowmatching import FlowMatching
 from caloforge.models.lagan import LAGAN
 from caloforge.models.mlp_wgan import MLPWGAN
 from caloforge.models.parametrisation import Parametrisation
+from caloforge.models.rnn import RecurrentNetwork
 from caloforge.models.sagan import SAGAN
 from caloforge.models.split import EnergySplit
 from caloforge.models.vae import VAE
@@ -32,6 +33,7 @@ MODELS: dict[str, Callable[..., ShowerModel]] = {
     "lagan": LAGAN,
     "mlp-wgan": MLPWGAN,
     "parametrisation": Parametrisation,
+    "rnn": RecurrentNetwork,
     "sagan": SAGAN,
     "vae": VAE,
 }

@@ -66,3 +66,34 @@ class ConditionFeatures(nn.Module):
 def _values(low: float, high: float) -> range:
     """What a category may be."""
     return range(round(low), round(high) + 1)
+
+
+class ConditionEmbedding(nn.Module):
+    """A learned vector for each value of every categorical condition, and a projection of all
+    other conditions' features: (N, C) in physical units to (N, F).
+    """
+
+    def __init__(self, geometry: Geometry, size: int) -> None:
+        super().__init__()
+        self.features = ConditionFeatures(geometry)
+        named = [(k, c) for k, c in enumerate(geometry.conditions) if c.scale == "category"]
+        self.columns = [k for k, _ in named]
+        self.ranges = [(c.low, round(c.high - c.low)) for _, c in named]
+        self.categories = nn.ModuleList(nn.Embedding(n + 1, size) for _, n in self.ranges)
+        # Features come in the order of the conditions, two of an angle.
+        places = [c.scale for c in geometry.conditions for _ in range(1 + (c.scale == "angle"))]
+        self.places = [k for k, scale in enumerate(places) if scale != "category"]
+        self.project = nn.Linear(len(self.places), size) if self.places else None
+        self.size = size * (len(named) + bool(self.places))
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Embeddings of each shower's condition; a category out of range counts as the nearest."""
+        vectors = []
+        for column, (low, last), table in zip(
+            self.columns, self.ranges, self.categories, strict=True
+        ):
+            index = (condition[:, column] - low).round().clamp(0, last)
+            vectors.append(table(index.long()))
+        if self.project is not None:
+            vectors.append(self.project(self.features(condition)[:, self.places]))
+        return torch.cat(vectors, dim=1)

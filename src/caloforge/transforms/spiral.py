@@ -59,12 +59,20 @@ class Spiral(Transform):
     ----------
     depth, cells, others
         D, cells kept of each slice, R.
+    shape
+        Rows and columns of the kept part of a slice: x[..., image] has its cells row by row, and
+        [..., rolled] brings them back into the order of the spiral.
+    slice_cells, kept
+        Cells of a whole slice, and which of them are kept, (cells,).
     """
 
     LARGEST = 20.0  # of a logarithm: keeps an untrained model's output finite
     std: Tensor
     order: Tensor
     back: Tensor
+    image: Tensor
+    rolled: Tensor
+    kept: Tensor
 
     def __init__(
         self,
@@ -99,6 +107,9 @@ class Spiral(Transform):
         slices = [geometry.slices[k] for k in positions]
         kept = np.concatenate([s.start + order for s in slices])
         self.depth, self.cells = len(positions), len(order)
+        side = math.isqrt(len(order))
+        self.slice_cells, self.first = layer.size, slices[0].start
+        self.shape = layer.shape if len(order) == layer.size else (side, side)
         self.layers, self.total = slices, geometry.n_cells
         self.scaling, self.unit = scaling, unit
         self.incident = IncidentEnergy(geometry)
@@ -111,6 +122,10 @@ class Spiral(Transform):
         # Cells that are not kept are read from a column of zeros behind the others.
         back = np.full(geometry.n_cells, len(kept))
         back[kept] = np.arange(len(kept))
+        image = np.argsort(order)
+        self.register_buffer("image", torch.from_numpy(image), persistent=False)
+        self.register_buffer("rolled", torch.from_numpy(np.argsort(image)), persistent=False)
+        self.register_buffer("kept", torch.from_numpy(order), persistent=False)
         self.register_buffer("order", torch.from_numpy(kept), persistent=False)
         self.register_buffer("back", torch.from_numpy(back), persistent=False)
         self.register_buffer("std", torch.ones(()))
@@ -207,6 +222,12 @@ class Spiral(Transform):
             f"{self.others} cells of other layers are modelled; {behind} of the energy lies in "
             "other layers, which stay empty.",
         ]
+
+    def put_slices(self, energies: Tensor, slices: Tensor) -> Tensor:
+        """Showers (N, V) with their first K slices replaced by `slices` (N, K, slice_cells)."""
+        given = slices.flatten(1)
+        before, behind = energies[:, : self.first], energies[:, self.first + given.shape[1] :]
+        return torch.cat([before, given, behind], dim=1)
 
     def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
         """MeV to scaled cells, (N, D cells + R)."""
