@@ -161,7 +161,8 @@ class DensityHead(nn.Module):
 
     def of_energy(self, h: Tensor) -> Mixture:
         """Density of log(E_slice / E_incident), (B,), in float32."""
-        raw = self.energy(silu(self.enter(h))).float()
+        with torch.autocast(h.device.type, enabled=False):  # 16 bits would round it by a percent
+            raw = self.energy(silu(self.enter(h.float())))
         odds, weight, mean, log_std = raw.split([1, *[self.components] * 3], -1)
         return Mixture(odds.squeeze(-1), weight, mean, log_std.clamp(*LOG_WIDTHS))
 

@@ -32,7 +32,8 @@ def prepare_showers(showers: Showers, data: Data, seed: int) -> Showers:
     showers
         Of the file, (N, V).
     data
-        `leave_out` drops all showers of an incident energy, `at_most` keeps so many of them.
+        `leave_out` drops all showers of an incident energy, `at_most` keeps so many of them,
+        `average` then takes the mean of so many showers of nearly the same conditions.
     seed
         Chooses which are kept.
 
@@ -55,7 +56,41 @@ def prepare_showers(showers: Showers, data: Data, seed: int) -> Showers:
             f"The table [data] leaves {kept.sum()} of {len(showers)} showers; expected at least "
             "2: leave out fewer energies."
         )
-    return showers if kept.all() else showers[kept]
+    shown = showers if kept.all() else showers[kept]
+    return average_showers(shown, data.average) if data.average > 1 else shown
+
+
+def average_showers(showers: Showers, size: int) -> Showers:
+    """Means of energies and conditions over groups of at least `size` showers that share their
+    categories (particle) and are neighbours in incident energy.
+
+    Source: Guthrie, Malkin, Pine (see `caloforge.models.rnn`), "evenly sized (particle-type,
+    input-momentum) bins", Fig. 24. Raises TrainingError when fewer than two groups result, or for
+    conditions that have no mean (angles).
+    """
+    geometry = showers.geometry
+    angles = [c.name for c in geometry.conditions if c.scale == "angle"]
+    if angles:
+        raise TrainingError(
+            f"The showers of '{geometry.name}' have the angle '{angles[0]}', which has no mean; "
+            "expected data.average = 1."
+        )
+    columns = [k for k, c in enumerate(geometry.conditions) if c.scale == "category"]
+    _, kind = np.unique(showers.conditions[:, columns], axis=0, return_inverse=True)
+    groups: list[NDArray[np.int64]] = []
+    for number in range(int(kind.max()) + 1):
+        rows = np.flatnonzero(kind == number)
+        rows = rows[np.argsort(showers.incident_energy[rows], kind="stable")]
+        groups += np.array_split(rows, max(len(rows) // size, 1))
+    if len(groups) < 2:
+        raise TrainingError(
+            f"Averaging {len(showers)} showers by {size} leaves {len(groups)}; expected at least "
+            "2: set data.average lower."
+        )
+    energies = np.stack([showers.energies[rows].mean(axis=0, dtype=np.float64) for rows in groups])
+    conditions = np.stack([showers.conditions[rows].mean(axis=0) for rows in groups])
+    provenance = {**showers.provenance, "averaged": size}
+    return Showers(energies.astype(np.float32), conditions, geometry, provenance)
 
 
 def _at(energy: float, incident: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -4,7 +4,8 @@ Sources: CaloShowerGAN (arXiv:2309.06515): a checkpoint each 1000 iterations, th
 of the total energy over all energies wins. Showers outside the histogram count as two more bins
 here: without them a young generator whose energies all lie outside scores better than one that is
 nearly right. LHCb SAGAN (see `caloforge.models.sagan`): the highest PRD-AUC (arXiv:1806.00035), of
-cells and of observables the smaller one.
+cells and of observables the smaller one. LCD recurrent network (see `caloforge.models.rnn`): early
+stopping, the lowest loss.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import torch
 from numpy.typing import NDArray
 
 from caloforge.config import Selection
-from caloforge.errors import DataError
+from caloforge.errors import DataError, TrainingError
 from caloforge.evaluation.chi2 import energy_chi2
 from caloforge.evaluation.physics import prd_aucs
-from caloforge.models.base import ShowerModel
+from caloforge.models.base import Batch, ShowerModel
 from caloforge.noise import normals
 from caloforge.showers import Showers
 
 Array = NDArray[Any]
 
 CHUNK = 4096  # showers made at a time
+LOSS_CHUNK = 64  # showers a loss is computed for at a time
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,27 @@ class Score:
     """What a generator reaches on the held-out showers; NaN without enough of them.
 
     Chi2/NDF over all energies and at each (MeV -> chi2/NDF), PRD-AUC of the cells and of the
-    observables.
+    observables, the loss.
     """
 
     chi2_ndf: float
     per_energy: dict[float, float]
     prd_auc_raw: float = math.nan
     prd_auc_physics: float = math.nan
+    loss: float = math.nan
 
     def value(self, keep: str) -> float:
         """The number that chooses, the lower the better."""
         if keep == "highest-prd-auc":
             return 1.0 - min(self.prd_auc_raw, self.prd_auc_physics)
+        if keep == "lowest-loss":
+            return self.loss
         return self.chi2_ndf
 
     def numbers(self) -> dict[str, float | None]:
         """All scores for the history of a run: None for chi2/NDF that is not known."""
         numbers = {"chi2_ndf": self.chi2_ndf if math.isfinite(self.chi2_ndf) else None}
-        for name in ("prd_auc_raw", "prd_auc_physics"):
+        for name in ("prd_auc_raw", "prd_auc_physics", "loss"):
             value = getattr(self, name)
             numbers |= {name: value} if math.isfinite(value) else {}
         return numbers
@@ -62,6 +67,8 @@ def in_words(value: float, keep: str) -> str:
     """A `Score.value` as a reader knows it."""
     if not math.isfinite(value):
         return "too few to score"
+    if keep == "lowest-loss":
+        return f"loss {value:.4g}"
     return f"PRD-AUC {1 - value:.3f}" if keep == "highest-prd-auc" else f"chi2/NDF {value:.2f}"
 
 
@@ -91,6 +98,7 @@ class HeldOut:
         self.condition = torch.from_numpy(holdout.conditions).float().repeat(settings.repeats, 1)
         # Whole showers are only held where something looks at their cells.
         self.showers = cut if settings.keep == "highest-prd-auc" else None
+        self.unseen = holdout if settings.keep == "lowest-loss" else None
 
     def __call__(self, model: ShowerModel, device: torch.device) -> Score:
         """Scores of the model, averaged over the repeats."""
@@ -108,11 +116,32 @@ class HeldOut:
                 totals.append(kept.sum(dim=1).double().cpu())
                 if self.showers is not None:
                     cells.append(kept.float().cpu())
+            loss = math.nan if self.unseen is None else self._loss(model, self.unseen, device)
         model.train(training)
         chi2, per_energy = self._chi2(torch.cat(totals).numpy())
         if self.showers is None:
-            return Score(chi2, per_energy)
+            return Score(chi2, per_energy, loss=loss)
         return Score(chi2, per_energy, *self._prd(self.showers, torch.cat(cells).numpy()))
+
+    def _loss(self, model: ShowerModel, showers: Showers, device: torch.device) -> float:
+        """Mean loss a held-out shower, of a model that is trained in one phase."""
+        phases = model.phases()
+        if len(phases) != 1:
+            names = ", ".join(phase.name for phase in phases)
+            raise TrainingError(
+                f"training.selection.keep=lowest-loss needs a model of one phase; this one has "
+                f"{names}: keep lowest-chi2 or highest-prd-auc."
+            )
+        rng = torch.Generator(device).manual_seed(self.seed)  # the same random numbers every time
+        total = 0.0
+        for start in range(0, len(showers), LOSS_CHUNK):
+            part = showers[start : start + LOSS_CHUNK]
+            batch = Batch(
+                torch.from_numpy(part.energies).to(device),
+                torch.from_numpy(part.conditions).float().to(device),
+            )
+            total += len(part) * phases[0].loss(batch, rng)[0].item()
+        return total / len(showers)
 
     def _chi2(self, totals: Array) -> tuple[float, dict[float, float]]:
         results = [
