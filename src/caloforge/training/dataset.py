@@ -65,8 +65,8 @@ def average_showers(showers: Showers, size: int) -> Showers:
     categories (particle) and are neighbours in incident energy.
 
     Source: Guthrie, Malkin, Pine (see `caloforge.models.rnn`), "evenly sized (particle-type,
-    input-momentum) bins", Fig. 24. Raises TrainingError when fewer than two groups result, or for
-    conditions that have no mean (angles).
+    input-momentum) bins", Fig. 24. Raises TrainingError for a category with fewer showers than
+    `size`, or conditions that have no mean (angles).
     """
     geometry = showers.geometry
     angles = [c.name for c in geometry.conditions if c.scale == "angle"]
@@ -81,12 +81,12 @@ def average_showers(showers: Showers, size: int) -> Showers:
     for number in range(int(kind.max()) + 1):
         rows = np.flatnonzero(kind == number)
         rows = rows[np.argsort(showers.incident_energy[rows], kind="stable")]
-        groups += np.array_split(rows, max(len(rows) // size, 1))
-    if len(groups) < 2:
-        raise TrainingError(
-            f"Averaging {len(showers)} showers by {size} leaves {len(groups)}; expected at least "
-            "2: set data.average lower."
-        )
+        if len(rows) < size:
+            raise TrainingError(
+                f"data.average = {size}, but a category has {len(rows)} showers; expected at "
+                "least as many: average fewer."
+            )
+        groups += np.array_split(rows, len(rows) // size)
     energies = np.stack([showers.energies[rows].mean(axis=0, dtype=np.float64) for rows in groups])
     conditions = np.stack([showers.conditions[rows].mean(axis=0) for rows in groups])
     provenance = {**showers.provenance, "averaged": size}
