@@ -26,7 +26,7 @@ Example
 >>> from caloforge.models.base import parameter_count
 >>> model = RecurrentNetwork(load_geometry("lcd"), head="l2")  # 25 slices of 20 x 20 cells
 >>> parameter_count(model)  # the paper: approximately 5 million
-4269840
+4264690
 >>> condition = torch.tensor([[0.0, 100e3], [1.0, 50e3]])  # a photon and a neutral pion
 >>> model.sample(condition, torch.zeros(2, model.noise_size)).shape
 torch.Size([2, 16585])

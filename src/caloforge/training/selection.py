@@ -22,7 +22,7 @@ from caloforge.config import Selection
 from caloforge.errors import DataError, TrainingError
 from caloforge.evaluation.chi2 import energy_chi2
 from caloforge.evaluation.physics import prd_aucs
-from caloforge.models.base import Batch, ShowerModel
+from caloforge.models.base import Batch, Fit, ShowerModel
 from caloforge.noise import normals
 from caloforge.showers import Showers
 
@@ -126,7 +126,8 @@ class HeldOut:
     def _loss(self, model: ShowerModel, showers: Showers, device: torch.device) -> float:
         """Mean loss a held-out shower, of a model that is trained in one phase."""
         phases = model.phases()
-        if len(phases) != 1:
+        phase = phases[0]
+        if len(phases) != 1 or isinstance(phase, Fit):
             names = ", ".join(phase.name for phase in phases)
             raise TrainingError(
                 f"training.selection.keep=lowest-loss needs a model of one phase; this one has "
@@ -140,7 +141,7 @@ class HeldOut:
                 torch.from_numpy(part.energies).to(device),
                 torch.from_numpy(part.conditions).float().to(device),
             )
-            total += len(part) * phases[0].loss(batch, rng)[0].item()
+            total += len(part) * phase.loss(batch, rng)[0].item()
         return total / len(showers)
 
     def _chi2(self, totals: Array) -> tuple[float, dict[float, float]]:
