@@ -75,16 +75,14 @@ class ConditionEmbedding(nn.Module):
 
     def __init__(self, geometry: Geometry, size: int) -> None:
         super().__init__()
-        self.features = ConditionFeatures(geometry)
         named = [(k, c) for k, c in enumerate(geometry.conditions) if c.scale == "category"]
         self.columns = [k for k, _ in named]
         self.ranges = [(c.low, round(c.high - c.low)) for _, c in named]
         self.categories = nn.ModuleList(nn.Embedding(n + 1, size) for _, n in self.ranges)
-        # Features come in the order of the conditions, two of an angle.
-        places = [c.scale for c in geometry.conditions for _ in range(1 + (c.scale == "angle"))]
-        self.places = [k for k, scale in enumerate(places) if scale != "category"]
-        self.project = nn.Linear(len(self.places), size) if self.places else None
-        self.size = size * (len(named) + bool(self.places))
+        others = [k for k in range(len(geometry.conditions)) if k not in self.columns]
+        self.features = ConditionFeatures(geometry, others)
+        self.project = nn.Linear(self.features.size, size) if others else None
+        self.size = size * (len(named) + bool(others))
 
     def forward(self, condition: Tensor) -> Tensor:
         """Embeddings of each shower's condition; a category out of range counts as the nearest."""
@@ -95,5 +93,5 @@ class ConditionEmbedding(nn.Module):
             index = (condition[:, column] - low).round().clamp(0, last)
             vectors.append(table(index.long()))
         if self.project is not None:
-            vectors.append(self.project(self.features(condition)[:, self.places]))
+            vectors.append(self.project(self.features(condition)))
         return torch.cat(vectors, dim=1)
