@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types format bench clean
+.PHONY: help demo test test-all lint types format leaderboard bench clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ format: .venv/.dev  ## Let ruff repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+SYSTEM ?= S4
+leaderboard: .venv/.installed  ## Judge all shipped generators of SYSTEM=S1...S5; DATA=FOLDER: on whole files, not samples
+	$(BIN)/python tools/leaderboard.py $(SYSTEM) $(RUNS) $(if $(DATA),--data $(DATA))
+
 bench: .venv/.installed  ## All benchmarks, short: see benchmarks/README.md
 	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/generation.py --quick
@@ -39,7 +43,7 @@ bench: .venv/.installed  ## All benchmarks, short: see benchmarks/README.md
 	$(BIN)/python benchmarks/files.py --quick
 
 clean:  ## Remove the environment, caches and the demo's output
-	rm -rf .venv demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo leaderboard build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up, done once and again when the dependencies change.
