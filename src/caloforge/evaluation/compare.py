@@ -65,7 +65,8 @@ class Comparison:
         features together at the number of showers of the floor.
     details
         Figures per energy as `separation/response@ENERGY`, the resolution fits, the making of the
-        floor, the figures at its size, how the joint figures were made, and `warnings`.
+        floor, the figures at its size, how the joint figures were made, what the file says of its
+        origin, and `warnings`.
     """
 
     name: str
@@ -290,6 +291,7 @@ def _compare_one(
     details: dict[str, Any] = {
         "warnings": _warnings(everything, judged) + main.notes.pop("warnings", []),
         "floor": {"kind": kind, "n_reference": n_base, "n": n},
+        "provenance": generated.provenance,
         **main.notes,
     }
     if floors.notes:

@@ -11,6 +11,8 @@ The JSON (schema `caloforge-results`, version 1) is described key by key in docs
                 per_energy  ENERGY in MeV (text) -> figures at that energy point or slice
                 details     warnings, how floor and joint figures were made, figures at the
                             floor's size, resolution fits, curves
+    runs        RECIPE -> {names, metrics, per_energy}: means over generators that one recipe made
+                with several seeds, each {mean, spread, floor, runs}; only where there are some
     ...         whatever the caller adds (timing, versions, command)
 
 A number that is not known or not finite is null; errors are standard deviations.
@@ -30,6 +32,7 @@ import numpy as np
 from caloforge.errors import DataError
 from caloforge.evaluation.compare import Comparison, Value
 from caloforge.evaluation.merit import FIGURES, at_floor_size, mean_ranks, ranked_names
+from caloforge.evaluation.runs import RecipeRuns, recipe_runs
 from caloforge.evaluation.summary import Summary
 from caloforge.files import write_text
 
@@ -58,6 +61,7 @@ LEGEND = (
     "reference against reference; S: separation power in 10⁻³, the mean over layers and axes."
 )
 RANK = "mean rank"
+RUNS_LEGEND = "Mean over the runs of a recipe ± standard deviation of one run; floors in brackets."
 
 
 def to_json(
@@ -90,6 +94,9 @@ def to_json(
             for c in comparisons
         },
     }
+    runs = recipe_runs(comparisons)
+    if runs:
+        plain["runs"] = {r.recipe: r for r in runs}
     for key, value in (extra or {}).items():
         if key in plain:
             raise DataError(f"The results already have a key '{key}'; choose another name.")
@@ -128,13 +135,34 @@ def markdown_table(comparisons: Sequence[Comparison]) -> str:
         rows = [row | {RANK: f"{rank:.1f}"} for row, rank in zip(rows, ranks, strict=True)]
         tables[-1] = ([*headings, RANK], rows, f"{legend} {rank_legend(comparisons)}")
     names = [comparison.name for comparison in comparisons]
-    return "\n".join(_markdown(names, *table) for table in tables)
+    texts = [_markdown(names, *table) for table in tables]
+    runs = recipe_runs(comparisons)
+    if runs:
+        rows = [runs_row(r) for r in runs]
+        shown = [r.recipe for r in runs]
+        texts.append(_markdown(shown, list(rows[0]), rows, RUNS_LEGEND, "recipe"))
+    return "\n".join(texts)
+
+
+def runs_row(runs: RecipeRuns) -> dict[str, str]:
+    """Heading -> mean ± spread over the runs of a recipe and, in brackets, the floor."""
+    row = {"runs": str(len(runs.names))}
+    for key in FIGURES:
+        if key in runs.metrics:
+            m, scale = runs.metrics[key], FIGURES[key].scale
+            text = f"{scale * m.mean:.3g} ± {scale * m.spread:.1g}"
+            row[FIGURES[key].name] = text if m.floor is None else f"{text} ({scale * m.floor:.3g})"
+    return row
 
 
 def _markdown(
-    names: Sequence[str], headings: Sequence[str], rows: Sequence[Mapping[str, str]], legend: str
+    names: Sequence[str],
+    headings: Sequence[str],
+    rows: Sequence[Mapping[str, str]],
+    legend: str,
+    what: str = "generator",
 ) -> str:
-    lines = ["| generator | " + " | ".join(headings) + " |", "|---|" + "---|" * len(headings)]
+    lines = [f"| {what} | " + " | ".join(headings) + " |", "|---|" + "---|" * len(headings)]
     for name, row in zip(names, rows, strict=True):
         cells = [_escape(row.get(heading, NOTHING)) for heading in headings]
         lines.append(f"| {_escape(name)} | " + " | ".join(cells) + " |")

@@ -85,12 +85,12 @@ def report_sections(
 
 def joint_section(samples: Samples, comparisons: Sequence[Comparison]) -> Section:
     """Table and figures of what looks at all features together; empty where there is none."""
-    table = tables.joint_table(samples, comparisons)
+    found = (tables.joint_table(samples, comparisons), tables.runs_table(comparisons))
     return Section(
         "All features together",
         "What no histogram of one observable can see: whether a trained classifier, or distances "
         "between clouds of showers, tell generator and Geant4 apart.",
-        tables=() if table is None else (table,),
+        tables=tuple(table for table in found if table is not None),
         pictures=_some(
             joint_figures.figures_against_energy(samples, comparisons),
             joint_figures.prd_curves(samples, comparisons),

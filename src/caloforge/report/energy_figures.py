@@ -25,7 +25,7 @@ from caloforge.report.curves import (
     draw_resolution_fit,
     plain_decades,
 )
-from caloforge.report.estimates import FEWEST, Array, EnergySlice
+from caloforge.report.estimates import FEWEST, Array, EnergySlice, energy_text
 from caloforge.report.panels import Grid, columns, dress, legend, panel_figure
 from caloforge.report.plots import Overlay, draw_comparison, shown_edges
 from caloforge.report.samples import Samples, names
@@ -203,6 +203,20 @@ def chi2_per_energy(
     )
 
 
+def _mark_untrained(samples: Samples, panels: Sequence[Axes]) -> str:
+    """Lines at the energies that a generator was never shown, as its file says; and in words."""
+    texts = []
+    for look, summary in zip(samples.looks, samples.generated, strict=True):
+        left_out = str(summary.provenance.get("left_out", "")).split()
+        for energy in left_out:
+            for axes in panels:
+                axes.axvline(float(energy) / units.GEV, color=look.color, ls=":", lw=1.2, zorder=0)
+        if left_out:
+            shown = names([energy_text(float(energy)) for energy in left_out])
+            texts.append(f" Dotted: {look.label} was trained without {shown}.")
+    return "".join(texts)
+
+
 def linearity(samples: Samples) -> Picture | None:
     """Mean response and resolution against incident energy, with the fitted resolution."""
     measured = []
@@ -238,6 +252,7 @@ def linearity(samples: Samples) -> Picture | None:
         pair[1].set_xlabel("incident energy [GeV]")
     pairs[1][0].set_yscale("log")
     plain_decades(pairs[1][0])
+    untrained = _mark_untrained(samples, [axes for pair in pairs for axes in pair])
     legend(figure, samples.looks, floor=samples.floor is not None, kind="points")
     fitted = f" Fits of a/√(E/GeV) ⊕ c: {'; '.join(fits)}." if fits else ""
     return Picture(
@@ -245,7 +260,7 @@ def linearity(samples: Samples) -> Picture | None:
         "Mean response (left) and relative width (right) against incident energy: points with "
         "statistical errors, lines the fitted resolution, grey the reference. Look for a slope "
         "or a step in the ratio: a response that depends on the energy biases every "
-        f"calibration.{fitted}",
+        f"calibration.{fitted}{untrained}",
         "Mean response and energy resolution against incident energy with fitted curves and "
         "ratios to Geant4.",
         figure,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from caloforge.evaluation.compare import Value
 from caloforge.evaluation.merit import FIGURES, figure, judge, mean_ranks
-from caloforge.evaluation.results import RANK, rank_legend
+from caloforge.evaluation.results import RANK, RUNS_LEGEND, rank_legend, runs_row
+from caloforge.evaluation.runs import recipe_runs
 from caloforge.report.blocks import Cell, Table
 from caloforge.report.energy_figures import above_floor, at_floor_size, observable_label
 from caloforge.report.estimates import energy_slices, energy_text
@@ -123,6 +124,21 @@ def leaderboard(samples: Samples, comparisons: Sequence[Comparison]) -> Table:
         note=f"{rank_legend(comparisons)} No single figure ranks generators well."
         if ranks
         else "",
+    )
+
+
+def runs_table(comparisons: Sequence[Comparison]) -> Table | None:
+    """Means over the runs of each recipe that made several of the generators."""
+    runs = recipe_runs(comparisons)
+    rows = [runs_row(r) for r in runs]
+    headings = list(dict.fromkeys(heading for row in rows for heading in row))
+    if not runs:
+        return None
+    return Table(
+        "Means over the runs of a recipe",
+        ("figure", *(r.recipe for r in runs)),
+        tuple((Cell(h), *(Cell(row.get(h, "–")) for row in rows)) for h in headings),
+        note=RUNS_LEGEND,
     )
 
 
