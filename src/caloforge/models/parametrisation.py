@@ -170,7 +170,7 @@ class Parametrisation(ShowerModel):
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """See `ShowerModel.sample`."""
         size = max(1, CELLS // self.geometry.n_cells)
-        if torch.compiler.is_exporting() or len(condition) <= size:
+        if torch.compiler.is_exporting() or condition.shape[0] <= size:
             return self.make(condition, noise)
         pairs = zip(torch.split(condition, size), torch.split(noise, size), strict=True)
         return torch.cat([self.make(c, z) for c, z in pairs])

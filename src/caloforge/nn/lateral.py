@@ -15,7 +15,7 @@ from caloforge.symmetries import symmetry_group
 # Axis of a layer -> names that the impact along it may have among the conditions.
 IMPACT = {"eta": ("impact_eta",), "phi": ("impact_phi",), "x": ("x0", "x"), "y": ("y0", "y")}
 ENERGY, ANGLES, MOMENTUM = ("energy",), ("theta", "phi"), ("px", "py", "pz")
-ITERATIONS = 40  # of expectation and maximisation
+ITERATIONS = 150  # of expectation and maximisation
 
 
 class LateralShape(nn.Module):
@@ -134,7 +134,7 @@ class AxisGaussians(LateralShape):
         widths = getattr(self, f"widths{number}")
         impact, slope = self.line(condition)
         for axis, name in enumerate(("slow", "fast")):
-            edges = getattr(self, f"{name}{number}").expand(len(condition), -1)
+            edges = getattr(self, f"{name}{number}").expand(condition.shape[0], -1)
             shift = self.shifts[number]
             if shift is not None and shift[0] == axis:
                 edges = edges + shift[2] * condition[:, shift[1] : shift[1] + 1]
