@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from caloforge.commands import console
+from caloforge.commands import CLUSTER, WORKERS, console
 from caloforge.errors import CaloForgeError
 
 if TYPE_CHECKING:
+    from caloforge.config import Recipe
     from caloforge.report.blocks import Section
+    from caloforge.training import Outcome
 
 
 def models(
@@ -97,6 +99,12 @@ def train(
         list[str] | None,
         typer.Option("--set", help="key=value, for example training.batch_size=256."),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Train so many seeds, from --seed on, into OUT/seed-K each."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help=f"Of --seeds. {WORKERS}")] = None,
+    cluster: Annotated[str | None, typer.Option(help=f"Of --seeds. {CLUSTER}")] = None,
 ) -> None:
     """Train a recipe; writes OUT/model.safetensors (the chosen generator), OUT/checkpoints and
     OUT/index.html.
@@ -104,13 +112,19 @@ def train(
     from caloforge.config import load_recipe
     from caloforge.data import read_showers, resolve_data
     from caloforge.progress import TrainingBar
-    from caloforge.report.training import write_training_page
     from caloforge.training import train as run
     from caloforge.training import with_settings
     from caloforge.training.parallel import started
-    from caloforge.training.selection import in_words
 
     chosen = with_settings(load_recipe(recipe, set_ or []), steps=steps, seed=seed)
+    if seeds is not None:
+        _train_seeds(chosen, resolve_data(data), out, seeds, device, resume, (workers, cluster))
+        return
+    if workers is not None or cluster is not None:
+        raise CaloForgeError(
+            "Got --workers or --cluster without --seeds; expected several seeds to share out: one "
+            "training is shared by processes that torchrun starts."
+        )
     showers = read_showers(resolve_data(data))
     first = started().first  # of the processes that torchrun may have started: it alone tells
     with TrainingBar() if first else nullcontext() as bar:
@@ -125,21 +139,59 @@ def train(
         )
     if not first:
         return
+    _tell(chosen, out, outcome)
+    if outcome.interrupted:
+        sys.exit(130)
+
+
+def _train_seeds(
+    recipe: Recipe,
+    showers: Path,
+    out: Path,
+    seeds: int,
+    device: str,
+    resume: bool,
+    spread: tuple[int | None, str | None],
+) -> None:
+    from caloforge.cluster import open_farm
+    from caloforge.progress import TrainingBar
+    from caloforge.training.several import train_seeds
+
+    with open_farm(*spread, console().print) as farm:
+        runs = train_seeds(
+            recipe,
+            showers,
+            out,
+            seeds,
+            device=device,
+            resume=resume,
+            farm=farm,
+            observe=TrainingBar,
+        )
+        for run, outcome in runs:
+            _tell(run.recipe, out / run.out.name, outcome)
+            if outcome.interrupted:
+                sys.exit(130)
+
+
+def _tell(recipe: Recipe, out: Path, outcome: Outcome) -> None:
+    """How a training ended, and the page of its run."""
+    from caloforge.report.training import write_training_page
+    from caloforge.training.selection import in_words
+
     model = out / "model.safetensors"
     write_training_page(out, [_traversal_section(model)] if model.exists() else [])
     ending = "stopped at" if outcome.interrupted else "done:"
     # A model split in energy is joined when each of its ranges has been trained.
     joined = (out / "model.safetensors").exists()
     scored = math.isfinite(outcome.best_score)
-    told = in_words(outcome.best_score, chosen.training.selection.keep)
+    told = in_words(outcome.best_score, recipe.training.selection.keep)
     score = f", {told} on the held-out showers" if scored else ""
     console().print(
         f"{ending} step {outcome.step}; kept: step {outcome.best_step}{score}; generator in "
         f"{out / 'model.safetensors' if joined else out / 'range*'}, curves in "
         f"{out / 'index.html'}" + ("; continue with --resume" if outcome.interrupted else "")
     )
-    if outcome.interrupted:
-        sys.exit(130)
 
 
 def _traversal_section(model: Path) -> Section:
