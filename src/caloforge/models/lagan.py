@@ -11,7 +11,7 @@ Differs from the paper:
   without, as in `lagan-document`, the 512 of the energy's projection are missing.
 - Factors start near E / E_max (or 1), not at random, and E / E_max takes the place of E / GeV.
 - `normalise`, `early`, `sums`, `logarithms` and a gradient penalty are options; the defaults are
-  the document's.
+  the document's. With a transform that has the mean shower the cells are multiplied by it.
 - Only the cells of the image are generated: cells around it and other layers (HCAL) stay empty.
 
 Shapes: condition (N, C), noise (N, latent); cells (N, D n) of D slices of n cells, 25 x 25. The
@@ -47,6 +47,7 @@ from caloforge.models.wasserstein import (
     RMSPROP_CRITIC,
     RMSPROP_GENERATOR,
     CriticInput,
+    SumsCritic,
     UnrolledWGAN,
 )
 from caloforge.nn.factors import ConditionFactor
@@ -75,8 +76,8 @@ class Generator(nn.Module):
         side = math.isqrt(latent)
         large = 2 * (side - FIRST + 1)  # after the convolution and upsampling
         larger = 2 * (large - LOCAL + 1)
-        last = (larger - shape[0] + 1, larger - shape[1] + 1)
-        if side**2 != latent or large < LOCAL or min(last) < 1:
+        kernel = (larger - shape[0] + 1, larger - shape[1] + 1)
+        if side**2 != latent or large < LOCAL or min(kernel) < 1:
             raise ModelError(
                 f"Got latent = {latent} for an image of {shape[0]} x {shape[1]} cells; expected a "
                 f"square number that makes at least so many: 4 sqrt(latent) - 32 cells a side "
@@ -84,6 +85,7 @@ class Generator(nn.Module):
             )
         first, second = channels
         self.factor, self.side = factor, side
+        self.last = LocallyConnected2d(second, 1, (larger, larger), kernel)
         self.paint = nn.Sequential(
             nn.Conv2d(1, first, FIRST),
             nn.LeakyReLU(SLOPE),
@@ -93,16 +95,13 @@ class Generator(nn.Module):
             nn.LeakyReLU(SLOPE),
             *_norm(second, normalise),
             nn.Upsample(scale_factor=2),
-            LocallyConnected2d(second, 1, (larger, larger), last),
-            nn.ReLU(),
-            nn.Flatten(),
         )
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Cells."""
         latent = noise * self.factor(condition)
-        cells: Tensor = self.paint(latent.reshape(-1, 1, self.side, self.side))
-        return cells
+        image: Tensor = self.last(self.paint(latent.reshape(-1, 1, self.side, self.side)))
+        return image.relu().flatten(1)
 
 
 def _norm(channels: int, normalise: bool) -> list[nn.Module]:
@@ -116,9 +115,12 @@ class Critic(nn.Module):
     conditions. With `hidden` = 0 there is one, linear: conditions then only shift the score.
     """
 
-    def __init__(self, given: CriticInput, channels: Sequence[int], hidden: int) -> None:
+    def __init__(
+        self, given: CriticInput, channels: Sequence[int], hidden: int, sums: int
+    ) -> None:
         super().__init__()
         self.given = given
+        self.sums = SumsCritic(given, sums) if sums else None
         first, local = channels
         once = LocallyConnected2d(first, local, given.shape, (KERNEL, KERNEL), (2, 2))
         twice = LocallyConnected2d(local, local, once.size, (KERNEL, KERNEL))
@@ -140,7 +142,7 @@ class Critic(nn.Module):
         """Score."""
         image, numbers = self.given(x, condition)
         score: Tensor = self.score(torch.cat([self.look(image), numbers], dim=1))
-        return score
+        return score if self.sums is None else score + self.sums(x, condition)
 
 
 class LAGAN(UnrolledWGAN):
@@ -160,8 +162,10 @@ class LAGAN(UnrolledWGAN):
     critic_hidden
         Size of a dense layer before the score; 0: none, as in the document. The critic then scores
         an image alike whatever its conditions, up to a shift that is no use to anyone.
-    early, sums
-        What else the critic sees: see `CriticInput`.
+    early
+        Whether the critic's image is multiplied by factors of the conditions: see `CriticInput`.
+    sums
+        Size of the two hidden layers of a `SumsCritic` that adds to the score; 0: there is none.
     logarithms
         Whether log E takes the place of E / E_max, in factors and critic.
     penalty
@@ -187,7 +191,7 @@ class LAGAN(UnrolledWGAN):
         normalise: bool = True,
         critic_hidden: NonNegativeInt = 0,
         early: bool = False,
-        sums: bool = False,
+        sums: NonNegativeInt = 0,
         logarithms: bool = False,
         penalty: NonNegativeFloat = 0.0,
         critic_steps: PositiveInt = 5,
@@ -212,5 +216,6 @@ class LAGAN(UnrolledWGAN):
             generator_channels,
             normalise,
         )
-        given = CriticInput(geometry, self.unrolled, early=early, sums=sums, logarithms=logarithms)
-        self.critic = Critic(given, critic_channels, critic_hidden)
+        self.start_from_profile(self.generator.last)
+        given = CriticInput(geometry, self.unrolled, early=early, logarithms=logarithms)
+        self.critic = Critic(given, critic_channels, critic_hidden, sums)

@@ -9,7 +9,8 @@ Differs from the paper:
 - Cells below zero are set to zero when sampling; the training logs how many they are.
 - `hidden`, `output`, `logarithms`, `critic_stride`, `critic_activation`, `sums` and a gradient
   penalty are options, off by default; cells of other layers (the HCAL) come out of the same dense
-  layer where the transform keeps them.
+  layer where the transform keeps them. With a transform that has the mean shower the cells are
+  multiplied by it.
 - `shaped_noise`: the document does not tell its shape. Here the latent numbers are taken as D
   slices of a few cells, hot cell first, and half a Gaussian of this height is added to each slice.
 - `early`: one factor for each cell of a slice, the same for all slices, multiplies the image.
@@ -37,7 +38,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -47,6 +48,7 @@ from caloforge.models.wasserstein import (
     RMSPROP_CRITIC,
     RMSPROP_GENERATOR,
     CriticInput,
+    SumsCritic,
     UnrolledWGAN,
 )
 from caloforge.nn.dense import activation, dense_stack
@@ -93,10 +95,11 @@ class Critic(nn.Module):
     """
 
     def __init__(
-        self, given: CriticInput, channels: int, stride: int, act: str, hidden: int
+        self, given: CriticInput, channels: int, stride: int, act: str, hidden: int, sums: int
     ) -> None:
         super().__init__()
         self.given = given
+        self.sums = SumsCritic(given, sums) if sums else None
         self.convolve = nn.Conv2d(1, channels, KERNEL, stride=stride, padding=KERNEL // 2)
         self.act, self.linear = activation(act), act == "linear" and stride == 1
         self.places = [(n - 1) // stride + 1 for n in given.shape]
@@ -112,7 +115,7 @@ class Critic(nn.Module):
             features = self.act(self.convolve(image)).flatten(1)
             hidden = self.dense(torch.cat([features, numbers], dim=1))
         score: Tensor = self.score(torch.relu(hidden))
-        return score
+        return score if self.sums is None else score + self.sums(x, condition)
 
     def by_weights(self, image: Tensor) -> Tensor:
         """What the dense layer makes of the convolved image, (N, hidden), when nothing stands
@@ -142,8 +145,10 @@ class MLPWGAN(UnrolledWGAN):
         Activation of the cells: "linear", or "relu", with which most cells can be empty.
     critic_channels, critic_stride, critic_activation, critic_hidden
         Of the critic's convolution, and the size of its dense layer.
-    early, sums
-        What else the critic sees: see `CriticInput`.
+    early
+        Whether the critic's image is multiplied by factors of the conditions: see `CriticInput`.
+    sums
+        Size of the two hidden layers of a `SumsCritic` that adds to the score; 0: there is none.
     shaped_noise
         Height of the centre peak that is added to the noise; 0: none. Needs a latent size that is
         a multiple of the number of slices.
@@ -170,7 +175,7 @@ class MLPWGAN(UnrolledWGAN):
         critic_activation: str = "linear",
         critic_hidden: PositiveInt = 8,
         early: bool = False,
-        sums: bool = False,
+        sums: NonNegativeInt = 0,
         shaped_noise: NonNegativeFloat = 0.0,
         logarithms: bool = False,
         penalty: NonNegativeFloat = 0.0,
@@ -190,12 +195,14 @@ class MLPWGAN(UnrolledWGAN):
             [latent, *hidden, self.transform.size()],
             output,
         )
+        self.start_from_profile(self.generator.last)
         self.critic = Critic(
-            CriticInput(geometry, self.unrolled, early=early, sums=sums, logarithms=logarithms),
+            CriticInput(geometry, self.unrolled, early=early, logarithms=logarithms),
             critic_channels,
             critic_stride,
             critic_activation,
             critic_hidden,
+            sums,
         )
 
 

@@ -16,12 +16,14 @@ from caloforge.errors import ModelError
 from caloforge.geometry import Geometry
 from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
 from caloforge.nn.factors import ConditionFactor, condition_numbers
+from caloforge.nn.local import LocallyConnected2d
 from caloforge.objectives import gradient_penalty, wasserstein_critic, wasserstein_generator
 from caloforge.transforms import Spiral, Transform
 
 # The published settings (arXiv:1701.07875, Algorithm 1).
 RMSPROP_GENERATOR = {"name": "rmsprop", "lr": 5e-5}
 RMSPROP_CRITIC = {"name": "rmsprop", "lr": 5e-5, "weight_clip": 0.01}
+SLOPE = 0.2  # of the leaky ReLU of `SumsCritic`
 
 
 class UnrolledWGAN(ShowerModel):
@@ -73,10 +75,17 @@ class UnrolledWGAN(ShowerModel):
         """Z, the latent size."""
         return int(self.hyper["latent"])
 
+    def start_from_profile(self, last: nn.Linear | LocallyConnected2d) -> None:
+        """Let the generator start near the mean shower, where the transform has it: what it makes
+        is multiplied by that, and the biases of its `last` layer start at 1.
+        """
+        if self.unrolled.profile is not None and last.bias is not None:
+            nn.init.ones_(last.bias)
+
     def generate(self, condition: Tensor, noise: Tensor) -> Tensor:
         """Showers in model space, (N, X), before anything is set to zero."""
-        made: Tensor = self.generator(noise, condition)
-        return made.float()
+        made: Tensor = self.generator(noise, condition).float()
+        return made if self.unrolled.profile is None else made * self.unrolled.profile
 
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """See `ShowerModel.sample`."""
@@ -127,25 +136,23 @@ class UnrolledWGAN(ShowerModel):
 
 class CriticInput(nn.Module):
     """Cells (N, X) in model space and condition (N, C) as a critic takes them: the image
-    (N, 1, D, n) for its first layer, and (N, `size`) numbers for its dense ones.
+    (N, 1, D, n) for its first layer, and (N, `size`) numbers for its dense ones, the cells of
+    other layers and the conditions.
 
     Parameters
     ----------
     early
         Whether the image is multiplied by factors of the conditions: one for each cell of a slice,
         the same for all slices.
-    sums
-        Whether the numbers hold the energy of each slice and of the shower too, beside the
-        conditions and the cells of other layers.
     logarithms
         See `condition_numbers`.
     """
 
     def __init__(
-        self, geometry: Geometry, unrolled: Spiral, *, early: bool, sums: bool, logarithms: bool
+        self, geometry: Geometry, unrolled: Spiral, *, early: bool, logarithms: bool
     ) -> None:
         super().__init__()
-        self.shape, self.sums = (unrolled.depth, unrolled.cells), sums
+        self.shape = (unrolled.depth, unrolled.cells)
         everything = range(len(geometry.conditions))
         self.numbers = condition_numbers(geometry, everything, logarithms=logarithms)
         self.factor = (
@@ -153,20 +160,45 @@ class CriticInput(nn.Module):
             if early
             else None
         )
-        self.size = unrolled.others + self.numbers.size + sums * (unrolled.depth + 1)
+        self.size = unrolled.others + self.numbers.size
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Image and numbers."""
         depth, cells = self.shape
         image, others = x[:, : depth * cells].reshape(-1, depth, cells), x[:, depth * cells :]
-        numbers = [others, self.numbers(condition)]
-        if self.sums:
-            # Over the root of the cells: a critic of slope 1 in a sum has slope 1 in the cells.
-            numbers.append(image.sum(dim=2) / cells**0.5)
-            numbers.append(x.sum(dim=1, keepdim=True) / x.shape[1] ** 0.5)
+        numbers = torch.cat([others, self.numbers(condition)], dim=1)
         if self.factor is not None:
             image = image * self.factor(condition)[:, None]
-        return image[:, None], torch.cat(numbers, dim=1)
+        return image[:, None], numbers
+
+
+class SumsCritic(nn.Module):
+    """Cells (N, X) in model space and condition (N, C) to a score (N, 1) of sums alone: a small
+    dense network sees the energy of each slice and of the shower beside the conditions. It adds to
+    the score of the critic proper, which finds these few numbers among thousands only late.
+    """
+
+    def __init__(self, given: CriticInput, hidden: int) -> None:
+        super().__init__()
+        # Without the factors and the other cells of `given`.
+        self.shape, self.numbers = given.shape, given.numbers
+        self.dense = nn.Sequential(
+            nn.Linear(self.shape[0] + 1 + self.numbers.size, hidden),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Score."""
+        depth, cells = self.shape
+        slices = x[:, : depth * cells].reshape(-1, depth, cells).sum(dim=2)
+        # Over the root of the cells: a critic of slope 1 in a sum has slope 1 in the cells.
+        total = x.sum(dim=1, keepdim=True) / x.shape[1] ** 0.5
+        seen = torch.cat([slices / cells**0.5, total, self.numbers(condition)], dim=1)
+        score: Tensor = self.dense(seen)
+        return score
 
 
 def normal(like: Tensor, size: int, rng: torch.Generator) -> Tensor:

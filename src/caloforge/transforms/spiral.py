@@ -64,10 +64,14 @@ class Spiral(Transform):
         [..., rolled] brings them back into the order of the spiral.
     slice_cells, kept
         Cells of a whole slice, and which of them are kept, (cells,).
+    profile
+        The mean training shower in model space, (D cells + R,), where it is asked for: something
+        for a model to start from.
     """
 
     LARGEST = 20.0  # of a logarithm: keeps an untrained model's output finite
     std: Tensor
+    profile: Tensor | None
     order: Tensor
     back: Tensor
     image: Tensor
@@ -83,6 +87,7 @@ class Spiral(Transform):
         unit: float = 1.0,
         others: bool = False,
         start: Sequence[int] = (),
+        profile: bool = False,
         lost_around: float | None = None,
         lost_behind: float | None = None,
     ) -> None:
@@ -129,12 +134,14 @@ class Spiral(Transform):
         self.register_buffer("order", torch.from_numpy(kept), persistent=False)
         self.register_buffer("back", torch.from_numpy(back), persistent=False)
         self.register_buffer("std", torch.ones(()))
+        self.register_buffer("profile", torch.ones(len(kept)) if profile else None)
         self.settings = {
             "cells": self.cells,
             "scaling": scaling,
             "unit": unit,
             "others": others,
             "start": list(first),
+            "profile": profile,
             "lost_around": lost_around,
             "lost_behind": lost_behind,
         }
@@ -149,6 +156,7 @@ class Spiral(Transform):
         unit: float = 1.0,
         others: bool = False,
         start: Sequence[int] = (),
+        profile: bool = False,
     ) -> Self:
         """Measures the energy that is lost and, for "std" and "fraction", the spread of the cells.
 
@@ -166,6 +174,8 @@ class Spiral(Transform):
             Whether the cells of the other layers (the HCAL of `lcd`) are kept behind the slices.
         start
             Row and column of the hot cell; the one that holds (0, 0) mm unless given.
+        profile
+            Whether to keep the mean shower.
         """
         options: dict[str, Any] = {
             "cells": cells,
@@ -173,6 +183,7 @@ class Spiral(Transform):
             "unit": unit,
             "others": others,
             "start": start,
+            "profile": profile,
         }
         transform = cls(showers.geometry, **options)
         kept, in_slices, everything, scaled, squares = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -199,7 +210,19 @@ class Spiral(Transform):
             count = max(len(showers) * len(order), 1)
             variance = squares / count - (scaled / count) ** 2
             transform.std.fill_(math.sqrt(variance) if variance > 0 else 1.0)
+        if transform.profile is not None:
+            transform.profile.copy_(transform._mean(showers))
         return transform
+
+    def _mean(self, showers: Showers) -> Tensor:
+        """The mean shower in model space, (X,)."""
+        total = torch.zeros(self.size(), dtype=torch.float64)
+        for begin in range(0, len(showers), BLOCK):
+            part = slice(begin, begin + BLOCK)
+            condition = torch.from_numpy(showers.conditions[part]).float()
+            x = self(torch.from_numpy(showers.energies[part]), condition)
+            total += x.sum(dim=0, dtype=torch.float64)
+        return total / max(len(showers), 1)
 
     @classmethod
     def restore(cls, geometry: Geometry, settings: dict[str, Any]) -> Self:
