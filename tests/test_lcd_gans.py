@@ -129,15 +129,32 @@ def test_early_conditions_multiply_every_slice_alike() -> None:
     assert torch.equal(image, expected)
 
 
-def test_sums_are_energies_of_slices_and_shower() -> None:
-    given = wgan("mlp-wgan", others=True, sums=True).critic.given
+def test_other_layers_and_conditions_reach_the_dense_layer() -> None:
+    given = wgan("mlp-wgan", others=True).critic.given
     x = torch.rand(len(CONDITION), 625 + 960)
-    _, numbers = given(x, CONDITION)
-    assert numbers.shape[1] == given.size == 960 + 2 + 25 + 1
+    image, numbers = given(x, CONDITION)
+    assert torch.equal(image.flatten(1), x[:, :625])
     assert torch.equal(numbers[:, :960], x[:, 625:])
-    slices = x[:, :625].reshape(-1, 25, 25).sum(dim=2)
-    torch.testing.assert_close(numbers[:, 962:987], slices / 5)
-    torch.testing.assert_close(numbers[:, 987], x.sum(dim=1) / 1585**0.5)
+    torch.testing.assert_close(numbers[:, 960:], CONDITION / torch.tensor([1.0, 5e5]))
+
+
+@pytest.mark.parametrize("name", ["mlp-wgan", "lagan"])
+def test_the_critic_of_sums_sees_sums_and_conditions_alone(name: str) -> None:
+    """Moving energy about within a slice changes nothing, from slice to slice it does."""
+    model = wgan(name, sums=8)
+    x = torch.rand(len(CONDITION), 625)
+    image = x.reshape(-1, 25, 25)
+    turned, moved = image.flip(2).reshape_as(x), image.flip(1).reshape_as(x)
+    sums = model.critic.sums
+    torch.testing.assert_close(sums(turned, CONDITION), sums(x, CONDITION))
+    assert not torch.allclose(sums(moved, CONDITION), sums(x, CONDITION), rtol=1e-3)
+    seen: list[torch.Tensor] = []
+    sums.dense.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    whole = model.critic(x, CONDITION)
+    torch.testing.assert_close(seen[0][:, :25], image.sum(dim=2) / 5)
+    torch.testing.assert_close(seen[0][:, 25], x.sum(dim=1) / 25)
+    model.critic.sums = None
+    torch.testing.assert_close(whole, model.critic(x, CONDITION) + sums(x, CONDITION))
 
 
 # --- noise -----------------------------------------------------------------------------------
@@ -158,6 +175,31 @@ def test_shaped_noise_is_added_to_the_noise() -> None:
     peak = centre_peak(200, 25, 3.0)
     expected = plain.generate(CONDITION, given + peak)
     torch.testing.assert_close(shaped.generate(CONDITION, given), expected)
+
+
+# --- where it starts -------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["mlp-wgan", "lagan"])
+def test_from_the_profile_the_generator_starts_near_the_mean_shower(name: str) -> None:
+    showers = sample_showers("lcd")
+    cells = {"cells": 25, "scaling": "fraction"}
+    recipe = load_recipe(f"smoke-{name}")
+    hyper = {"penalty": 1.0, "energy": True} if name == "lagan" else {"output": "relu"}
+    far = []
+    for profile in (False, True):
+        transform = Spiral.fit(showers, profile=profile, **cells)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = make_model(recipe.model["name"], GEOMETRY, transform, **hyper)
+        condition = torch.from_numpy(showers.conditions).float()
+        given = torch.from_numpy(normals(0, 0, len(condition), model.noise_size))
+        with torch.inference_mode():
+            made = model.train().generate(condition, given).mean(dim=0)
+        mean = transform(torch.from_numpy(showers.energies), condition).mean(dim=0)
+        if profile:
+            torch.testing.assert_close(transform.profile, mean, rtol=1e-4, atol=1e-5)
+        far.append(number((made - mean).abs().sum() / mean.sum()))
+    assert far[1] < 0.75 * far[0]
+    assert far[1] < 0.7
 
 
 # --- losses ----------------------------------------------------------------------------------
