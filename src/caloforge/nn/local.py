@@ -49,7 +49,8 @@ class LocallyConnected2d(nn.Module):
         (high, wide), (down, right) = self.kernel, self.stride
         # Patches are views, copied once into (places, N, fan_in): twice as fast as im2col.
         patches = x.unfold(2, high, down).unfold(3, wide, right).permute(2, 3, 0, 1, 4, 5)
-        out = torch.bmm(patches.reshape(len(self.weight), len(x), -1), self.weight)
+        fan_in = self.weight.shape[1]
+        out = torch.bmm(patches.reshape(-1, x.shape[0], fan_in), self.weight)
         if self.bias is not None:
             out = out + self.bias
         return out.permute(1, 2, 0).reshape(-1, self.n_out, *self.size)
