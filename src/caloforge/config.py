@@ -46,6 +46,7 @@ class Training(_Strict):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     holdout: float = Field(default=0.1, gt=0.0, lt=0.9)
     augment: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()  # parts that keep the weights of the generator begun from
     gradient_clip: float = Field(default=0.0, ge=0.0)  # largest norm; 0: no clipping
     ema: float = Field(default=0.0, ge=0.0, lt=1.0)  # decay of the average; 0: no averaging
     checkpoint_every: int = Field(default=1000, ge=1)

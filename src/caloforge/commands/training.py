@@ -95,6 +95,13 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest checkpoint in --out.")
     ] = False,
+    init: Annotated[
+        str | None, typer.Option(help="Trained generator to begin from: a file or a name.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(help="Part that keeps its weights, for example generator; repeatable."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="key=value, for example training.batch_size=256."),
@@ -111,12 +118,18 @@ def train(
     """
     from caloforge.config import load_recipe
     from caloforge.data import read_showers, resolve_data
+    from caloforge.pretrained import resolve_model
     from caloforge.progress import TrainingBar
     from caloforge.training import train as run
     from caloforge.training import with_settings
     from caloforge.training.parallel import started
 
-    chosen = with_settings(load_recipe(recipe, set_ or []), steps=steps, seed=seed)
+    chosen = with_settings(load_recipe(recipe, set_ or []), steps=steps, seed=seed, freeze=freeze)
+    if seeds is not None and init is not None:
+        raise CaloForgeError(
+            "Got --seeds with --init; expected one of them: give each transfer a --seed and an "
+            "--out of its own."
+        )
     if seeds is not None:
         _train_seeds(chosen, resolve_data(data), out, seeds, device, resume, (workers, cluster))
         return
@@ -136,6 +149,7 @@ def train(
             resume=resume,
             observer=bar,
             data=Path(data).name,
+            init=None if init is None else resolve_model(init),
         )
     if not first:
         return

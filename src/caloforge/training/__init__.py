@@ -25,6 +25,7 @@ from caloforge.training.loop import Observer, Outcome, Run, Silent
 from caloforge.training.parallel import fabric_settings, joins_showers, started
 from caloforge.training.readme import write_readme
 from caloforge.training.selection import HeldOut
+from caloforge.training.transfer import Start, check_start, freeze, load_start, take_over
 from caloforge.transforms import fit_transform
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -40,14 +41,14 @@ def train(
     resume: bool = False,
     observer: Observer | None = None,
     data: str | None = None,
+    init: str | Path | None = None,
 ) -> Outcome:
     """Train `recipe` on `showers` and write `out`/model.safetensors, the chosen generator, and
     `out`/checkpoints; `out`/README.md says what else is there.
 
     Of the showers that the recipe's table [data] allows, a tenth (seeded, stratified in incident
-    energy) is held out: the generator is
-    chosen on it. A model split in energy trains its ranges one after the other, each with its own
-    choice, in `out`/range0, range1, ...
+    energy) is held out: the generator is chosen on it. A model split in energy trains its ranges
+    one after the other, each with its own choice, in `out`/range0, range1, ...
 
     Parameters
     ----------
@@ -63,12 +64,15 @@ def train(
         Told about every log line and every choice.
     data
         Name of the file of showers, for the run to tell; its folder is left out.
+    init
+        Model file of a trained generator to begin from; its transform is taken too.
+        `training.freeze` of the recipe names parts that keep their weights.
 
     Raises
     ------
     TrainingError
-        For showers of another geometry, a folder that holds another training, or losses that are
-        not finite.
+        For showers or a generator to begin from of another geometry, a folder that holds another
+        training, nothing left to train, or losses that are not finite.
     ModelError, RecipeError
         For settings the model does not have.
     """
@@ -95,8 +99,9 @@ def train(
     showers = prepare_showers(showers, recipe.data, settings.seed)
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
-    model = build(recipe, training)
-    about = _about(recipe, showers, len(held_out), data)
+    start = None if init is None else load_start(init)
+    model = build(recipe, training, start)
+    about = _about(recipe, showers, len(held_out), data, start)
     ranges = model.energy_ranges()
     outcomes = []
     for number, part in enumerate(ranges):
@@ -156,8 +161,10 @@ def resolve_precision(precision: str) -> Any:
     return "bf16-mixed" if found else "32-true"
 
 
-def build(recipe: Recipe, showers: Showers) -> ShowerModel:
-    """The recipe's model with fresh weights (seeded), its transform fitted to `showers`."""
+def build(recipe: Recipe, showers: Showers, start: Start | None = None) -> ShowerModel:
+    """The recipe's model with fresh weights (seeded), its transform fitted to `showers`; or with
+    generator and transform of `start`, and the recipe's parts frozen.
+    """
     from caloforge.geometry import load_geometry
 
     expected = load_geometry(recipe.geometry)
@@ -167,11 +174,24 @@ def build(recipe: Recipe, showers: Showers) -> ShowerModel:
             f"'{recipe.geometry}'; expected the same read-out: choose another recipe or `--set "
             "geometry=...`."
         )
-    settings = {k: v for k, v in recipe.transform.items() if k != "name"}
-    transform = fit_transform(recipe.transform["name"], showers, **settings)
+    if start is not None:
+        check_start(start, recipe, showers)
+        transform = start.file.model.transform
+    elif recipe.training.freeze:
+        raise TrainingError(
+            f"Got training.freeze = {list(recipe.training.freeze)} and no generator to begin "
+            "from; expected one whose weights are kept: give --init MODEL."
+        )
+    else:
+        settings = {k: v for k, v in recipe.transform.items() if k != "name"}
+        transform = fit_transform(recipe.transform["name"], showers, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
-        return make_model(recipe.model["name"], showers.geometry, transform, **recipe.hyper())
+        model = make_model(recipe.model["name"], showers.geometry, transform, **recipe.hyper())
+    if start is not None:
+        take_over(model, start)
+        freeze(model, recipe.training.freeze)
+    return model
 
 
 def _prepare(
@@ -221,12 +241,16 @@ def _prepare(
     return run, what
 
 
-def _about(recipe: Recipe, showers: Showers, held_out: int, data: str | None) -> dict[str, Any]:
+def _about(
+    recipe: Recipe, showers: Showers, held_out: int, data: str | None, start: Start | None
+) -> dict[str, Any]:
     """What the model file will say of its training."""
     names = showers.geometry.condition_names
     used: dict[str, Any] = {"showers": len(showers) - held_out, "held_out": held_out}
     if data is not None:
         used["file"] = Path(data).name
+    if start is not None:
+        used["init"] = start.name
     if recipe.data.leave_out:
         used["left_out"] = _mev(recipe.data.leave_out)
     if recipe.data.at_most:

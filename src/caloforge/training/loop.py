@@ -31,6 +31,7 @@ from caloforge.training.log import GRADIENT, Log
 from caloforge.training.optimisers import Player
 from caloforge.training.parallel import batch_norms
 from caloforge.training.selection import HeldOut, in_words
+from caloforge.training.transfer import still, trainable
 
 
 class Observer(Protocol):
@@ -107,11 +108,15 @@ class Run:
         self.processes = data.processes
         phases = model.phases()
         self.fits = [phase for phase in phases if isinstance(phase, Fit)]
+        turns = [trainable(phase) for phase in phases if isinstance(phase, Phase)]
         self.players = [
-            Player(phase, settings.gradient_clip, self.processes)
-            for phase in phases
-            if isinstance(phase, Phase)
+            Player(phase, settings.gradient_clip, self.processes) for phase in turns if phase
         ]
+        if turns and not self.players:
+            raise TrainingError(
+                f"training.freeze = {list(settings.freeze)} leaves nothing to train; freeze fewer "
+                "parts."
+            )
         if not self.players and settings.steps > 1:
             raise TrainingError(
                 f"Got training.steps = {settings.steps} for a model that is fitted in one go; set "
@@ -237,8 +242,13 @@ class Run:
             "history": self.history,
             "seed": self.settings.seed,
             "batch_size": self.settings.batch_size,
+            "init": self._init(),
         }
         self.checkpoints.save(self.step, tensors, about)
+
+    def _init(self) -> str | None:
+        init: str | None = self.about.get("trained_on", {}).get("init")
+        return init
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint of the folder; False when there is none."""
@@ -249,8 +259,12 @@ class Run:
         if found is None:
             return False
         tensors, about = found
-        mine = {"seed": self.settings.seed, "batch_size": self.settings.batch_size}
-        theirs = {key: about[key] for key in mine}
+        mine = {
+            "seed": self.settings.seed,
+            "batch_size": self.settings.batch_size,
+            "init": self._init(),
+        }
+        theirs = {key: about.get(key) for key in mine}
         if mine != theirs:
             raise TrainingError(
                 f"The checkpoint was made with {theirs}, this training has {mine}; expected the "
@@ -289,6 +303,8 @@ class Run:
         if self.processes.first:
             self.log.begin(self.step)
         self.model.train()
+        for part in still(self.model):
+            part.eval()
         clock, counted = time.perf_counter(), self.step
         with _first_ctrl_c() as asked, self.log, self.checkpoints:
             while self.step < settings.steps and not stopped:

@@ -54,6 +54,7 @@ def write_readme(
     counts = ("showers", "held_out", "file")
     origin = [f"- {key}: {value}" for key, value in trained_on.items() if key not in counts]
     source = trained_on.get("file")
+    begun = " --init MODEL" if "init" in trained_on else ""
     split = [
         f"The model is split in energy: `range0` to `range{ranges - 1}` are the trainings of its "
         "parts, each with such files; `model.safetensors` here joins the chosen generators.",
@@ -65,7 +66,7 @@ def write_readme(
         recipe.description + ".",
         "",
         "```",
-        f"caloforge train recipe.toml --data {source or 'SHOWERS'} --out NEW_FOLDER",
+        f"caloforge train recipe.toml --data {source or 'SHOWERS'}{begun} --out NEW_FOLDER",
         "```",
         "",
         f"trains it again. With `--resume --out .` this training is continued to "

@@ -106,7 +106,7 @@ class HeldOut:
             return Score(math.nan, {})
         noise = torch.from_numpy(normals(self.seed, 0, len(self.condition), model.noise_size))
         totals, cells = [], []
-        training = model.training
+        modes = {module: module.training for module in model.modules()}
         model.eval()
         with torch.inference_mode():
             for start in range(0, len(noise), CHUNK):
@@ -117,7 +117,8 @@ class HeldOut:
                 if self.showers is not None:
                     cells.append(kept.float().cpu())
             loss = math.nan if self.unseen is None else self._loss(model, self.unseen, device)
-        model.train(training)
+        for module, training in modes.items():  # frozen ones are never in training mode
+            module.training = training
         chi2, per_energy = self._chi2(torch.cat(totals).numpy())
         if self.showers is None:
             return Score(chi2, per_energy, loss=loss)

@@ -1,0 +1,126 @@
+"""Transfer learning: a training that begins from a trained generator, with parts of the model that
+keep their weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from caloforge.config import Recipe
+from caloforge.errors import ModelError, TrainingError, did_you_mean
+from caloforge.models.base import Phase, ShowerModel
+from caloforge.models.file import ModelFile, load_model
+from caloforge.showers import Showers
+
+
+@dataclass(frozen=True)
+class Start:
+    """The trained generator that a training begins from, and what the run calls it."""
+
+    name: str
+    file: ModelFile
+
+
+def load_start(path: str | Path) -> Start:
+    """Read a model file; it is called by its recipe, its step and the digest of the file.
+
+    Raises ModelError for a file that is none.
+    """
+    file = load_model(path)
+    recipe = file.about.get("recipe", {}).get("name", "a generator")
+    step = file.about.get("chosen", {}).get("step", "unknown")
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return Start(f"{recipe}, step {step}, sha256 {digest[:16]}", file)
+
+
+def check_start(start: Start, recipe: Recipe, showers: Showers) -> None:
+    """Raise TrainingError unless the generator is of the showers' read-out and the recipe's model
+    and transform.
+    """
+    model, made_by = start.file.model, start.file.about.get("recipe", {})
+    if model.geometry.hash != showers.geometry.hash:
+        raise TrainingError(
+            f"The generator to begin from ({start.name}) is of '{model.geometry.name}', the "
+            f"showers are of '{showers.geometry.name}'; expected the same read-out: choose "
+            "another --init or other --data."
+        )
+    own = {
+        "model": recipe.model["name"],
+        **{f"transform.{key}": value for key, value in recipe.transform.items()},
+    }
+    its = {
+        "model": start.file.about["model"],
+        **{f"transform.{key}": v for key, v in made_by.get("transform", {}).items()},
+    }
+    for key in sorted(own.keys() | its.keys()):
+        if own.get(key) != its.get(key):
+            raise TrainingError(
+                f"The generator to begin from ({start.name}) was made with {key} = "
+                f"{its.get(key)!r}, the recipe has {own.get(key)!r}; expected the same: begin "
+                "with the recipe of that generator."
+            )
+
+
+def take_over(model: ShowerModel, start: Start) -> None:
+    """Give `model` the weights of the trained generator, in place; parts that only training needs,
+    such as critics, keep their fresh ones.
+
+    Raises TrainingError naming the first weight that does not fit.
+    """
+    state = start.file.model.generator_state()
+    expected = model.generator_state()
+    for key in sorted(state.keys() | expected.keys()):
+        shapes = [tuple(s[key].shape) if key in s else None for s in (state, expected)]
+        if shapes[0] != shapes[1]:
+            raise TrainingError(
+                f"The weight {key} has the shape {shapes[0]} in the generator to begin from "
+                f"({start.name}) and {shapes[1]} in the recipe's model; expected the same: give "
+                "the recipe the sizes of that generator."
+            )
+    model.load_state_dict(state, strict=False)
+
+
+def freeze(model: nn.Module, parts: Iterable[str]) -> None:
+    """Weights of the named sub-modules stay as they are, in place.
+
+    Raises ModelError for a name the model does not have, naming the nearest, or a part without
+    weights.
+    """
+    named = {
+        name: part for name, part in model.named_modules() if any(True for _ in part.parameters())
+    }
+    named.pop("", None)
+    for name in parts:
+        if name not in named:
+            top = [n for n in named if "." not in n]
+            near = did_you_mean(name, named)
+            hint = near if near.startswith("did") else did_you_mean("", top)
+            raise ModelError(f"The model has no part '{name}' with weights to freeze: {hint}")
+        named[name].requires_grad_(False)
+
+
+def trainable(phase: Phase) -> Phase | None:
+    """The phase without frozen parameters; None when none is left."""
+    kept = [k for k, parameter in enumerate(phase.parameters) if parameter.requires_grad]
+    if not kept:
+        return None
+    return replace(
+        phase,
+        parameters=[phase.parameters[k] for k in kept],
+        rates=tuple(phase.rates[k] for k in kept) if phase.rates else (),
+    )
+
+
+def still(model: nn.Module) -> list[nn.Module]:
+    """Frozen parts: their batch statistics stand still too."""
+    return [
+        part
+        for part in model.modules()
+        if any(True for _ in part.parameters())
+        and not any(parameter.requires_grad for parameter in part.parameters())
+    ]
