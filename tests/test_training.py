@@ -554,6 +554,16 @@ def test_the_cyclic_rate_rises_and_falls() -> None:
     assert rates[2000] == pytest.approx(0.1)
 
 
+def test_the_inverse_rate_is_halved_after_1000_updates() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    player = Player(phase_of(parameter, lr=0.6, schedule="inverse"), 0.0)
+    rates = []
+    for _ in range(2001):
+        player.update(parameter.sum())
+        rates.append(player.optimiser.param_groups[0]["lr"])
+    assert [rates[k] for k in (0, 1000, 2000)] == pytest.approx([0.6, 0.3, 0.2])
+
+
 def test_lookahead_goes_half_way_every_fifth_update() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     player = Player(phase_of(parameter, name="rmsprop", lr=1.0, lookahead=True), 0.0)

@@ -220,7 +220,7 @@ def test_restored_with_its_buffers_it_is_the_same(
     name: str, options: object, photons: Showers
 ) -> None:
     chosen = {
-        "balanced-fraction": {"power": 0.7},
+        "balanced-fraction": {"power": 0.7, "low_cut": 1.0},
         "incident-fraction": {"low_cut": 1.0, "energy_scale": True},
         "layer-logs": {"floor": 2.5},
         "log-energy": {"low_cut": 1.0},

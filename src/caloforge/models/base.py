@@ -36,9 +36,9 @@ _Beta = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant" or
-    "cyclic" (arXiv:1506.01186); `weight_clip` holds every weight between -c and c (Wasserstein
-    GAN, arXiv:1701.07875, Algorithm 1), 0: wherever it goes.
+    """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant",
+    "cyclic" (arXiv:1506.01186) or "inverse", lr / (1 + updates / 1000); `weight_clip` holds every
+    weight between -c and c (Wasserstein GAN, arXiv:1701.07875, Algorithm 1), 0: wherever it goes.
     """
 
     name: str = "adam"
@@ -46,7 +46,7 @@ class OptimiserSettings:
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.0
     lookahead: bool = False
-    schedule: Literal["constant", "cyclic"] = "constant"
+    schedule: Literal["constant", "cyclic", "inverse"] = "constant"
     weight_clip: NonNegativeFloat = 0.0
 
     @classmethod

@@ -30,6 +30,7 @@ torch.Size([1, 266])
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
@@ -351,4 +352,6 @@ def _generator(
     initialise(network, "he-uniform")
     with torch.no_grad():
         last.weight.mul_(gain)
+        if output_act == "softplus":  # which is log 2 at zero: too much for every cell
+            nn.init.constant_(last.bias, math.log(math.expm1(gain)))
     return network

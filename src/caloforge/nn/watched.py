@@ -16,7 +16,7 @@ from caloforge.units import GEV
 
 SMALLEST = 1e-4  # of the incident energy: less does not count
 LENGTH = 30.0  # mm: positions are divided by it
-THRESHOLDS = (1e-5, 1e-4, 1e-3)  # of the incident energy
+THRESHOLDS = (1e-4, 1e-3)  # of the incident energy
 
 
 class Watched(nn.Module):
@@ -90,7 +90,7 @@ class Watched(nn.Module):
 
     def filled(self, energies: Tensor, incident: Tensor) -> Tensor:
         """Soft share of cells above thresholds t of the incident energy: mean of x / (x + t), (N,
-        3).
+        2).
         """
         x = energies / incident
         return torch.cat([(x / (x + t)).mean(dim=1, keepdim=True) for t in THRESHOLDS], dim=1)

@@ -30,6 +30,7 @@ _KINDS: dict[str, Callable[[list[dict[str, Any]], OptimiserSettings], torch.opti
 }
 
 CYCLE = 2000  # updates in one up-and-down of the cyclic learning rate (arXiv:1506.01186)
+SLOWING = 1000  # updates after which the inverse learning rate is half of what it was
 LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 5, 0.5  # arXiv:1907.08610
 
 
@@ -37,6 +38,16 @@ def _triangle(update: int) -> float:
     """Factor between 1/10 and 1: the triangular cyclic learning rate of arXiv:1506.01186."""
     position = update % CYCLE / CYCLE
     return 0.1 + 0.9 * (1 - abs(2 * position - 1))
+
+
+# Factor of the learning rate after so many updates.
+SCHEDULES: dict[str, Callable[[int], float]] = {
+    "constant": lambda _: 1.0,
+    "cyclic": _triangle,
+    # A generator that takes steps of fixed size wanders about, and its critics take that for the
+    # spread of its showers: the steps have to become small (H. Robbins, S. Monro, 1951).
+    "inverse": lambda update: 1 / (1 + update / SLOWING),
+}
 
 
 def _groups(phase: Phase) -> list[dict[str, Any]]:
@@ -83,9 +94,9 @@ class Player:
             parameter.grad = gradient
         if self.gradient_clip > 0:
             self._unclipped = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
-        if self.phase.optimiser.schedule == "cyclic":
-            for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
-                group["lr"] = rate * _triangle(self.updates)
+        factor = SCHEDULES[self.phase.optimiser.schedule](self.updates)
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
         self.optimiser.step()
         self.updates += 1
         if self.slow is not None and self.updates % LOOKAHEAD_STEPS == 0:

@@ -88,24 +88,24 @@ class BalancedFraction(IncidentFraction):
     = E_cell / E_inc / (root mean square of that over the training showers)^power.
 
     With power 0 a distance between showers is all core; with 1 the halo counts as much, cell by
-    cell. Sums stay linear in x.
+    cell. Sums stay linear in x. `low_cut` sets cells below so many MeV to zero.
     """
 
     cell_scale: Tensor
 
-    def __init__(self, geometry: Geometry, power: float) -> None:
-        super().__init__(geometry, 0.0, 0)
+    def __init__(self, geometry: Geometry, power: float, low_cut: float) -> None:
+        super().__init__(geometry, low_cut, 0)
         if not 0 <= power <= 1:
             raise ModelError(f"Got power = {power}; expected 0 to 1.")
-        self.settings = {"power": power}
+        self.settings = {"power": power, "low_cut": low_cut}
         self.register_buffer("cell_scale", torch.ones(geometry.n_cells))
 
     @classmethod
     def fit(  # type: ignore[override]  # every transform names its own settings
-        cls, showers: Showers, *, power: float = 0.5
+        cls, showers: Showers, *, power: float = 0.5, low_cut: float = 0.0
     ) -> Self:
         """Fitted to the training showers; a cell that never fires counts as the faintest one."""
-        transform = cls(showers.geometry, power)
+        transform = cls(showers.geometry, power, low_cut)
         incident = torch.from_numpy(showers.incident_energy)[:, None]
         size = (torch.from_numpy(showers.energies) / incident).square().mean(dim=0).sqrt()
         faintest = size[size > 0].min() if bool((size > 0).any()) else size.new_ones(())
