@@ -32,7 +32,7 @@ Made by
 {command}
 ```
 
-{note}Weights are stored in 16 bits. Judged on {n} Geant4 showers of an independent run
+{note}{stored}Judged on {n} Geant4 showers of an independent run
 (`{reference}`), the floor from `{floor}`:
 
 {table}"""
@@ -82,6 +82,7 @@ def main() -> None:
         steps=about["recipe"]["training"]["steps"],
         command=given.command,
         note=f"{given.note}\n\n" if given.note else "",
+        stored="Weights are stored in 16 bits. " if list(shipped.model.parameters()) else "",
         n=results["reference"]["n"],
         reference=Path(given.reference).name,
         floor=Path(given.floor).name,
