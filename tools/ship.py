@@ -48,44 +48,57 @@ def main() -> None:
     parser.add_argument("--reference", required=True)
     parser.add_argument("--floor", required=True)
     parser.add_argument("--train", help="training showers, for the check of memorising")
-    given = parser.parse_args()
-    trained = load_model(given.run / "model.safetensors")
+    ship(**vars(parser.parse_args()))
+
+
+def ship(
+    run: Path,
+    name: str,
+    command: str,
+    *,
+    reference: str,
+    floor: str,
+    train: str | None = None,
+    note: str = "",
+) -> None:
+    """Write the folder of a generator: what the command line's options say."""
+    trained = load_model(run / "model.safetensors")
     about = {key: trained.about[key] for key in KEPT}
-    folder = SHELF / given.name
+    folder = SHELF / name
     folder.mkdir(exist_ok=True)
-    if given.run.resolve() != folder:
+    if run.resolve() != folder:
         save_model(folder / "model.safetensors", trained.model, about, half=True)
 
     shipped = load_model(folder / "model.safetensors")
     with tempfile.TemporaryDirectory() as scratch:
-        showers = Path(scratch) / f"{given.name}.hdf5"
-        conditions = Conditions.like(given.reference, shipped.model.geometry)
+        showers = Path(scratch) / f"{name}.hdf5"
+        conditions = Conditions.like(reference, shipped.model.geometry)
         generate_file(shipped, conditions, showers)
-        extra = {"command": given.command}
+        extra = {"command": command}
         judged = judge_files(
-            given.reference,
+            reference,
             [showers],
             scratch,
-            floor=given.floor,
-            train=given.train,
+            floor=floor,
+            train=train,
             extra=extra,
         )
         results = json.loads((Path(scratch) / "results.json").read_text(encoding="utf-8"))
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     page = TEXT.format(
-        name=given.name,
+        name=name,
         description=about["recipe"]["description"],
         shown=about["trained_on"]["showers"],
         held_out=about["trained_on"]["held_out"],
         step=about["chosen"]["step"],
         steps=about["recipe"]["training"]["steps"],
-        command=given.command,
-        note=f"{given.note}\n\n" if given.note else "",
+        command=command,
+        note=f"{note}\n\n" if note else "",
         stored="Weights are stored in 16 bits. " if list(shipped.model.parameters()) else "",
         n=results["reference"]["n"],
-        reference=Path(given.reference).name,
-        floor=Path(given.floor).name,
+        reference=Path(reference).name,
+        floor=Path(floor).name,
         table=markdown_table(judged),
     )
     (folder / "README.md").write_text(page, encoding="utf-8")
