@@ -25,7 +25,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(caloforge.__path__, "calo
 
 # Rooms from the bottom up: a module may import from its own room and from those below it.
 CHAIN = [
-    {"errors", "units", "files", "noise"},
+    {"errors", "units", "files", "noise", "threads"},
     {"geometry", "binning", "symmetries", "spiral"},
     {"showers"},
     {"data"},

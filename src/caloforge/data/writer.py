@@ -19,7 +19,7 @@ from caloforge.geometry import Geometry
 from caloforge.showers import SCHEMA_VERSION, Showers
 
 if TYPE_CHECKING:
-    from caloforge.data.hdf5 import Packed
+    from caloforge.data.hdf5_sink import Packed
 
 Compression = Literal["fast", "small", "none"]
 # How pieces of work are done, in their order: the built-in `map`, or that of a farm of workers.
@@ -61,7 +61,7 @@ class Packer:
         origin = (geometry.hash, geometry.name, dict(showers.provenance), count)
         if self.compression is None:
             return Part(*origin, columns, {})
-        from caloforge.data.hdf5 import Packed
+        from caloforge.data.hdf5_sink import Packed
 
         compression = self.compression
         packed = {key: Packed.pack(values, compression) for key, values in columns.items()}
@@ -123,7 +123,7 @@ class ShowerWriter:
         if self.provenance is None:
             self.provenance = part.provenance
         if part.packed:
-            from caloforge.data.hdf5 import Hdf5Sink
+            from caloforge.data.hdf5_sink import Hdf5Sink
 
             cast(Hdf5Sink, self._sink).append_packed(part.packed)
         else:
@@ -157,6 +157,7 @@ def create_showers(
     provenance: dict[str, Any] | None = None,
     format: str | None = None,
     compression: Compression = "fast",
+    threads: int | None = None,
 ) -> Iterator[ShowerWriter]:
     """Write a file of showers piece by piece: `with create_showers(...) as writer`.
 
@@ -176,6 +177,9 @@ def create_showers(
         Key of `FORMATS`; by default the field's own format for this geometry.
     compression
         "fast" (gzip 1), "small" (gzip 9) or "none".
+    threads
+        That compress the chunks of an HDF5 file; by default one for each core. They change nothing
+        in the file.
 
     Raises
     ------
@@ -196,7 +200,7 @@ def create_showers(
             "format='caloforge'."
         )
     with atomic_path(path) as temporary:
-        sink = _open_sink(temporary, path.suffix, compression)
+        sink = _open_sink(temporary, path.suffix, compression, threads)
         try:
             packer = Packer(layout.name, None if path.suffix in (".npz", ".root") else compression)
             writer = ShowerWriter(path, geometry, provenance, layout, sink, packer)
@@ -293,7 +297,9 @@ def _convert_piece(piece: _Piece) -> Part:
         return piece.packer(file.read(piece.start, piece.stop))
 
 
-def _open_sink(path: Path, suffix: str, compression: Compression) -> Sink:
+def _open_sink(
+    path: Path, suffix: str, compression: Compression, threads: int | None
+) -> Sink:
     if suffix == ".npz":
         from caloforge.data.npz import NpzSink
 
@@ -302,9 +308,9 @@ def _open_sink(path: Path, suffix: str, compression: Compression) -> Sink:
         from caloforge.data.root import RootSink
 
         return RootSink(path, compression)
-    from caloforge.data.hdf5 import Hdf5Sink
+    from caloforge.data.hdf5_sink import Hdf5Sink
 
-    return Hdf5Sink(path, compression)
+    return Hdf5Sink(path, compression, threads)
 
 
 def _encode(layout: Format, showers: Showers) -> dict[str, Array]:
