@@ -148,15 +148,12 @@ def test_any_number_of_workers_gives_the_same_file(
     farm_file(model, conditions, tmp_path / "one.h5", number, spread=Here().map, **options)
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
     assert sum(done) == number
-    assert len(done) == 3  # blocks of four batches
-    # The same showers as without a farm, whose threads may be others.
+    assert len(done) == 2  # blocks of eight batches
+    # And the same showers as without a farm, by threads.
     generate_file(load_model(model), conditions, tmp_path / "none.h5", number, **options)
-    serial, farmed = read_showers(tmp_path / "none.h5"), read_showers(tmp_path / "two.h5")
-    assert np.array_equal(serial.conditions, farmed.conditions)
+    same(tmp_path / "none.h5", tmp_path / "two.h5")
+    farmed = read_showers(tmp_path / "two.h5")
     assert np.array_equal(farmed.conditions[:, 0], conditions.rows(0, number)[:, 0])
-    error = np.abs(serial.energies - farmed.energies).max(axis=1)
-    assert (error <= 1e-5 * serial.incident_energy).all()
-    assert serial.provenance == farmed.provenance
 
 
 def test_a_worker_killed_midway_changes_nothing(

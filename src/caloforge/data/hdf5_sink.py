@@ -125,9 +125,7 @@ class Packed:
         """Compress rows, just as `Hdf5Sink` does."""
         size = chunk_rows(values)
         starts = range(0, len(values), size)
-        chunks = tuple(
-            deflate(_padded(values[k : k + size], size), compression) for k in starts
-        )
+        chunks = tuple(deflate(_padded(values[k : k + size], size), compression) for k in starts)
         return cls(values[:0].copy(), len(values), compression, chunks)
 
     def unpack(self, first: int = 0) -> Array:

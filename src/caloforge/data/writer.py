@@ -297,9 +297,7 @@ def _convert_piece(piece: _Piece) -> Part:
         return piece.packer(file.read(piece.start, piece.stop))
 
 
-def _open_sink(
-    path: Path, suffix: str, compression: Compression, threads: int | None
-) -> Sink:
+def _open_sink(path: Path, suffix: str, compression: Compression, threads: int | None) -> Sink:
     if suffix == ".npz":
         from caloforge.data.npz import NpzSink
 

@@ -1,0 +1,151 @@
+"""What runs a trained model: PyTorch with packed dense layers, PyTorch compiled, or ONNX Runtime.
+
+Every engine gives the showers of `ShowerModel.sample` to 1e-5 of the incident energy. One thread
+calls it at a time with one batch; several threads may call it at once.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from caloforge.errors import CaloForgeError, ModelError, did_you_mean
+from caloforge.models.file import ModelFile
+from caloforge.nn.packed import packed
+
+EngineName = Literal["auto", "torch", "compile", "onnx"]
+ENGINES: tuple[EngineName, ...] = ("auto", "torch", "compile", "onnx")
+Float32 = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Showers in MeV (N, V) from conditions (N, C) in physical units and normals (N, Z)."""
+
+    name: str
+
+    def __call__(self, condition: Float32, noise: Float32) -> Float32:
+        """One batch."""
+
+
+class TorchEngine:
+    """PyTorch, layer by layer. On a CPU dense layers are packed (`caloforge.nn.packed`)."""
+
+    name = "torch"
+
+    def __init__(self, file: ModelFile) -> None:
+        self.device = file.model.device
+        model: Any = packed(file.model) if self.device.type == "cpu" else file.model
+        self.sample = model.sample
+
+    def __call__(self, condition: Float32, noise: Float32) -> Float32:
+        """See `Engine`."""
+        with torch.inference_mode():
+            made = self.sample(
+                torch.from_numpy(condition).to(self.device),
+                torch.from_numpy(noise).to(self.device),
+            )
+            return made.cpu().numpy()
+
+
+class CompileEngine:
+    """PyTorch's compiler: it needs a C++ compiler and some ten seconds before the first shower.
+
+    The graph is made for one batch size: a smaller batch is filled up with its first shower.
+    """
+
+    name = "compile"
+
+    def __init__(self, file: ModelFile, batch: int) -> None:
+        self.device = file.model.device
+        self.batch = batch
+        self.compiled: Any = torch.compile(file.model.sample, dynamic=False)
+        # Compiled here, in one thread, before others call it.
+        names = file.model.geometry.conditions
+        first = np.array([[file.condition_range[c.name][1] for c in names]], np.float32)
+        try:
+            self(first, np.zeros((1, file.model.noise_size), np.float32))
+        except Exception as error:  # the compiler raises of every kind
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(
+                f"PyTorch cannot compile this model here: {reason[0][:200]}; choose --engine "
+                "torch."
+            ) from error
+
+    def __call__(self, condition: Float32, noise: Float32) -> Float32:
+        """See `Engine`."""
+        count = len(condition)
+        rows = np.arange(self.batch)
+        rows[count:] = 0
+        full = (condition, noise) if count == self.batch else (condition[rows], noise[rows])
+        with torch.no_grad():
+            made = self.compiled(*(torch.from_numpy(x).to(self.device) for x in full))
+            return made[:count].cpu().numpy()
+
+
+class OnnxEngine:
+    """ONNX Runtime, on the CPU: fastest for one shower at a time. Models that refuse to be
+    exported cannot be run by it.
+    """
+
+    name = "onnx"
+
+    def __init__(self, file: ModelFile) -> None:
+        from caloforge.export.onnx import exportable_core, onnx_bytes, open_session
+
+        self.run = open_session(onnx_bytes(file, exportable_core(file)), threads=1).run
+        self.outputs = ["energies"]
+
+    def __call__(self, condition: Float32, noise: Float32) -> Float32:
+        """See `Engine`."""
+        made: Float32 = self.run(self.outputs, {"noise": noise, "condition": condition})[0]
+        return made
+
+
+def make_engine(file: ModelFile, name: str, batch: int) -> Engine:
+    """The engine called `name`, ready to run; "auto" is PyTorch, the fastest for batches.
+
+    Parameters
+    ----------
+    batch
+        Showers of one call, which the compiler is told.
+
+    Raises
+    ------
+    ModelError
+        For an unknown name, a model that cannot be compiled, or ONNX Runtime that is not there.
+    ExportError
+        When the model refuses to be exported.
+    """
+    if name not in ENGINES:
+        raise ModelError(f"Unknown engine '{name}': {did_you_mean(name, ENGINES)}")
+    if name == "compile":
+        return CompileEngine(file, batch)
+    if name == "onnx":
+        if not has_onnx():
+            raise ModelError(
+                "The engine 'onnx' needs ONNX Runtime; pip install 'caloforge[export]', or choose "
+                "--engine torch."
+            )
+        return OnnxEngine(file)
+    return TorchEngine(file)
+
+
+def single_engine(file: ModelFile, name: str) -> Engine:
+    """As `make_engine`, for one shower at a time: "auto" is ONNX Runtime where it is installed and
+    the model can be exported.
+    """
+    if name == "auto" and has_onnx():
+        try:
+            return OnnxEngine(file)
+        except CaloForgeError:
+            return TorchEngine(file)
+    return make_engine(file, name, 1)
+
+
+def has_onnx() -> bool:
+    """Whether a model can be exported and run with ONNX Runtime here."""
+    return all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))

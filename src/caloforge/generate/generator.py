@@ -1,0 +1,151 @@
+"""A trained generator inside another program: one shower at a time, or many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from caloforge.errors import ConditionError, did_you_mean
+from caloforge.generate.conditions import Conditions, allowed, check_range
+from caloforge.generate.engines import Engine, Float32, make_engine, single_engine
+from caloforge.generate.showers import BATCH, check_batch, generate_showers, stream
+from caloforge.models.file import ModelFile, load_model
+from caloforge.noise import BLOCK, check_seed, normals
+from caloforge.pretrained import resolve_model
+from caloforge.showers import Showers
+
+
+class Generator:
+    """A model, ready to make showers.
+
+    Shower k is a function of its condition, the seed and k, to 1e-5 of the incident energy the
+    same by `one`, by `showers` and by `caloforge generate`. One thread calls `one` at a time.
+
+    Parameters
+    ----------
+    model
+        A model file, its path, or the name of a shipped generator.
+    seed
+        Of all showers.
+    engine
+        "auto" (ONNX Runtime for `one`, where it is installed; else PyTorch), "torch", "compile"
+        or "onnx".
+    extrapolate
+        Allow conditions outside the trained range.
+
+    Raises
+    ------
+    ModelError, ExportError
+        For a model that cannot be read, or that the engine cannot run.
+
+    Example
+    -------
+    >>> generator = Generator("caloshowergan-photon", seed=1, engine="torch")
+    >>> generator.one(energy=65536.0).shape
+    (368,)
+    >>> generator.showers({"energy": "1000,65536"}, 10).energies.shape
+    (10, 368)
+    """
+
+    def __init__(
+        self,
+        model: str | Path | ModelFile,
+        *,
+        seed: int = 0,
+        engine: str = "auto",
+        extrapolate: bool = False,
+    ) -> None:
+        check_seed(seed)
+        self.file = model if isinstance(model, ModelFile) else load_model(resolve_model(model))
+        self.geometry = self.file.model.geometry
+        self.seed, self.extrapolate = seed, extrapolate
+        self.number = 0  # of the next shower of `one`
+        self._engine = engine
+        self._many: Engine | None = None
+        self._single: Engine | None = None
+        self._block, self._noise = -1, np.empty((0, 0), np.float32)
+        ranges = self.file.condition_range
+        self._allowed = {c.name: allowed(c, *ranges[c.name]) for c in self.geometry.conditions}
+
+    def one(self, number: int | None = None, /, **condition: float) -> Float32:
+        """The next shower, or shower `number`: energies (V,) in MeV.
+
+        Every condition of the geometry is named, in MeV, mm and rad. Raises ConditionError for
+        one that is missing, unknown, or out of the trained range.
+        """
+        if self._single is None:
+            self._single = single_engine(self.file, self._engine)
+        if number is None:
+            number, self.number = self.number, self.number + 1
+        elif number < 0:
+            raise ConditionError(f"Got the shower number {number}; expected 0 or more.")
+        row = np.array([[self._value(name, condition) for name in self._allowed]], np.float32)
+        if len(condition) > len(self._allowed):
+            unknown = next(name for name in condition if name not in self._allowed)
+            hint = did_you_mean(unknown, self._allowed)
+            raise ConditionError(f"'{self.geometry.name}' has no condition '{unknown}': {hint}")
+        energies: Float32 = self._single(row, self._noise_of(number))[0]
+        return energies
+
+    def _value(self, name: str, condition: dict[str, float]) -> float:
+        value = condition.get(name)
+        if value is not None:
+            low, high = self._allowed[name]
+            if low <= value <= high:
+                return value
+        # Slowly and thoroughly: what is wrong, in one sentence.
+        values = {key: float(value) for key, value in condition.items()}
+        conditions = Conditions.of(self.geometry, values)
+        check_range(self.file, conditions, extrapolate=self.extrapolate)
+        return values[name]
+
+    def _noise_of(self, number: int) -> Float32:
+        """Noise (1, Z) of a shower. It is drawn a block at a time."""
+        block = number // BLOCK
+        if block != self._block:
+            first = block * BLOCK
+            self._noise = normals(self.seed, first, first + BLOCK, self.file.model.noise_size)
+            self._block = block
+        row = number % BLOCK
+        return self._noise[row : row + 1]
+
+    def showers(
+        self,
+        conditions: Conditions | dict[str, float | str],
+        count: int | None = None,
+        *,
+        batch: int = BATCH,
+    ) -> Showers:
+        """Showers 0..count-1 in memory; by default one for each row of the conditions.
+
+        `conditions` as in `Conditions.of`. Raises ConditionError out of range.
+        """
+        return generate_showers(
+            self.file,
+            self._conditions(conditions),
+            count,
+            seed=self.seed,
+            batch=batch,
+            extrapolate=self.extrapolate,
+            engine=self._batches(batch),
+        )
+
+    def stream(
+        self, conditions: Conditions | dict[str, float | str], count: int, *, batch: int = BATCH
+    ) -> Iterator[Showers]:
+        """As `showers`, `batch` at a time, in order."""
+        given = self._conditions(conditions)
+        check_range(self.file, given, extrapolate=self.extrapolate)
+        engine = self._batches(batch)
+        return stream(self.file, given, count, seed=self.seed, batch=batch, engine=engine)
+
+    def _conditions(self, given: Conditions | dict[str, float | str]) -> Conditions:
+        return given if isinstance(given, Conditions) else Conditions.of(self.geometry, given)
+
+    def _batches(self, batch: int) -> Engine:
+        check_batch(batch)
+        if self._many is None or self._engine == "compile":
+            self._many = make_engine(self.file, self._engine, batch)
+        return self._many
