@@ -208,6 +208,21 @@ def test_generate_like_a_file(caloforge: Command, model: Path, tmp_path: Path) -
     assert read_showers(out).incident_energy.tolist() == [4096.0] * 3
 
 
+def test_generate_any_mix_of_conditions(caloforge: Command, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.hdf5"
+    command = ("generate", model, "--out", out)
+    assert caloforge(*command, "--energy", "1000,4096", "-n", 5).code == 0
+    assert read_showers(out).incident_energy.tolist() == [1000.0, 4096.0] * 2 + [1000.0]
+    assert caloforge(*command, "--energy", "log-uniform:1000:9000", "-n", 50).code == 0
+    energy = read_showers(out).incident_energy
+    assert len(set(energy)) == 50
+    assert 1000 <= energy.min() < energy.max() <= 9000
+    (tmp_path / "p.csv").write_text("energy\n512\n2048.5\n")
+    assert caloforge(*command, "--particles", tmp_path / "p.csv", "--engine", "torch").code == 0
+    assert read_showers(out).incident_energy.tolist() == [512.0, 2048.5]
+    assert read_showers(out).provenance["engine"] == "torch"
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -218,11 +233,20 @@ def test_generate_like_a_file(caloforge: Command, model: Path, tmp_path: Path) -
         (["--energy", "65536", "--seed", "-1"], "seed -1"),
         (["--energy", "1"], "outside the trained range"),
         (["--energy", "nan"], "NaN"),
-        (["--energy", "hot"], "--energy"),
+        (["--energy", "hot"], "energy=hot"),
+        (["--energy", "256,1"], "outside the trained range"),
+        (["--energy", "uniform:1:65536"], "outside the trained range"),
+        (["--energy", "unifrom:1:65536"], "did you mean 'uniform'"),
+        (["--energy", "uniform:65536:1"], "LOW < HIGH"),
+        (["--energy", "uniform:65536"], "uniform:LOW:HIGH"),
+        (["--energy", "65536", "--condition", "energy=65536"], "given twice"),
+        (["--energy", "65536", "--engine", "tourch"], "did you mean 'torch'"),
+        (["--particles", "none.csv"], "none.csv"),
+        (["--particles", "none.csv", "--like", "ds1-photons-test"], "one or the other"),
         (["--energy", "65536", "--like", "ds1-photons-test"], "one or the other"),
         (["--condition", "energi=5"], "did you mean 'energy'"),
-        (["--condition", "energy"], "name=number"),
-        (["--condition", "energy=hot"], "name=number"),
+        (["--condition", "energy"], "name=value"),
+        (["--condition", "energy=hot"], "energy=hot"),
         (["--like", "ds1-pions-test"], "ds1-pions"),
         (["--like", "nothing.hdf5"], "nothing.hdf5"),
         (["--like", "/"], "/"),

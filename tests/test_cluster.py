@@ -131,8 +131,13 @@ def conditions(model: Path) -> Conditions:
 
 
 def test_any_number_of_workers_gives_the_same_file(
-    farm: Farm, model: Path, conditions: Conditions, tmp_path: Path
+    farm: Farm,
+    model: Path,
+    conditions: Conditions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("caloforge.generate.farm.BLOCK_SHOWERS", 512)
     number, batch = 1100, 128
     done: list[int] = []
     options = {"seed": 3, "batch": batch, "extrapolate": True}
@@ -148,7 +153,7 @@ def test_any_number_of_workers_gives_the_same_file(
     farm_file(model, conditions, tmp_path / "one.h5", number, spread=Here().map, **options)
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
     assert sum(done) == number
-    assert len(done) == 2  # blocks of eight batches
+    assert len(done) == 3  # blocks of four batches
     # And the same showers as without a farm, by threads.
     generate_file(load_model(model), conditions, tmp_path / "none.h5", number, **options)
     same(tmp_path / "none.h5", tmp_path / "two.h5")
@@ -157,8 +162,13 @@ def test_any_number_of_workers_gives_the_same_file(
 
 
 def test_a_worker_killed_midway_changes_nothing(
-    farm: DaskFarm, model: Path, conditions: Conditions, tmp_path: Path
+    farm: DaskFarm,
+    model: Path,
+    conditions: Conditions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("caloforge.generate.farm.BLOCK_SHOWERS", 256)
     killed: list[int] = []
 
     def kill_one(_: int) -> None:

@@ -3,8 +3,11 @@
 import shutil
 import subprocess
 import sys
+import threading
+import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from caloforge.data import (
     create_showers,
+    deflate,
     holdout_split,
     open_showers,
     read_showers,
@@ -132,6 +136,51 @@ def test_same_showers_same_bytes(tmp_path: Path) -> None:
             with create_showers(tmp_path / f"{name}{suffix}", PHOTONS) as writer:
                 writer.append(photons())
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+# --- compression ------------------------------------------------------------------------------
+@pytest.mark.parametrize("compression", ["fast", "small", "none"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_any_hdf5_reads_it_and_threads_change_nothing(
+    tmp_path: Path, compression: str, threads: int
+) -> None:
+    showers = photons(2700)  # some chunks, the last of them filled in part
+    path, alone = tmp_path / "a.h5", tmp_path / "b.h5"
+    for target, used in ((path, threads), (alone, 1)):
+        with create_showers(target, PHOTONS, compression=compression, threads=used) as writer:
+            for start in range(0, 2700, 700):
+                writer.append(showers[start : start + 700])
+    assert path.read_bytes() == alone.read_bytes()
+    with h5py.File(path) as file:
+        dataset = file["showers"]
+        assert np.array_equal(dataset[:], showers.energies)
+        assert np.array_equal(file["incident_energies"][:], showers.conditions)
+        assert dataset.compression == (None if compression == "none" else "gzip")
+        assert dataset.id.get_num_chunks() == -(-2700 // dataset.chunks[0]) > 2
+
+
+def test_without_the_fast_compressor_zlib_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)  # importing it raises ImportError
+    deflate._fast.cache_clear()
+    try:
+        assert deflate._fast() is zlib.compress
+        with create_showers(tmp_path / "a.h5", PHOTONS) as writer:
+            writer.append(photons())
+    finally:
+        deflate._fast.cache_clear()
+    assert np.array_equal(read_showers(tmp_path / "a.h5").energies, photons().energies)
+
+
+def test_no_thread_outlives_a_file(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with create_showers(tmp_path / "a.h5", PHOTONS, threads=4) as writer:
+        writer.append(photons(2000))
+    with pytest.raises(KeyError), create_showers(tmp_path / "b.h5", PHOTONS, threads=4) as writer:
+        writer.append(photons(2000))
+        raise KeyError
+    assert threading.active_count() == before
 
 
 # --- bounded memory ---------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from scipy import stats
 from caloforge.data import create_showers, open_showers, read_showers, sample_path
 from caloforge.errors import CaloForgeError, ConditionError, ModelError
 from caloforge.generate import (
-    BATCH,
     Conditions,
     check_range,
+    default_batch,
     generate_file,
     generate_showers,
     stream,
@@ -268,7 +268,7 @@ def test_memory_stays_flat(gan: ModelFile, at_65gev: Conditions) -> None:
         used.append(resident())
     assert count == 300_000
     assert max(used) - used[2] < 60e6
-    assert BATCH % BLOCK == 0
+    assert default_batch(gan.model) % BLOCK == 0
 
 
 def test_a_long_file_is_written_in_order(gan: ModelFile, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         sample_path,
     )
     from caloforge.errors import CaloForgeError
-    from caloforge.generate import Conditions, generate_file, generate_showers
+    from caloforge.generate import Conditions, Generator, generate_file, generate_showers
     from caloforge.geometry import Geometry, load_geometry
     from caloforge.judge import judge_files
     from caloforge.models import MODELS, ShowerModel
@@ -42,7 +42,7 @@ _HOMES = {
     "caloforge.config": ("Recipe", "load_recipe"),
     "caloforge.data": ("convert", "create_showers", "open_showers", "read_showers", "sample_path"),
     "caloforge.errors": ("CaloForgeError",),
-    "caloforge.generate": ("Conditions", "generate_file", "generate_showers"),
+    "caloforge.generate": ("Conditions", "Generator", "generate_file", "generate_showers"),
     "caloforge.geometry": ("Geometry", "load_geometry"),
     "caloforge.judge": ("judge_files",),
     "caloforge.models": ("MODELS", "ShowerModel"),
@@ -56,6 +56,7 @@ __all__ = [
     "MODELS",
     "CaloForgeError",
     "Conditions",
+    "Generator",
     "Geometry",
     "ModelFile",
     "Recipe",

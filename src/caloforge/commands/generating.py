@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from caloforge.commands import CLUSTER, WORKERS, console
-from caloforge.errors import CaloForgeError
+from caloforge.errors import CaloForgeError, ExportError
+
+if TYPE_CHECKING:
+    from caloforge.evaluation.timing import Timing
+    from caloforge.generate import Conditions
+    from caloforge.models.file import ModelFile
+
+
+ENGINE = "What runs the model: auto, torch, compile or onnx."
 
 
 def generate(
@@ -18,19 +26,31 @@ def generate(
         Path, typer.Option(help="File to write, in the field's own format for the geometry.")
     ],
     number: Annotated[
-        int | None, typer.Option("-n", help="Showers (default: as many as --like has, else 1000).")
+        int | None,
+        typer.Option(
+            "-n", help="Showers (default: one a row of --like or --particles, else 1000)."
+        ),
     ] = None,
     like: Annotated[
-        str | None, typer.Option(help="Take the conditions of this file, in order.")
+        str | None, typer.Option(help="Take the conditions of this file of showers, in order.")
+    ] = None,
+    particles: Annotated[
+        Path | None, typer.Option(help="Table of particles: csv, tsv or HDF5, columns by name.")
     ] = None,
     energy: Annotated[
-        float | None, typer.Option(help="Incident energy in MeV of all showers.")
+        str | None, typer.Option(help="Incident energy in MeV, as for --condition.")
     ] = None,
     condition: Annotated[
-        list[str] | None, typer.Option(help="name=value in MeV, mm or rad; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="name=VALUE in MeV, mm or rad, name=A,B,C for a grid, or a spectrum: "
+            "name=uniform:LOW:HIGH, log-uniform:LOW:HIGH, power:INDEX:LOW:HIGH, "
+            "normal:MEAN:SIGMA:LOW:HIGH. May be repeated."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same showers.")] = 0,
-    batch: Annotated[int | None, typer.Option(help="Showers made at a time.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Showers of one call of the model.")] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow conditions outside the trained range.")
     ] = False,
@@ -39,25 +59,16 @@ def generate(
 ) -> None:
     """Showers from a trained model, streamed into a file."""
     from caloforge.cluster import open_farm
-    from caloforge.data import resolve_data
-    from caloforge.generate import BATCH, Conditions, farm_file, generate_file
+    from caloforge.generate import farm_file, generate_file
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
     from caloforge.progress import counter
 
     path = resolve_model(model)
     loaded = load_model(path)
-    geometry = loaded.model.geometry
-    if like is not None:
-        if energy is not None or condition:
-            raise CaloForgeError(
-                "Got --like together with --energy or --condition; give one or the other."
-            )
-        conditions = Conditions.like(resolve_data(like), geometry)
-        count = len(conditions.table) if number is None else number
-    else:
-        conditions = Conditions.of(geometry, _named_values(energy, condition or []))
-        count = 1000 if number is None else number
+    conditions = _conditions(loaded, like, particles, energy, condition or [])
+    rows = len(conditions.table) if like is not None or particles is not None else 1000
+    count = rows if number is None else number
     if count < 1:
         raise CaloForgeError(f"Got -n {count}; expected at least one shower.")
     if extrapolate:
@@ -68,8 +79,9 @@ def generate(
         )
     settings: dict[str, Any] = {
         "seed": seed,
-        "batch": BATCH if batch is None else batch,
+        "batch": batch,
         "extrapolate": extrapolate,
+        "engine": engine,
     }
     with (
         open_farm(workers, cluster, console().print) as farm,
@@ -87,40 +99,109 @@ def generate(
     )
 
 
-def _named_values(energy: float | None, pairs: list[str]) -> dict[str, float]:
+def _conditions(
+    loaded: ModelFile,
+    like: str | None,
+    particles: Path | None,
+    energy: str | None,
+    pairs: list[str],
+) -> Conditions:
+    """What the options ask for."""
+    from caloforge.data import resolve_data
+    from caloforge.generate import Conditions
+
+    geometry = loaded.model.geometry
+    if like is not None:
+        if energy is not None or pairs or particles is not None:
+            raise CaloForgeError(
+                "Got --like together with --energy, --condition or --particles; give one or the "
+                "other."
+            )
+        return Conditions.like(resolve_data(like), geometry)
     values = {} if energy is None else {"energy": energy}
     for pair in pairs:
-        name, _, text = pair.partition("=")
-        try:
-            values[name.strip()] = float(text)
-        except ValueError:
+        name, equals, text = pair.partition("=")
+        if not equals:
             raise CaloForgeError(
-                f"Got --condition {pair}; expected name=number, for example x0=12.5."
-            ) from None
-    return values
+                f"Got --condition {pair}; expected name=value, for example x0=12.5."
+            )
+        if name.strip() in values:
+            raise CaloForgeError(f"The condition '{name.strip()}' is given twice; expected once.")
+        values[name.strip()] = text
+    return Conditions.of(geometry, values, particles)
 
 
 def bench(
     model: Annotated[str, typer.Argument(help="Model file or a pretrained generator's name.")],
+    engine: Annotated[
+        list[str] | None, typer.Option(help=ENGINE + " May be repeated; default: torch and onnx.")
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Calls timed at each batch size.")] = 10,
 ) -> None:
-    """Time per shower at batch 1, 100 and 10 000, noise included, in memory."""
-    import torch
+    """Time per shower at batch 1, 100 and 10 000, noise included, in memory; how much faster than
+    Geant4 that is.
+    """
     from rich.table import Table
 
-    from caloforge.evaluation.timing import time_generator
-    from caloforge.generate import Conditions, generate_showers, middle_condition
+    from caloforge.data.samples import geant4_times
+    from caloforge.generate.engines import has_onnx
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
 
     loaded = load_model(resolve_model(model))
-    conditions = Conditions.of(loaded.model.geometry, middle_condition(loaded))
-    rows = time_generator(
-        lambda batch: generate_showers(loaded, conditions, batch, batch=batch),
-        torch.get_num_threads(),
-        repeats=repeats,
-    )
-    table = Table("batch", "µs per shower", "±", title=f"{model}, {rows[0].threads} CPU threads")
-    for row in rows:
-        table.add_row(str(row.batch), f"{1e3 * row.ms_per_shower:.1f}", f"{1e3 * row.error:.1f}")
+    fastest: dict[int, float] = {}
+    table = Table("engine", "threads", "batch", "µs per shower", "±", title=model)
+    for name in engine or (["torch", "onnx"] if has_onnx() else ["torch"]):
+        try:
+            rows = _times(loaded, name, repeats)
+        except ExportError as error:
+            if engine:
+                raise
+            console().print(f"{error}", highlight=False)
+            continue
+        for row in rows:
+            micro = 1e3 * row.ms_per_shower
+            fastest[row.batch] = min(micro, fastest.get(row.batch, micro))
+            figures = (f"{micro:.2f}", f"{1e3 * row.error:.2f}")
+            table.add_row(name, str(row.threads), str(row.batch), *figures)
     console().print(table)
+    for geant4 in geant4_times(loaded.model.geometry.name):
+        factors = ", ".join(
+            f"{1e6 * geant4.seconds / micro:,.0f} times at batch {batch}"
+            for batch, micro in fastest.items()
+        )
+        console().print(
+            f"Geant4 took {geant4.seconds:g} s for a {geant4.particle} of "
+            f"{geant4.energy / 1000:g} GeV: {factors}",
+            highlight=False,
+        )
+
+
+def _times(loaded: ModelFile, engine: str, repeats: int) -> list[Timing]:
+    """At every batch size, with one thread and with all. The CaloChallenge's batches are made in
+    pieces of `default_batch`, side by side; one shower is asked for as another program would.
+    """
+    import torch
+
+    from caloforge.evaluation.timing import time_generator
+    from caloforge.generate import Generator, middle_condition
+
+    condition = middle_condition(loaded)
+    generator = Generator(loaded, engine=engine)
+    threads = torch.get_num_threads()
+    rows = []
+    for used in sorted({1, threads}):
+        torch.set_num_threads(used)
+        try:
+            if used == 1:
+                one = time_generator(lambda _: generator.one(**condition), 1, (1,), 100 * repeats)
+                rows += one
+            rows += time_generator(
+                lambda batch: list(generator.stream(condition, batch)),
+                used,
+                (100, 10_000) if used == 1 else (10_000,),
+                repeats,
+            )
+        finally:
+            torch.set_num_threads(threads)
+    return rows

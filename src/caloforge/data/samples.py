@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -43,3 +45,24 @@ def resolve_data(name_or_path: str | Path) -> Path:
     raise DataError(
         f"'{text}' is neither a file nor a shipped sample: {did_you_mean(text, sample_names())}"
     )
+
+
+@dataclass(frozen=True)
+class Geant4Time:
+    """Seconds a shower of Geant4, for a particle of so many MeV."""
+
+    particle: str
+    energy: float
+    seconds: float
+
+
+def geant4_times(geometry: str) -> list[Geant4Time]:
+    """What Geant4 takes for the showers of a shipped read-out, measured when the samples were
+    made; nothing for other read-outs.
+    """
+    content = tomllib.loads((SAMPLES / "geant4-times.toml").read_text(encoding="utf-8"))
+    return [
+        Geant4Time(row["particle"], row["energy"], row["seconds"])
+        for row in content["times"]
+        if geometry in row["geometries"]
+    ]

@@ -7,19 +7,19 @@ from caloforge.generate.conditions import (
     middle_condition,
     parse_values,
 )
-from caloforge.generate.engines import ENGINES, Engine, make_engine
+from caloforge.generate.engines import ENGINES, Engine, default_batch, make_engine
 from caloforge.generate.farm import farm_file
 from caloforge.generate.generator import Generator
-from caloforge.generate.showers import BATCH, generate_file, generate_showers, stream
+from caloforge.generate.showers import generate_file, generate_showers, stream
 
 __all__ = [
-    "BATCH",
     "ENGINES",
     "Conditions",
     "Engine",
     "Generator",
     "Spectrum",
     "check_range",
+    "default_batch",
     "farm_file",
     "generate_file",
     "generate_showers",

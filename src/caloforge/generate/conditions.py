@@ -97,15 +97,18 @@ class Spectrum:
         return np.clip(SHAPES[self.kind].inverse(u, *self.numbers), low, high)
 
 
+# What `Conditions.of` takes for each condition.
+Values = Mapping[str, float | str | Sequence[float] | Spectrum]
+
+
 def usage(kind: str) -> str:
     """How a spectrum is written."""
     return ":".join([kind, *SHAPES[kind].numbers])
 
 
-def parse_values(text: str) -> Spectrum | list[float]:
-    """What may stand for a condition: "1000", "1000,2000,4000", or "log-uniform:1000:100000".
-
-    Raises ConditionError for anything else.
+def parse_values(name: str, text: str) -> Spectrum | list[float]:
+    """What may stand for the condition `name`: "1000", "1000,2000,4000", or
+    "log-uniform:1000:100000". Raises ConditionError for anything else.
     """
     try:
         kind, *numbers = text.strip().split(":")
@@ -115,11 +118,11 @@ def parse_values(text: str) -> Spectrum | list[float]:
             raise ConditionError(f"Unknown spectrum '{kind}': {did_you_mean(kind, SHAPES)}")
         if len(numbers) == len(SHAPES[kind].numbers):
             return Spectrum(kind, tuple(float(number) for number in numbers))
-        raise ConditionError(f"Got the spectrum '{text}'; expected {usage(kind)}.")
+        raise ConditionError(f"Got {name}={text}; expected {usage(kind)}.")
     except ValueError:
         raise ConditionError(
-            f"Got '{text}' for a condition; expected a number, several with commas between them, "
-            f"or a spectrum such as {usage('log-uniform')}."
+            f"Got {name}={text}; expected a number, several with commas between them, or a "
+            f"spectrum such as {usage('log-uniform')}."
         ) from None
 
 
@@ -174,7 +177,7 @@ class Conditions:
     def of(
         cls,
         geometry: Geometry,
-        values: Mapping[str, float | str | Sequence[float] | Spectrum],
+        values: Values,
         particles: str | Path | None = None,
     ) -> Conditions:
         """Every combination of the values named, or drawn from spectra.
@@ -193,7 +196,7 @@ class Conditions:
         ConditionError
             For unknown, missing or doubly given names.
         """
-        parsed = {name: _parsed(value) for name, value in values.items()}
+        parsed = {name: _parsed(name, value) for name, value in values.items()}
         blocks: list[tuple[list[str], Array]] = []
         if particles is not None:
             blocks.append(read_particles(particles))
@@ -215,14 +218,14 @@ class Conditions:
         return cls(geometry, table, {geometry.column(n): s for n, s in drawn.items()})
 
 
-def _parsed(value: float | str | Sequence[float] | Spectrum) -> Spectrum | list[float]:
+def _parsed(name: str, value: float | str | Sequence[float] | Spectrum) -> Spectrum | list[float]:
     if isinstance(value, str):
-        return parse_values(value)
+        return parse_values(name, value)
     if isinstance(value, Spectrum):
         return value
     numbers = [float(v) for v in np.atleast_1d(np.asarray(value, dtype=np.float64))]
     if not numbers:
-        raise ConditionError("Got no value for a condition; expected at least one.")
+        raise ConditionError(f"Got no value for {name}; expected at least one.")
     return numbers
 
 
@@ -286,6 +289,8 @@ def _read_hdf5(path: Path) -> tuple[list[str], Array]:
         for key in file:
             if not isinstance(file.get(key, getlink=True), h5py.HardLink):
                 raise ValueError(f"'{key}' is a link to another place")
+            if not isinstance(file[key], h5py.Dataset):
+                raise ValueError(f"'{key}' is no dataset")
             if file[key].is_virtual or file[key].external or file[key].size > MOST_ROWS:
                 raise ValueError(f"'{key}' lies in another file or is too long")
             columns[key] = np.asarray(file[key], dtype=np.float64)

@@ -13,13 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caloforge.errors import CaloForgeError, ModelError, did_you_mean
+from caloforge.errors import ExportError, ModelError, did_you_mean
+from caloforge.models import ShowerModel
 from caloforge.models.file import ModelFile
 from caloforge.nn.packed import packed
 
 EngineName = Literal["auto", "torch", "compile", "onnx"]
 ENGINES: tuple[EngineName, ...] = ("auto", "torch", "compile", "onnx")
 Float32 = NDArray[np.float32]
+
+
+# Showers of one call: few enough that what passes from layer to layer stays in the caches of one
+# core, enough that the calls themselves cost little. Multiples of the noise block.
+DENSE_BATCH, IMAGE_BATCH = 1024, 256
+# Of these many showers "auto" makes those of image-like models with ONNX Runtime: it needs 5 to
+# 10 s to begin and takes two thirds of PyTorch's time for each.
+MANY = 100_000
 
 
 class Engine(Protocol):
@@ -105,13 +114,28 @@ class OnnxEngine:
         return made
 
 
-def make_engine(file: ModelFile, name: str, batch: int) -> Engine:
-    """The engine called `name`, ready to run; "auto" is PyTorch, the fastest for batches.
+def is_dense(model: ShowerModel) -> bool:
+    """Whether all weights are matrices; convolutions and the like have more axes."""
+    return all(tensor.dim() <= 2 for tensor in model.generator_state().values())
+
+
+def default_batch(model: ShowerModel) -> int:
+    """Showers of one call of a model."""
+    return DENSE_BATCH if is_dense(model) else IMAGE_BATCH
+
+
+def make_engine(file: ModelFile, name: str, batch: int, count: int = 0) -> Engine:
+    """The engine called `name`, ready to run.
+
+    "auto" is PyTorch; for `MANY` showers or more of a model with other than dense layers it is
+    ONNX Runtime, where it is installed and the model can be exported.
 
     Parameters
     ----------
     batch
         Showers of one call, which the compiler is told.
+    count
+        Showers in all.
 
     Raises
     ------
@@ -122,6 +146,9 @@ def make_engine(file: ModelFile, name: str, batch: int) -> Engine:
     """
     if name not in ENGINES:
         raise ModelError(f"Unknown engine '{name}': {did_you_mean(name, ENGINES)}")
+    on_cpu = file.model.device.type == "cpu"
+    if name == "auto" and count >= MANY and on_cpu and not is_dense(file.model):
+        return _onnx_if_possible(file)
     if name == "compile":
         return CompileEngine(file, batch)
     if name == "onnx":
@@ -138,12 +165,16 @@ def single_engine(file: ModelFile, name: str) -> Engine:
     """As `make_engine`, for one shower at a time: "auto" is ONNX Runtime where it is installed and
     the model can be exported.
     """
-    if name == "auto" and has_onnx():
+    return _onnx_if_possible(file) if name == "auto" else make_engine(file, name, 1)
+
+
+def _onnx_if_possible(file: ModelFile) -> Engine:
+    if has_onnx():
         try:
             return OnnxEngine(file)
-        except CaloForgeError:
-            return TorchEngine(file)
-    return make_engine(file, name, 1)
+        except ExportError:
+            pass
+    return TorchEngine(file)
 
 
 def has_onnx() -> bool:

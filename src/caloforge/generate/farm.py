@@ -14,12 +14,12 @@ from caloforge.data.writer import Packer, Part, Spread
 from caloforge.errors import ModelError
 from caloforge.generate.conditions import Array, Conditions, check_range
 from caloforge.generate.engines import Engine, make_engine
-from caloforge.generate.showers import BATCH, check_batch, make_batch, provenance
+from caloforge.generate.showers import checked_batch, make_batch, provenance
 from caloforge.models.file import ModelFile, load_model
 from caloforge.showers import Showers
 
-# A worker makes so many batches at a time, unless they fill more memory than this.
-BLOCK_BATCHES, BLOCK_BYTES = 8, 64 << 20
+# A worker makes so many showers at a time, in whole batches, unless they fill more memory.
+BLOCK_SHOWERS, BLOCK_BYTES = 4096, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def farm_file(
     *,
     spread: Spread,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int | None = None,
     extrapolate: bool = False,
     engine: str = "auto",
     progress: Callable[[int], None] | None = None,
@@ -65,12 +65,13 @@ def farm_file(
     path = Path(path).absolute()
     file, digest = load_model(path), _digest(path)
     check_range(file, conditions, extrapolate=extrapolate)
-    check_batch(batch)
+    pace = checked_batch(batch, file.model)
     number = len(conditions.table) if count is None else count
     geometry = file.model.geometry
-    size = batch * min(BLOCK_BATCHES, max(1, BLOCK_BYTES // (4 * geometry.n_cells * batch)))
+    size = pace * max(1, min(BLOCK_SHOWERS, BLOCK_BYTES // (4 * geometry.n_cells)) // pace)
     begin = time.perf_counter()
-    about = provenance(file, seed, make_engine(file, engine, batch).name)
+    chosen = make_engine(file, engine, pace, number).name
+    about = provenance(file, seed, chosen)
     with create_showers(out, geometry, provenance=about) as writer:
         blocks = (
             Block(
@@ -79,8 +80,8 @@ def farm_file(
                 conditions.rows(k, min(k + size, number), seed),
                 k,
                 seed,
-                batch,
-                engine,
+                pace,
+                chosen,
                 writer.packer,
             )
             for k in range(0, number, size)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from caloforge.errors import ConditionError, did_you_mean
-from caloforge.generate.conditions import Conditions, allowed, check_range
+from caloforge.generate.conditions import Conditions, Values, allowed, check_range
 from caloforge.generate.engines import Engine, Float32, make_engine, single_engine
-from caloforge.generate.showers import BATCH, check_batch, generate_showers, stream
+from caloforge.generate.showers import checked_batch, generate_showers, stream
 from caloforge.models.file import ModelFile, load_model
 from caloforge.noise import BLOCK, check_seed, normals
 from caloforge.pretrained import resolve_model
@@ -63,7 +63,7 @@ class Generator:
         self.seed, self.extrapolate = seed, extrapolate
         self.number = 0  # of the next shower of `one`
         self._engine = engine
-        self._many: Engine | None = None
+        self._many: dict[int, Engine] = {}
         self._single: Engine | None = None
         self._block, self._noise = -1, np.empty((0, 0), np.float32)
         ranges = self.file.condition_range
@@ -75,19 +75,23 @@ class Generator:
         Every condition of the geometry is named, in MeV, mm and rad. Raises ConditionError for
         one that is missing, unknown, or out of the trained range.
         """
-        if self._single is None:
-            self._single = single_engine(self.file, self._engine)
-        if number is None:
-            number, self.number = self.number, self.number + 1
-        elif number < 0:
-            raise ConditionError(f"Got the shower number {number}; expected 0 or more.")
         row = np.array([[self._value(name, condition) for name in self._allowed]], np.float32)
         if len(condition) > len(self._allowed):
             unknown = next(name for name in condition if name not in self._allowed)
             hint = did_you_mean(unknown, self._allowed)
             raise ConditionError(f"'{self.geometry.name}' has no condition '{unknown}': {hint}")
-        energies: Float32 = self._single(row, self._noise_of(number))[0]
+        if number is None:
+            number, self.number = self.number, self.number + 1
+        elif number < 0:
+            raise ConditionError(f"Got the shower number {number}; expected 0 or more.")
+        engine = self._single or self._single_engine()
+        energies: Float32 = engine(row, self._noise_of(number))[0]
         return energies
+
+    def _single_engine(self) -> Engine:
+        """Made when it is first needed: an export takes seconds."""
+        self._single = self._single or single_engine(self.file, self._engine)
+        return self._single
 
     def _value(self, name: str, condition: dict[str, float]) -> float:
         value = condition.get(name)
@@ -113,10 +117,10 @@ class Generator:
 
     def showers(
         self,
-        conditions: Conditions | dict[str, float | str],
+        conditions: Conditions | Values,
         count: int | None = None,
         *,
-        batch: int = BATCH,
+        batch: int | None = None,
     ) -> Showers:
         """Showers 0..count-1 in memory; by default one for each row of the conditions.
 
@@ -133,7 +137,7 @@ class Generator:
         )
 
     def stream(
-        self, conditions: Conditions | dict[str, float | str], count: int, *, batch: int = BATCH
+        self, conditions: Conditions | Values, count: int, *, batch: int | None = None
     ) -> Iterator[Showers]:
         """As `showers`, `batch` at a time, in order."""
         given = self._conditions(conditions)
@@ -141,11 +145,13 @@ class Generator:
         engine = self._batches(batch)
         return stream(self.file, given, count, seed=self.seed, batch=batch, engine=engine)
 
-    def _conditions(self, given: Conditions | dict[str, float | str]) -> Conditions:
+    def _conditions(self, given: Conditions | Values) -> Conditions:
         return given if isinstance(given, Conditions) else Conditions.of(self.geometry, given)
 
-    def _batches(self, batch: int) -> Engine:
-        check_batch(batch)
-        if self._many is None or self._engine == "compile":
-            self._many = make_engine(self.file, self._engine, batch)
-        return self._many
+    def _batches(self, batch: int | None) -> Engine:
+        """Made once, but for the compiler's, which is made for one batch size."""
+        size = checked_batch(batch, self.file.model)
+        key = size if self._engine == "compile" else 0
+        if key not in self._many:
+            self._many[key] = make_engine(self.file, self._engine, size)
+        return self._many[key]

@@ -15,21 +15,21 @@ import torch
 from caloforge.data import create_showers
 from caloforge.errors import ConditionError
 from caloforge.generate.conditions import Array, Conditions, check_range
-from caloforge.generate.engines import Engine, make_engine
+from caloforge.generate.engines import Engine, default_batch, make_engine
+from caloforge.models import ShowerModel
 from caloforge.models.file import ModelFile
 from caloforge.noise import normals
 from caloforge.showers import SCHEMA_VERSION, Showers
 from caloforge.threads import in_order
 
-# Showers of one call of the model: a multiple of the noise block, and few enough that what passes
-# from layer to layer stays in the caches of one core.
-BATCH = 512
 
-
-def check_batch(batch: int) -> None:
-    """Raise ConditionError for a batch of nothing."""
-    if batch < 1:
+def checked_batch(batch: int | None, model: ShowerModel) -> int:
+    """Showers of one call of the model; None stands for `default_batch`. Raises ConditionError for
+    a batch of nothing.
+    """
+    if batch is not None and batch < 1:
         raise ConditionError(f"Got --batch {batch}; expected at least one shower at a time.")
+    return default_batch(model) if batch is None else batch
 
 
 def provenance(file: ModelFile, seed: int, engine: str) -> dict[str, str | int]:
@@ -71,24 +71,25 @@ def stream(
     count: int,
     *,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int | None = None,
     engine: str | Engine = "auto",
 ) -> Iterator[Showers]:
-    """`count` showers, `batch` at a time, in order, made by as many threads as PyTorch has.
+    """`count` showers, `batch` at a time (default: `default_batch`), in order, made by as many
+    threads as PyTorch has.
 
     Shower k is made from condition k and the noise of counter k under `seed`: the same whatever
     `batch` and `engine` are, to 1e-5 of the incident energy, and bit for bit with the same batch,
     engine and machine, whatever the number of threads. While it runs, PyTorch uses one thread in
     each thread of this process.
     """
-    check_batch(batch)
-    runner = make_engine(file, engine, batch) if isinstance(engine, str) else engine
+    size = checked_batch(batch, file.model)
+    runner = make_engine(file, engine, size, count) if isinstance(engine, str) else engine
 
     def make(start: int) -> Showers:
-        rows = conditions.rows(start, min(start + batch, count), seed)
+        rows = conditions.rows(start, min(start + size, count), seed)
         return make_batch(file, runner, rows, start, seed)
 
-    starts = range(0, count, batch)
+    starts = range(0, count, size)
     with one_thread_each() as threads:
         yield from in_order(make, starts, min(threads, len(starts)))
 
@@ -99,7 +100,7 @@ def generate_showers(
     count: int | None = None,
     *,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int | None = None,
     extrapolate: bool = False,
     engine: str | Engine = "auto",
 ) -> Showers:
@@ -119,7 +120,7 @@ def generate_file(
     count: int | None = None,
     *,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int | None = None,
     extrapolate: bool = False,
     engine: str | Engine = "auto",
     progress: Callable[[int], None] | None = None,
@@ -128,14 +129,14 @@ def generate_file(
     seconds it took.
     """
     check_range(file, conditions, extrapolate=extrapolate)
-    check_batch(batch)
+    size = checked_batch(batch, file.model)
     number = len(conditions.table) if count is None else count
     begin = time.perf_counter()
-    runner = make_engine(file, engine, batch) if isinstance(engine, str) else engine
+    runner = make_engine(file, engine, size, number) if isinstance(engine, str) else engine
     about, threads = provenance(file, seed, runner.name), torch.get_num_threads()
     geometry = file.model.geometry
     with create_showers(out, geometry, provenance=about, threads=threads) as writer:
-        for showers in stream(file, conditions, number, seed=seed, batch=batch, engine=runner):
+        for showers in stream(file, conditions, number, seed=seed, batch=size, engine=runner):
             writer.append(showers)
             if progress is not None:
                 progress(len(showers))

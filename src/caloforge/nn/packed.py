@@ -38,12 +38,12 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.follow = "none"
         self.bias = None if dense.bias is None else dense.bias.detach()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(dense.weight.detach())
+        self.packed_weight = torch.ops.mkldnn._reorder_linear_weight(dense.weight.detach())
         self._product: Any = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(self, x: Tensor) -> Tensor:
         """x W^T + b and the activation."""
-        return self._product(x, self.weight, self.bias, self.follow, [], "")
+        return self._product(x, self.packed_weight, self.bias, self.follow, [], "")
 
 
 def packed(model: nn.Module) -> nn.Module:
