@@ -34,9 +34,13 @@ def checked_batch(batch: int | None, model: ShowerModel) -> int:
 
 def provenance(file: ModelFile, seed: int, engine: str) -> dict[str, str | int]:
     """What is written into a file of generated showers about their origin."""
+    recipe = file.about.get("recipe", {})
+    left_out = recipe.get("data", {}).get("leave_out", [])
     return {
         "producer": f"CaloForge {file.about['model']}",
-        "recipe": file.about.get("recipe", {}).get("name", ""),
+        "recipe": recipe.get("name", ""),
+        "training_seed": str(file.about.get("seed", "")),
+        **({"left_out": " ".join(f"{energy:g}" for energy in left_out)} if left_out else {}),
         "seed": seed,
         "engine": engine,
         "schema_version": SCHEMA_VERSION,
