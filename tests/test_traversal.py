@@ -19,6 +19,7 @@ class Spot(torch.nn.Module):
     """Energy e / V in every cell times a noise factor, all of it in layer 0 for x0 > 0."""
 
     noise_size = 3
+    device = torch.device("cpu")
     geometry = GEOMETRY
 
     def __init__(self):
