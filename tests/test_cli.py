@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import learners, training_sample
 
 from caloforge.cli import main
@@ -142,6 +143,26 @@ def test_train_then_generate(caloforge: Command, tmp_path: Path, name: str) -> N
     shown = caloforge("generate", out, "--out", made, "--like", data, "-n", 9)
     assert shown.code == 0, shown.err
     assert len(read_showers(made)) == 9
+
+
+def test_train_begins_from_a_generator_and_freezes_parts(
+    caloforge: Command, smoke, tmp_path: Path
+) -> None:
+    words = ("train", "smoke-dnncalogan", "--data", "atlas-cells-train", "--device", "cpu")
+    begun = (*words, "--init", smoke("dnncalogan"), "--steps", 2, "--out", tmp_path)
+    shown = caloforge(*begun, "--freeze", "generator.0", "--freeze", "generator.2")
+    assert shown.code == 0, shown.err
+    assert load_recipe(tmp_path / "recipe.toml").training.freeze == ("generator.0", "generator.2")
+    before, after = (
+        load_model(path / "model.safetensors").model.generator_state()
+        for path in (smoke("dnncalogan"), tmp_path)
+    )
+    for key, value in after.items():
+        frozen = key.startswith(("generator.0.", "generator.2.", "transform."))
+        assert torch.equal(value, before[key]) == frozen, key
+    refused(caloforge(*begun, "--seeds", 2), "Got --seeds with --init")
+    refused(caloforge(*words, "--out", tmp_path / "a", "--init", "atlas-gann"), "atlas-gann")
+    refused(caloforge(*words, "--out", tmp_path / "b", "--freeze", "generator"), "--init MODEL")
 
 
 @pytest.mark.parametrize(
