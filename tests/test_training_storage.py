@@ -1,12 +1,18 @@
 """Training showers kept as hits: the same batches bit for bit, in a fraction of the memory."""
 
+import weakref
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from conftest import sample_showers
 
-from caloforge.training import storage
+from caloforge.config import load_recipe
+from caloforge.data import read_showers, sample_path
+from caloforge.training import storage, train
 from caloforge.training.dataset import TrainingSet
+from caloforge.training.loop import Silent
 from caloforge.training.storage import Dense, Hits, store
 
 CPU = torch.device("cpu")
@@ -59,3 +65,18 @@ def test_training_batches_do_not_depend_on_the_storage(monkeypatch: pytest.Monke
     for first, second in zip(*batches, strict=True):
         assert torch.equal(first.energies, second.energies)
         assert torch.equal(first.condition, second.condition)
+
+
+def test_a_training_lets_go_of_the_showers_it_was_given(tmp_path: Path) -> None:
+    """What is not kept by the training set is not kept at all while the training goes on."""
+    given = [read_showers(sample_path("lcd-train"))]
+    array = weakref.ref(given[0].energies)
+    alive = []
+
+    class Watch(Silent):
+        def log(self, step: int, numbers: dict[str, float]) -> None:
+            alive.append(array() is not None)
+
+    recipe = load_recipe("smoke-mlp-wgan", ["training.steps=5"])
+    train(recipe, given.pop(), tmp_path, device="cpu", observer=Watch())
+    assert alive == [False]

@@ -138,12 +138,11 @@ def train(
             "Got --workers or --cluster without --seeds; expected several seeds to share out: one "
             "training is shared by processes that torchrun starts."
         )
-    showers = read_showers(resolve_data(data))
     first = started().first  # of the processes that torchrun may have started: it alone tells
     with TrainingBar() if first else nullcontext() as bar:
         outcome = run(
             chosen,
-            showers,
+            read_showers(resolve_data(data)),  # held by nobody else, the training lets them go
             out,
             device=device,
             resume=resume,

@@ -102,11 +102,14 @@ def train(
     start = None if init is None else load_start(init)
     model = build(recipe, training, start)
     about = _about(recipe, showers, len(held_out), data, start)
+    del showers  # each training set keeps its own, perhaps in much less memory
     ranges = model.energy_ranges()
     outcomes = []
     for number, part in enumerate(ranges):
         folder = out if len(ranges) == 1 else out / f"range{number}"
         run, what = _prepare(part, training, holdout, settings, folder, about, fabric, resume)
+        if part is ranges[-1]:
+            del training, holdout
         if processes.first:  # only when its checkpoint was taken
             write_text(out / "recipe.toml", dump_recipe(recipe))
             kind, notes = fabric.device.type, model.transform.notes()
