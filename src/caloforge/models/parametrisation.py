@@ -8,16 +8,16 @@ each layer are made Gaussian by their cumulative distributions; the first princi
 the Gaussians cuts the showers into bins of equal probability; in each bin the variables are made
 Gaussian again and rotated to principal components, which are drawn independently.
 Cells. In each bin a mean lateral shape (`caloforge.nn.lateral`): Gaussians about the particle's
-axis, integrated over the cells, or a histogram over the voxels. The energy of a cell over its mean
-is drawn from the distribution that cells of the same mean energy have; then the cells of a layer
-are scaled to the layer's energy.
+axis, integrated over the cells, or a histogram over the voxels. Whether a
+cell is empty, and else its energy, is drawn from the distribution that cells of the same mean
+energy have (`caloforge.nn.spectra`); then the cells of a layer are scaled to the layer's energy.
 Between points. The neighbour is drawn with a probability linear in log E; the mean response is
 interpolated linearly in log E, and its deviation carried over in proportion to sqrt(E).
 
 Differs from the paper:
 - AtlFast3 splits a layer's energy into hits, a random number of them. Here every cell has one
   number of its own, so that the noise has a fixed size and the parametrisation can be exported;
-  zeros, hits and showering inside a cell are all in the distribution of the ratio.
+  empty cells, hits and shower fluctuations are all in the distribution of a cell's energy.
 - The lateral shape of read-outs with an impact is a sum of Gaussians instead of a histogram in
   distance and angle: no cells finer than those read out are needed to fit it.
 - No slices in pseudorapidity, no wiggle of cell boundaries: the read-outs here are flat.
@@ -308,7 +308,7 @@ class Parametrisation(ShowerModel):
     def _fit_response(self, kind: int, energy: Tensor, total: Tensor) -> Tensor:
         """The mean response; returns the pulls (E_total / E - mean) sqrt(E / MeV), (n,)."""
         response = (total / energy).double()
-        knots, means = response_curve(energy.log(), response, KNOTS)
+        knots, means = response_curve(energy.log().cpu(), response.cpu(), KNOTS)
         self.knots[kind] = knots
         self.response[kind] = means.float()
         kinds = torch.full_like(energy, kind, dtype=torch.long)
