@@ -158,6 +158,23 @@ def test_sum_and_cells_of_a_shower_between_are_those_of_one_shower() -> None:
     )
 
 
+def test_a_critic_may_know_the_observables_alone() -> None:
+    """Its verdict follows the sum wherever the energy is; the penalty is that on the sum."""
+    model = gan(watching(cells=False, observables_penalty=3.0, penalty=10.0))
+    critic, data = model.judges()[0], batch()
+    x = model.transform(data.energies, data.condition)
+    moved = x[:, torch.randperm(ATLAS.n_cells, generator=rng())]
+    scores = [model.score(critic, cells, data.condition) for cells in (x, moved)]
+    torch.testing.assert_close(*scores)
+    assert critic.network[0].in_features == 1 + model.features.size
+    for part in critic.network:
+        if isinstance(part, torch.nn.Linear):
+            torch.nn.init.zeros_(part.weight)
+    assert penalty_of(model).item() == pytest.approx(3.0)  # (0 - 1)^2 of the sum, none of cells
+    free = gan(watching(cells=False))
+    assert penalty_of(free).item() == 0.0
+
+
 def test_slope_penalties_of_a_plane() -> None:
     x, y = torch.zeros(5, 2, requires_grad=True), torch.zeros(5, 1, requires_grad=True)
     score = x @ torch.tensor([[3.0], [4.0]]) + 2 * y
@@ -312,6 +329,11 @@ def test_layer_fractions_are_the_logarithm_of_the_layers_sums() -> None:
         ({"critics": [{"observables": ["totl"]}]}, "did you mean 'total'"),
         ({"critics": [{"sum": "beside"}]}, "'sum'"),
         ({"critics": [{"hidden": []}]}, "'hidden'"),
+        ({"critics": [{"cells": False}]}, "without cells it is expected to watch observables"),
+        (
+            {"critics": [{"cells": False, "observables": ["total"], "sum": "inside"}]},
+            "without cells",
+        ),
     ],
 )
 def test_a_wrong_critic_is_named(hyper: dict[str, Any], named: str) -> None:

@@ -10,7 +10,7 @@ Differs from the paper:
   `resolution`: of order one at every energy (with no penalty to hold it, a critic would otherwise
   be as steep as its scale). `resolution` defaults to the 10 % that the talk quotes.
 - `output_gain` scales the first outputs to the data; the generator's rates in `reversal` are ours.
-- A critic may watch further observables (`caloforge.nn.watched.OBSERVABLES`).
+- A critic may watch further observables (`caloforge.nn.watched.OBSERVABLES`), or these alone.
 
 Shapes: condition (N, C), noise (N, latent), cells (N, V), features of the condition (N, F),
 observables (N, K). Generator latent + F -> `generator` -> V; critic V + K + F -> `hidden` -> 1.
@@ -39,6 +39,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from caloforge.errors import ModelError
 from caloforge.geometry import Geometry
 from caloforge.models.base import (
     Batch,
@@ -84,6 +85,8 @@ class CriticSettings:
         Of those.
     penalty
         lambda of the gradient penalty on the cells.
+    cells
+        Whether it sees the cells; without them its observables are all it knows of a shower.
     observables
         What it watches beside the cells, see `caloforge.nn.watched`.
     observables_penalty
@@ -100,6 +103,7 @@ class CriticSettings:
     hidden: Annotated[Sequence[PositiveInt], Field(min_length=1)] = (256, 256, 256)
     activation: str = "leaky-relu"
     penalty: NonNegativeFloat = 10.0
+    cells: bool = True
     observables: Sequence[str] = ()
     observables_penalty: NonNegativeFloat = 0.0
     sum: Literal["outside", "inside"] = "outside"
@@ -110,7 +114,13 @@ class CriticSettings:
     def of(cls, settings: dict[str, Any]) -> CriticSettings:
         """From the table of a recipe. Raises ModelError naming the key or value that is wrong."""
         check_values("setting of a critic", get_type_hints(cls, include_extras=True), settings)
-        return cls(**settings)
+        made = cls(**settings)
+        if not made.cells and (made.sum == "inside" or not made.observables):
+            raise ModelError(
+                f"Got the critic {settings}; without cells it is expected to watch observables "
+                'that are summed outside: give observables, and no sum = "inside".'
+            )
+        return made
 
 
 class DenseCritic(nn.Module):
@@ -119,7 +129,7 @@ class DenseCritic(nn.Module):
     def __init__(self, cells: int, features: int, watched: Watched, own: CriticSettings) -> None:
         super().__init__()
         self.settings, self.watched = own, watched
-        sizes = [cells + watched.size() + features, *own.hidden]
+        sizes = [cells * own.cells + watched.size() + features, *own.hidden]
         self.network = nn.Sequential(
             *dense_stack(sizes, own.activation), nn.Linear(own.hidden[-1], 1)
         )
@@ -127,7 +137,8 @@ class DenseCritic(nn.Module):
 
     def forward(self, x: Tensor, observables: Tensor, features: Tensor) -> Tensor:
         """The critic's verdict."""
-        score: Tensor = self.network(torch.cat([x, observables, features], dim=1))
+        seen = [x, observables, features] if self.settings.cells else [observables, features]
+        score: Tensor = self.network(torch.cat(seen, dim=1))
         return score
 
 
@@ -271,17 +282,19 @@ class DNNCaloGAN(ShowerModel):
         cells and a penalty of their own.
         """
         own = critic.settings
-        between = torch.lerp(fake, real, mix).requires_grad_(True)
+        between = torch.lerp(fake, real, mix).requires_grad_(own.cells)
         if own.sum == "inside":
             score = self.score(critic, between, condition)
             return own.penalty * slope_penalties(score, [between])[0]
         ends = [self.watch(critic, x, condition).detach() for x in (fake, real)]
         watched = torch.lerp(ends[0], ends[1], mix).requires_grad_(own.observables_penalty > 0)
         score = critic(between, watched, self.features(condition))
-        if not watched.requires_grad:
-            return own.penalty * slope_penalties(score, [between])[0]
-        on_cells, on_observables = slope_penalties(score, [between, watched])
-        return own.penalty * on_cells + own.observables_penalty * on_observables
+        both = ((own.penalty, between), (own.observables_penalty, watched))
+        held = [(weight, x) for weight, x in both if x.requires_grad]
+        if not held:
+            return score.new_zeros(())
+        slopes = slope_penalties(score, [x for _, x in held])
+        return torch.stack([w * slope for (w, _), slope in zip(held, slopes, strict=True)]).sum()
 
     def critic_loss(
         self, critic: DenseCritic, batch: Batch, rng: torch.Generator
