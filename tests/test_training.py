@@ -516,6 +516,35 @@ def test_the_prd_score_prefers_the_better_generator(photons: Showers, smoke) -> 
     assert {"prd_auc_raw", "prd_auc_physics"} < good.numbers().keys()
 
 
+def test_the_wasserstein_score_prefers_the_right_width_with_few_showers(
+    photons: Showers, smoke
+) -> None:
+    """Moved by d sigma the distance is d; ten times too wide is worse than too narrow by half,
+    which chi-square sees the other way round with 60 showers.
+    """
+    model = load_model(smoke("caloshowergan") / "model.safetensors").model
+    rows = np.flatnonzero(photons.incident_energy == 16384.0)[:60]
+    score = HeldOut(photons[rows], Selection(keep="lowest-wasserstein", repeats=2), 0)
+    real = torch.from_numpy(photons.energies[rows]).repeat(2, 1).double()
+    total = real.sum(dim=1, keepdim=True)
+    pull = (total - total.mean()) / total.std(correction=0)
+
+    def scored(width: float, shift: float) -> Score:
+        wanted = total.mean() + (width * pull + shift) * total.std(correction=0)
+        made = (real / total * wanted.clamp(min=0)).float()
+        model.sample = lambda condition, noise: made  # type: ignore
+        return score(model, CPU)
+
+    same, moved, narrow, wide = (
+        scored(width, shift) for width, shift in ((1, 0), (1, 0.7), (0.5, 0), (10, 0))
+    )
+    del model.sample
+    assert same.wasserstein == pytest.approx(0.0, abs=1e-3)
+    assert moved.value("lowest-wasserstein") == pytest.approx(0.7, rel=1e-2)
+    assert same.wasserstein < narrow.wasserstein < moved.wasserstein < wide.wasserstein
+    assert "wasserstein" in same.numbers()
+
+
 def test_too_few_showers_to_choose_keep_the_newest(photons: Showers, tmp_path: Path) -> None:
     for count in (4, 30):
         out = tmp_path / str(count)

@@ -25,11 +25,14 @@ class Selection(_Strict):
     The scores are chi2/NDF of the total energy and, where it chooses, PRD-AUC (the smaller of that
     of the cells and that of the observables). A model whose training simply converges has
     chi2/NDF at the floor early, where the lowest is merely the luckiest: "newest" keeps the last
-    generator. "lowest-loss" is for a model of one phase whose loss tells how well it does: a
+    generator. "lowest-wasserstein" compares the total energy without bins, for few held-out showers
+    an energy. "lowest-loss" is for a model of one phase whose loss tells how well it does: a
     likelihood, a squared error.
     """
 
-    keep: Literal["lowest-chi2", "highest-prd-auc", "lowest-loss", "newest"] = "lowest-chi2"
+    keep: Literal[
+        "lowest-chi2", "lowest-wasserstein", "highest-prd-auc", "lowest-loss", "newest"
+    ] = "lowest-chi2"
     every: int = Field(default=1000, ge=1)
     repeats: int = Field(default=8, ge=1)  # generated samples, each as large as the held-out one
     minimum: int = Field(default=20, ge=5)  # held-out showers an energy point needs to count
