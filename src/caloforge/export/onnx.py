@@ -50,9 +50,9 @@ def export_onnx(file: ModelFile, out: str | Path) -> Parity:
         When the model refuses to be exported, or the file fails the check; nothing is written.
     """
     core = exportable_core(file)
-    serialised = onnx_bytes(file, core)
+    content = onnx_bytes(file, core)
     with atomic_path(out) as temporary:
-        temporary.write_bytes(serialised)
+        temporary.write_bytes(content)
         session = open_session(temporary)
 
         def run(noise: Float32, condition: Float32) -> NDArray[np.floating]:
@@ -78,26 +78,8 @@ def onnx_bytes(file: ModelFile, core: nn.Module) -> bytes:
 
     Raises ExportError when the graph cannot be written in ONNX, or needs more than 2 GB.
     """
-    import onnx
-
-    proto = _convert(core, *torch_example(file))
-    for node in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
-        node.doc_string = ""
-        del node.metadata_props[:]  # where in which source file a node was made
-    del proto.graph.metadata_props[:]
-    del proto.metadata_props[:]
-    proto.producer_name, proto.producer_version = "CaloForge", caloforge.__version__
-    proto.doc_string = "Showers in MeV from standard normal noise and conditions"
-    for key, value in metadata(file).items():
-        proto.metadata_props.add(key=key, value=value)
-    if proto.ByteSize() > MOST_BYTES:
-        raise ExportError(
-            f"The generator needs {proto.ByteSize()} bytes as ONNX; expected at most 2 GB, what "
-            "fits into one file."
-        )
-    onnx.checker.check_model(proto, full_check=True)
-    serialised: bytes = proto.SerializeToString()
-    return serialised
+    proto = convert(core, torch_example(file), ["noise", "condition"], "energies", rows="N")
+    return serialised(proto, metadata(file))
 
 
 def torch_example(file: ModelFile) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,21 +92,30 @@ def torch_example(file: ModelFile) -> tuple[torch.Tensor, torch.Tensor]:
     return noise, torch.tensor([middle] * EXAMPLE_ROWS, dtype=torch.float32)
 
 
-def _convert(core: nn.Module, noise: torch.Tensor, condition: torch.Tensor) -> Any:
-    """The ModelProto of `core` with a free number of showers N."""
-    rows = torch.export.Dim("N")
+def convert(
+    module: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    inputs: list[str],
+    output: str,
+    *,
+    rows: str | None,
+) -> Any:
+    """The ModelProto of `module`, traced with `example`; `rows` names a free first dimension
+    (none: that of the example stays).
+
+    Raises ExportError when the graph cannot be written in ONNX.
+    """
+    free = None if rows is None else ({0: torch.export.Dim(rows)},) * len(example)
     try:
         with _quiet(), torch.no_grad():
-            traced = torch.export.export(
-                core, (noise, condition), dynamic_shapes=({0: rows}, {0: rows}), strict=False
-            )
+            traced = torch.export.export(module, example, dynamic_shapes=free, strict=False)
             program = torch.onnx.export(
                 traced,
-                (noise, condition),
+                example,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["noise", "condition"],
-                output_names=["energies"],
+                input_names=inputs,
+                output_names=[output],
                 verbose=False,
             )
     except Exception as error:  # the exporter raises of every kind
@@ -135,9 +126,37 @@ def _convert(core: nn.Module, noise: torch.Tensor, condition: torch.Tensor) -> A
         ) from error
     assert program is not None
     proto = program.model_proto
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    if rows is not None:
+        for value in (*proto.graph.input, *proto.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = rows
     return proto
+
+
+def serialised(proto: Any, about: dict[str, str]) -> bytes:
+    """The file of a graph, with `about` as its metadata and without the traces of where it was
+    made.
+
+    Raises ExportError when it needs more than 2 GB.
+    """
+    import onnx
+
+    for node in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
+        node.doc_string = ""
+        del node.metadata_props[:]  # where in which source file a node was made
+    del proto.graph.metadata_props[:]
+    del proto.metadata_props[:]
+    proto.producer_name, proto.producer_version = "CaloForge", caloforge.__version__
+    proto.doc_string = "A shower generator"
+    for key, value in about.items():
+        proto.metadata_props.add(key=key, value=value)
+    if proto.ByteSize() > MOST_BYTES:
+        raise ExportError(
+            f"The generator needs {proto.ByteSize()} bytes as ONNX; expected at most 2 GB, what "
+            "fits into one file."
+        )
+    onnx.checker.check_model(proto, full_check=True)
+    content: bytes = proto.SerializeToString()
+    return content
 
 
 @contextmanager
@@ -244,11 +263,11 @@ def load_onnx(path: str | Path, *, threads: int = 1) -> OnnxGenerator:
 
     path = Path(path)
     try:
-        serialised = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise ExportError(f"Cannot read the ONNX file {path}: {error.strerror}.") from error
     try:
-        proto = onnx.load_model_from_string(serialised)
+        proto = onnx.load_model_from_string(content)
         inputs = {value.name: value for value in proto.graph.input}
         about = {entry.key: entry.value for entry in proto.metadata_props}
     except Exception as error:  # protobuf's own errors
@@ -274,7 +293,7 @@ def load_onnx(path: str | Path, *, threads: int = 1) -> OnnxGenerator:
         ) from error
     if geometry.hash != about.get("geometry_hash"):
         raise ExportError(f"The geometry in {path} was changed after the export; export it again.")
-    return OnnxGenerator(geometry, size, about, open_session(serialised, threads))
+    return OnnxGenerator(geometry, size, about, open_session(content, threads))
 
 
 def _refuse_strangers(proto: Any, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -54,6 +54,16 @@ class Parity:
     showers: int
     nonsense: int
     edges: int
+
+    @classmethod
+    def joined(cls, parts: Sequence[Parity]) -> Parity:
+        """Of several files together."""
+        return cls(
+            max(part.worst for part in parts),
+            sum(part.showers for part in parts),
+            sum(part.nonsense for part in parts),
+            sum(part.edges for part in parts),
+        )
 
     def __str__(self) -> str:
         notes = f"{self.showers} showers"

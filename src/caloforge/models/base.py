@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from caloforge.errors import ModelError, did_you_mean
 from caloforge.geometry import Geometry
-from caloforge.transforms import IncidentEnergy, Transform
+from caloforge.nn.dense_core import DenseCore, Variable
+from caloforge.transforms import IncidentEnergy, IncidentFraction, Transform
 
 
 class Batch(NamedTuple):
@@ -173,6 +174,12 @@ class ShowerModel(nn.Module):
         """
         return Sampler(self)
 
+    def dense_core(self) -> DenseCore | Refusal:
+        """The dense layers that the model consists of, for formats that know no others, or why
+        there are none.
+        """
+        return Refusal("its network is more than dense layers on noise and condition.")
+
     def energy_ranges(self) -> list[EnergyRange]:
         """The parts that are trained on ranges of incident energy; one part over everything unless
         a model is split.
@@ -199,6 +206,33 @@ class Sampler(nn.Module):
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Showers (N, V) in MeV."""
         return self.model.sample(condition, noise)
+
+
+def fractions_core(
+    network: nn.Sequential,
+    latent: int,
+    variables: Sequence[Variable],
+    transform: Transform,
+    *,
+    noise: tuple[float, float] = (0.0, 1.0),
+) -> DenseCore | Refusal:
+    """The DenseCore of a network from `latent` noise numbers, taken as (z + noise[0]) * noise[1],
+    and variables of the condition to the cells' fractions of the incident energy; a refusal where
+    the transform does more.
+    """
+    plain = isinstance(transform, IncidentFraction) and transform.low_cut == 0
+    if not plain or getattr(transform, "energy_scale", False):
+        return Refusal("its transform does more than multiply by the incident energy.")
+    return DenseCore(
+        network,
+        latent,
+        tuple(variables),
+        tuple(map(str, range(transform.size()))),
+        "energy of each cell as a fraction of the incident energy; below 0 counts as 0",
+        lambda outputs, _, condition: transform.inverse(outputs, condition),
+        *noise,
+        fractions=True,
+    )
 
 
 def check_hyper(kind: Callable[..., ShowerModel], hyper: dict[str, Any]) -> None:

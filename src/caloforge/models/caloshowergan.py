@@ -36,8 +36,16 @@ from torch import Tensor, nn
 
 from caloforge.errors import ModelError
 from caloforge.geometry import Geometry
-from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
+from caloforge.models.base import (
+    Batch,
+    OptimiserSettings,
+    Phase,
+    Refusal,
+    ShowerModel,
+    fractions_core,
+)
 from caloforge.nn.dense import activation, batch_norm, dense_stack, initialise
+from caloforge.nn.dense_core import DenseCore, Variable
 from caloforge.objectives import gradient_penalty, wasserstein_critic, wasserstein_generator
 from caloforge.transforms import IncidentFraction, Transform
 
@@ -141,6 +149,15 @@ class CaloShowerGAN(ShowerModel):
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """See `ShowerModel.sample`."""
         return self.transform.inverse(self.generate(self.label(condition), noise), condition)
+
+    def dense_core(self) -> DenseCore | Refusal:
+        """The generator: noise N(0.5, 0.5) and the label to fractions of the incident energy."""
+        low, high = self.log_range.double().tolist()
+        energy = self.geometry.column("energy")
+        label = Variable("log_energy", energy, "log", -low, 1 / (high - low))
+        return fractions_core(
+            self.generator, self.latent, (label,), self.transform, noise=(1.0, 0.5)
+        )
 
     def phases(self) -> list[Phase]:
         """The critic `critic_steps` times, then the generator."""

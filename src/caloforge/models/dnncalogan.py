@@ -45,12 +45,15 @@ from caloforge.models.base import (
     Batch,
     OptimiserSettings,
     Phase,
+    Refusal,
     ShowerModel,
     Source,
     check_values,
+    fractions_core,
 )
 from caloforge.nn.conditions import ConditionFeatures
 from caloforge.nn.dense import activation, dense_stack, initialise
+from caloforge.nn.dense_core import DenseCore
 from caloforge.nn.watched import Watched
 from caloforge.objectives import (
     reverse_gradient,
@@ -232,6 +235,13 @@ class DNNCaloGAN(ShowerModel):
         """See `ShowerModel.sample`."""
         x = self.generate(self.features(condition), noise)
         return self.transform.inverse(x, condition)
+
+    def dense_core(self) -> DenseCore | Refusal:
+        """The generator: noise, log energy, impact and codes to fractions of the incident
+        energy.
+        """
+        variables = self.features.variables()
+        return fractions_core(self.generator, self.latent, variables, self.transform)
 
     def phases(self) -> list[Phase]:
         """Each critic `critic_steps` times, then the generator; or all of them at once."""

@@ -50,9 +50,10 @@ from torch import Tensor, nn
 
 from caloforge.errors import ModelError
 from caloforge.geometry import Geometry
-from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
+from caloforge.models.base import Batch, OptimiserSettings, Phase, Refusal, ShowerModel
 from caloforge.nn.conditions import ConditionFeatures
 from caloforge.nn.dense import dense_stack
+from caloforge.nn.dense_core import DenseCore
 from caloforge.transforms import LayerLogs, Transform
 
 NARROWEST, WIDEST = -5.0, 2.0  # logarithm of the width of a number in model space
@@ -198,8 +199,10 @@ class VAE(ShowerModel):
         """Means, logarithms of widths, and log-odds of being filled (none without "hurdle"), each
         (N, X).
         """
-        parts = self.decoder(torch.cat([latent, labels], dim=1)).float()
-        parts = torch.split(parts, self.numbers, dim=1)
+        return self._likelihood(self.decoder(torch.cat([latent, labels], dim=1)).float())
+
+    def _likelihood(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        parts = torch.split(outputs, self.numbers, dim=1)
         return parts[0], parts[1].clamp(NARROWEST, WIDEST), parts[2] if self.hurdle else None
 
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
@@ -207,7 +210,14 @@ class VAE(ShowerModel):
         labels, latent = self.labels(condition), noise[:, : self.latent]
         if self.flow is not None:
             latent = self.flow(latent, labels)
-        x, log_width, odds = self.decode(latent, labels)
+        parts = self.decoder(torch.cat([latent, labels], dim=1)).float()
+        return self.draw_shower(parts, noise, condition)
+
+    def draw_shower(self, parts: Tensor, noise: Tensor, condition: Tensor) -> Tensor:
+        """Showers in MeV (N, V) from outputs of the decoder (N, 3 X), and noise (N, Z) of which
+        the latent numbers are not looked at.
+        """
+        x, log_width, odds = self._likelihood(parts)
         drawn = torch.split(noise[:, self.latent :], self.numbers, dim=1)
         if self.draw:
             x = x + log_width.exp() * drawn[0]
@@ -217,6 +227,22 @@ class VAE(ShowerModel):
             level = 1.5976 * drawn[1] + 0.07056 * drawn[1] ** 3 if self.draw else 0.0
             x = torch.where(odds + level > 0, x, self.empty)
         return self.transform.inverse(x, condition)
+
+    def dense_core(self) -> DenseCore | Refusal:
+        """The decoder: latent numbers and labels to the likelihood of every number."""
+        if self.flow is not None:
+            return Refusal("its flow multiplies the noise by numbers that depend on it.")
+        kinds = ("mean", "log_width", "log_odds")[: 3 if self.hurdle else 2]
+        return DenseCore(
+            self.decoder,
+            self.latent,
+            self.labels.variables(),
+            tuple(f"{kind}_{k}" for kind in kinds for k in range(self.numbers)),
+            f"the likelihood of the numbers of the transform {type(self.transform).__name__}: "
+            f"{', '.join(kinds)}; widths are exp(log_width), clipped to "
+            f"[exp({NARROWEST:g}), exp({WIDEST:g})]",
+            self.draw_shower,
+        )
 
     def encode(self, shower: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the width of the latent numbers, each (N, latent)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.geometry import Geometry
+from caloforge.nn.dense_core import Variable
 
 
 class ConditionFeatures(nn.Module):
@@ -32,6 +33,7 @@ class ConditionFeatures(nn.Module):
         super().__init__()
         self.columns = list(range(len(geometry.conditions)) if columns is None else columns)
         conditions = [geometry.conditions[k] for k in self.columns]
+        self.names = [c.name for c in conditions]
         self.scales = [
             "code" if one_hot and c.scale == "category" else c.scale for c in conditions
         ]
@@ -61,6 +63,26 @@ class ConditionFeatures(nn.Module):
                 value = value.log() if scale == "log" else value
                 features.append((2 * value - low - high) / (high - low))
         return torch.cat(features, dim=1)
+
+    def variables(self) -> tuple[Variable, ...]:
+        """What each feature is made of, in order."""
+        found: list[Variable] = []
+        for name, column, scale, (low, high) in zip(
+            self.names, self.columns, self.scales, self.ranges, strict=True
+        ):
+            if scale == "angle":
+                found += [Variable(f"sin_{name}", column, "sin")]
+                found += [Variable(f"cos_{name}", column, "cos")]
+            elif scale == "code":
+                codes = _values(low, high)
+                found += [Variable(f"{name}_is_{k}", column, "is", code=k) for k in codes]
+            else:
+                offset, factor = -0.5 * (low + high), 2 / (high - low)
+                if scale == "log":
+                    found.append(Variable(f"log_{name}", column, "log", offset, factor))
+                else:
+                    found.append(Variable(name, column, "linear", offset, factor))
+        return tuple(found)
 
 
 def _values(low: float, high: float) -> range:
