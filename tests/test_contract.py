@@ -16,6 +16,7 @@ from safetensors import safe_open
 from caloforge.config import load_recipe
 from caloforge.data import read_showers, sample_path
 from caloforge.errors import ExportError
+from caloforge.export.lwtnn import export_lwtnn
 from caloforge.export.onnx import export_onnx
 from caloforge.generate import Conditions, generate_showers
 from caloforge.geometry import load_geometry
@@ -255,6 +256,32 @@ def test_export_is_what_pytorch_makes_or_refused_with_a_reason(
     else:
         assert export_onnx(trained, out).worst <= 1e-5
         assert out.exists()
+
+
+@every_model
+def test_dense_layers_are_what_the_model_makes_or_refused_with_a_reason(
+    trained: ModelFile, name: str, tmp_path: Path
+) -> None:
+    parts = [part.model for part in trained.model.energy_ranges()]
+    cores = [part.dense_core() for part in parts]
+    out = tmp_path / "generator.json"
+    reasons = [core.reason for core in cores if isinstance(core, Refusal)]
+    if reasons:
+        with pytest.raises(ExportError, match=re.escape(reasons[0])):
+            export_lwtnn(trained, out)
+        assert not list(tmp_path.iterdir())
+        return
+    assert export_lwtnn(trained, out).worst <= 1e-5
+    assert len(list(tmp_path.iterdir())) == len(parts)
+    for part, core in zip(parts, cores, strict=True):
+        assert not isinstance(core, Refusal)
+        condition = rows(trained.model.geometry.name, 16)
+        noise = torch.from_numpy(normals(0, 0, 16, part.noise_size))
+        with torch.inference_mode():
+            outputs = core.network(core.inputs(noise, condition))
+            made, expected = core.finish(outputs, noise, condition), part.sample(condition, noise)
+        assert outputs.shape[1] == len(core.outputs)
+        assert ((made - expected).abs() <= 1e-5 * part.incident(condition)).all()
 
 
 @every_model

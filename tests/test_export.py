@@ -55,6 +55,7 @@ def small(**hyper: object) -> ModelFile:
     return ModelFile(model.eval(), {"model": "caloshowergan"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in pretrained_names() if n != PHOTON])
 def test_every_shipped_generator_exports_or_refuses_with_its_reason(
     name: str, tmp_path: Path

@@ -2,7 +2,8 @@
 
 `neural_net_{pid}_eta_{min}_{max}_{slot}.json` (or .onnx) and `binning.xml`. A network sees noise
 N(0.5, 0.5) and two conditions, log(Ekin/Emin)/log(Emax/Emin) and 0, and gives each voxel's share
-of the incident (kinetic) energy. Source: ISF_FastCaloSimEvent of ATLAS Athena, release 24.
+of the incident (kinetic) energy: layers by their number, inside a layer r slow and alpha fast
+(ours have alpha slow). Source: ISF_FastCaloSimEvent of ATLAS Athena, release 24.
 """
 
 from __future__ import annotations
@@ -100,17 +101,17 @@ def export_fastcalosim(
             f"FastCaloSim has no generator for the particle {geometry.pid} of '{geometry.name}'; "
             f"expected one of {', '.join(map(str, SLOTS))}."
         )
-    binning, checks = binning_xml(file, pid, eta), []
+    order, checks = voxel_order(geometry), []
     with folder_path(out) as folder:
         for slot in SLOTS[pid]:
             part = _part_for(file, slot, MASSES[pid])
-            layers = _relabelled(part, slot.energies(MASSES[pid]))
+            layers = _relabelled(part, slot.energies(MASSES[pid]), order)
             name = f"neural_net_{pid}_eta_{eta[0]}_{eta[1]}_{slot.name}.{network}"
             write = _write_json if network == "json" else _write_onnx
             run = write(folder / name, layers, part.model.noise_size)
-            shower = _Showers(file.model.geometry, run, slot.energies(MASSES[pid]))
+            shower = _Showers(geometry, run, slot.energies(MASSES[pid]), order)
             checks.append(check_parity(part, Sampler(part.model), shower))
-        (folder / "binning.xml").write_text(binning, encoding="utf-8")
+        (folder / "binning.xml").write_text(binning_xml(file, pid, eta), encoding="utf-8")
     return Parity.joined(checks)
 
 
@@ -133,9 +134,30 @@ def _part_for(file: ModelFile, slot: Slot, mass: float) -> ModelFile:
     )
 
 
-def _relabelled(file: ModelFile, energies: tuple[float, float]) -> list[DenseLayer]:
+def voxel_order(geometry: Geometry) -> NDArray[np.int64]:
+    """Our number of each voxel in FastCaloSim's order, (V,).
+
+    Raises ExportError for layers that are not polar.
+    """
+    found = []
+    for layer, where in sorted(
+        zip(geometry.layers, geometry.slices, strict=True), key=lambda pair: pair[0].id
+    ):
+        if layer.kind != "polar":
+            raise ExportError(
+                f"FastCaloSim has voxels in r and alpha; layer {layer.id} of '{geometry.name}' is "
+                "a grid of cells: export to ONNX."
+            )
+        numbers = np.arange(where.start, where.stop).reshape(layer.shape)
+        found.append(numbers.T.ravel())
+    return np.concatenate(found)
+
+
+def _relabelled(
+    file: ModelFile, energies: tuple[float, float], order: NDArray[np.int64]
+) -> list[DenseLayer]:
     """The layers for FastCaloSim's inputs: noise N(0.5, 0.5), its label, and a number that is not
-    looked at.
+    looked at; and for its order of voxels.
     """
     core = dense_core_of(file)
     layers = dense_layers(core)
@@ -166,7 +188,10 @@ def _relabelled(file: ModelFile, energies: tuple[float, float]) -> list[DenseLay
     )
     bias = first.bias + (column * label.scale * (low + label.offset))[:, 0]
     bias = bias + noise.sum(axis=1) * (core.noise_offset - 1) * core.noise_scale
-    return [replace(first, weight=weight, bias=bias), *layers[1:]]
+    layers[0] = replace(first, weight=weight, bias=bias)
+    last = layers[-1]
+    layers[-1] = replace(last, weight=last.weight[order], bias=last.bias[order])
+    return layers
 
 
 @dataclass(frozen=True)
@@ -176,6 +201,7 @@ class _Showers:
     geometry: Geometry
     network: Any  # (u (N, Z), conditions (N, 2)) -> fractions (N, V)
     energies: tuple[float, float]
+    order: NDArray[np.int64]
 
     def __call__(self, noise: Float32, condition: Float32) -> NDArray[np.floating]:
         energy = self.geometry.incident_energy(condition.astype(np.float64))
@@ -183,7 +209,9 @@ class _Showers:
         label = np.log(energy / low) / math.log(high / low)
         seen = np.stack([label, np.zeros_like(label)], axis=1)
         fractions: NDArray[np.floating] = self.network(0.5 + 0.5 * noise.astype(np.float64), seen)
-        return fractions * energy[:, None]
+        ours = np.empty_like(fractions)
+        ours[:, self.order] = fractions
+        return ours * energy[:, None]
 
 
 def _write_json(path: Path, layers: list[DenseLayer], latent: int) -> Any:
@@ -253,10 +281,7 @@ def _write_onnx(path: Path, layers: list[DenseLayer], latent: int) -> Any:
 
 
 def binning_xml(file: ModelFile, pid: int, eta: tuple[int, int]) -> str:
-    """The voxels as FastCaloSim reads them: a <Particle> above the <Bin> of `caloforge.binning`.
-
-    Raises ExportError for layers that are not polar.
-    """
+    """The voxels as FastCaloSim reads them: a <Particle> above what `caloforge.binning` writes."""
     geometry = file.model.geometry
     root = ElementTree.Element("Bins", {"isPolar": "true", "mergeAlphaBinsInFirstRBin": "false"})
     particle = ElementTree.SubElement(
@@ -278,11 +303,6 @@ def binning_xml(file: ModelFile, pid: int, eta: tuple[int, int]) -> str:
     }
     chosen = ElementTree.SubElement(particle, "Bin", attributes)
     for layer in geometry.layers:
-        if layer.kind != "polar":
-            raise ExportError(
-                f"FastCaloSim has voxels in r and alpha; layer {layer.id} of '{geometry.name}' is "
-                "a grid of cells: export to ONNX."
-            )
         edges = ",".join(f"{edge:.12g}" for edge in layer.edges[1])
         content = {"id": str(layer.id), "r_edges": edges, "n_bin_alpha": str(layer.shape[0])}
         ElementTree.SubElement(chosen, "Layer", content)

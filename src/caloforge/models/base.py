@@ -126,6 +126,8 @@ class ShowerModel(nn.Module):
 
     # Sub-modules that only training needs: they are left out of the model file.
     training_only: ClassVar[tuple[str, ...]] = ()
+    # Why it is no DenseCore, to follow "it"; for a model that has none.
+    not_dense: ClassVar[str] = "is more than dense layers on noise and condition"
     # The transform fitted to the training showers when a recipe names none.
     default_transform: ClassVar[str] = "incident-fraction"
 
@@ -178,7 +180,7 @@ class ShowerModel(nn.Module):
         """The dense layers that the model consists of, for formats that know no others, or why
         there are none.
         """
-        return Refusal("its network is more than dense layers on noise and condition.")
+        return Refusal(f"it {self.not_dense}.")
 
     def energy_ranges(self) -> list[EnergyRange]:
         """The parts that are trained on ranges of incident energy; one part over everything unless

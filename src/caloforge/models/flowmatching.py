@@ -112,6 +112,7 @@ class FlowMatching(ShowerModel):
     """
 
     default_transform = "layer-logs"
+    not_dense = "follows a velocity through several passes of its network"
     empty: Tensor
 
     def __init__(

@@ -46,6 +46,7 @@ class NonSaturatingGAN(ShowerModel):
     """
 
     training_only = ("discriminator",)
+    not_dense = "paints its layers by two-dimensional convolutions"
     generator: nn.Module
     discriminator: nn.Module
 

@@ -88,6 +88,7 @@ class Parametrisation(ShowerModel):
         read-outs with an impact.
     """
 
+    not_dense = "looks up tables"
     log_energy: Tensor
     knots: Tensor
     response: Tensor

@@ -222,6 +222,7 @@ class SAGAN(ShowerModel):
     """
 
     training_only = ("critic",)
+    not_dense = "has two-dimensional convolutions and attention"
     default_transform = "log-energy"
 
     def __init__(

@@ -52,6 +52,7 @@ class EnergySplit(ShowerModel):
     """
 
     training_only = ("critic",)
+    not_dense = "is several networks, each with dense layers of its own: take them one by one"
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class UnrolledWGAN(ShowerModel):
     """
 
     training_only = ("critic",)
+    not_dense = "multiplies its inputs: the noise by factors of the condition"
     default_transform = "spiral"
     generator: nn.Module
     critic: nn.Module
