@@ -186,7 +186,7 @@ class RecurrentNetwork(ShowerModel):
     # --- what a step sees --------------------------------------------------------------------
     def inputs(self, past: Past, embedded: Tensor, incident: Tensor, steps: Tensor) -> Tensor:
         """Inputs of the recurrent layers at `steps` (T,), (N, T, inputs)."""
-        count, shape = len(embedded), self.transform.shape
+        count, shape = embedded.shape[0], self.transform.shape
         parts = [
             past.last,
             embedded[:, None].expand(-1, len(steps), -1),
@@ -277,7 +277,7 @@ class RecurrentNetwork(ShowerModel):
         geometry's order; they are returned as they are, and the rest is generated. Raises
         ConditionError for another shape.
         """
-        count, given = len(condition), self._given(condition, context)
+        count, given = condition.shape[0], self._given(condition, context)
         embedded, incident = self.embed(condition), self.incident(condition)
         state = self.recurrent.begin(count)
         past = Past(
@@ -309,7 +309,7 @@ class RecurrentNetwork(ShowerModel):
     def _given(self, condition: Tensor, context: Tensor | None) -> Tensor:
         """The kept cells of the slices that are given, (N, K, n), row by row."""
         if context is None:
-            return condition.new_zeros(len(condition), 0, self.cells)
+            return condition.new_zeros(condition.shape[0], 0, self.cells)
         size = self.transform.slice_cells
         if context.ndim != 3 or context.shape[::2] != (len(condition), size):
             raise ConditionError(

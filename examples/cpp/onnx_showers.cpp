@@ -1,0 +1,157 @@
+// Showers from an ONNX file of `caloforge export --to onnx`, with ONNX Runtime.
+//
+//   onnx_showers GENERATOR.onnx N CONDITION... [--seed S] [--noise IN.f32] [--out OUT.f32]
+//
+// CONDITION: one number for each condition, in the order and units that the file states (MeV, mm,
+// rad). The noise is drawn here, or read from a file of N x Z 32-bit floats, so that the showers can
+// be compared with those of Python. OUT.f32 gets N x V energies in MeV.
+#include <onnxruntime_cxx_api.h>
+
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+struct Arguments {
+  std::string model, noise, out;
+  std::int64_t count = 0;
+  std::uint64_t seed = 0;
+  std::vector<float> condition;
+};
+
+Arguments parse(int argc, char** argv) {
+  if (argc < 4)
+    throw std::runtime_error("usage: onnx_showers GENERATOR.onnx N CONDITION... "
+                             "[--seed S] [--noise IN.f32] [--out OUT.f32]");
+  Arguments arguments;
+  arguments.model = argv[1];
+  arguments.count = std::stoll(argv[2]);
+  if (arguments.count < 1) throw std::runtime_error("N must be at least 1");
+  for (int i = 3; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.rfind("--", 0) != 0) {
+      arguments.condition.push_back(std::stof(word));
+      continue;
+    }
+    if (i + 1 == argc) throw std::runtime_error(word + " needs a value");
+    const std::string value = argv[++i];
+    if (word == "--seed") arguments.seed = std::stoull(value);
+    else if (word == "--noise") arguments.noise = value;
+    else if (word == "--out") arguments.out = value;
+    else throw std::runtime_error("unknown option " + word);
+  }
+  return arguments;
+}
+
+// A generator: everything it needs to know stands in its file.
+class Generator {
+public:
+  explicit Generator(const std::string& path)
+      : environment_(ORT_LOGGING_LEVEL_WARNING, "caloforge"), session_(nullptr) {
+    Ort::SessionOptions options;
+    options.SetIntraOpNumThreads(1);  // one shower is too small to be shared out over threads
+    session_ = Ort::Session(environment_, path.c_str(), options);
+    if (metadata("format") != "caloforge-generator")
+      throw std::runtime_error(path + " is no file of `caloforge export --to onnx`");
+  }
+
+  // Numbers in a row of input `index` (0: noise, 1: condition).
+  std::int64_t width(std::size_t index) const {
+    return session_.GetInputTypeInfo(index).GetTensorTypeAndShapeInfo().GetShape().at(1);
+  }
+
+  // "" where the file says nothing.
+  std::string metadata(const char* key) {
+    const auto found = session_.GetModelMetadata().LookupCustomMetadataMapAllocated(key, allocator_);
+    return found ? found.get() : "";
+  }
+
+  // Energies in MeV, N x V, from noise N x Z and conditions N x C, all row by row.
+  std::vector<float> generate(std::vector<float>& noise, std::vector<float>& condition) {
+    const std::array<const char*, 2> inputs{"noise", "condition"};
+    const std::array<const char*, 1> outputs{"energies"};
+    const auto count = static_cast<std::int64_t>(condition.size()) / width(1);
+    const std::array<std::int64_t, 2> shape_noise{count, width(0)}, shape_condition{count, width(1)};
+    const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    std::array<Ort::Value, 2> values{
+        Ort::Value::CreateTensor<float>(memory, noise.data(), noise.size(), shape_noise.data(), 2),
+        Ort::Value::CreateTensor<float>(memory, condition.data(), condition.size(),
+                                        shape_condition.data(), 2)};
+    auto made = session_.Run(Ort::RunOptions{nullptr}, inputs.data(), values.data(), values.size(),
+                             outputs.data(), outputs.size());
+    const auto size = made[0].GetTensorTypeAndShapeInfo().GetElementCount();
+    const float* energies = made[0].GetTensorData<float>();
+    return {energies, energies + size};
+  }
+
+private:
+  Ort::Env environment_;
+  Ort::Session session_;
+  Ort::AllocatorWithDefaultOptions allocator_;
+};
+
+std::vector<float> read_noise(const std::string& path, std::size_t size) {
+  std::vector<float> noise(size);
+  std::ifstream file(path, std::ios::binary);
+  file.read(reinterpret_cast<char*>(noise.data()),
+            static_cast<std::streamsize>(size * sizeof(float)));
+  if (!file) throw std::runtime_error(path + " does not hold enough noise");
+  return noise;
+}
+
+std::vector<float> draw_noise(std::uint64_t seed, std::size_t size) {
+  std::mt19937_64 engine(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> noise(size);
+  for (float& z : noise) z = normal(engine);
+  return noise;
+}
+
+int run(int argc, char** argv) {
+  const Arguments arguments = parse(argc, argv);
+  Generator generator(arguments.model);
+  const auto rows = static_cast<std::size_t>(arguments.count);
+  const auto n_noise = static_cast<std::size_t>(generator.width(0));
+  const auto n_condition = static_cast<std::size_t>(generator.width(1));
+  if (arguments.condition.size() != n_condition)
+    throw std::runtime_error("the generator asks for " + std::to_string(n_condition) +
+                             " conditions: " + generator.metadata("conditions"));
+  auto noise = arguments.noise.empty() ? draw_noise(arguments.seed, rows * n_noise)
+                                       : read_noise(arguments.noise, rows * n_noise);
+  std::vector<float> condition;
+  for (std::size_t k = 0; k < rows; ++k)
+    condition.insert(condition.end(), arguments.condition.begin(), arguments.condition.end());
+
+  const std::vector<float> energies = generator.generate(noise, condition);
+  double total = 0;
+  for (const float energy : energies) total += energy;
+  std::cout << generator.metadata("model") << ", geometry " << generator.metadata("geometry_hash")
+            << ": " << rows << " showers of " << energies.size() / rows << " cells, "
+            << total / static_cast<double>(rows) << " MeV on average\n";
+  if (!arguments.out.empty()) {
+    std::ofstream file(arguments.out, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(energies.data()),
+               static_cast<std::streamsize>(energies.size() * sizeof(float)));
+    if (!file) throw std::runtime_error("cannot write " + arguments.out);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "onnx_showers: " << error.what() << "\n";
+    return 2;
+  }
+}
