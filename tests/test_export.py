@@ -13,7 +13,7 @@ from torch import Tensor
 
 from caloforge.errors import ExportError, ModelError
 from caloforge.export import export_model
-from caloforge.export.onnx import FORMAT, OPSET, export_onnx, load_onnx
+from caloforge.export.onnx import FORMAT, OPSET, export_onnx, load_onnx, open_session
 from caloforge.export.parity import check_parity, probe_conditions, probes
 from caloforge.generate import Conditions, generate_showers
 from caloforge.geometry import load_geometry
@@ -204,6 +204,17 @@ def test_a_failed_check_leaves_no_file_and_keeps_the_old_one(
         export_onnx(small(), out)
     assert out.read_text() == "yesterday's"
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_packages_that_are_not_there_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caloforge.export.onnx.find_spec", lambda name: None)
+    with pytest.raises(ExportError, match=r"onnx and onnxscript: pip install caloforge\[export\]"):
+        export_onnx(small(), tmp_path / "generator.onnx")
+    with pytest.raises(ExportError, match="onnxruntime"):
+        open_session(b"")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:

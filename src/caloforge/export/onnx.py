@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def convert(
 
     Raises ExportError when the graph cannot be written in ONNX.
     """
+    require("onnx", "onnxscript")
     free = None if rows is None else ({0: torch.export.Dim(rows)},) * len(example)
     try:
         with _quiet(), torch.no_grad():
@@ -157,6 +159,15 @@ def serialised(proto: Any, about: dict[str, str]) -> bytes:
     onnx.checker.check_model(proto, full_check=True)
     content: bytes = proto.SerializeToString()
     return content
+
+
+def require(*packages: str) -> None:
+    """Raise ExportError when packages of the extra `export` are not installed."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"Exports need the package {' and '.join(missing)}: pip install caloforge[export]."
+        )
 
 
 @contextmanager
@@ -212,6 +223,7 @@ def open_session(source: str | Path | bytes, threads: int = 1) -> Any:
 
     Raises ExportError when ONNX Runtime cannot use the file.
     """
+    require("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -259,6 +271,7 @@ def load_onnx(path: str | Path, *, threads: int = 1) -> OnnxGenerator:
         For a missing, damaged or foreign file, one that refers to other files or to operators
         that are not ONNX's own, or whose geometry was changed.
     """
+    require("onnx")
     import onnx
 
     path = Path(path)
