@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from caloforge.cli import main
 from caloforge.errors import ExportError
 from caloforge.export import export_model
 from caloforge.export.fastcalosim import export_fastcalosim, voxel_order
@@ -448,3 +449,62 @@ def test_a_softmax_output_is_known() -> None:
     odd = DenseCore(nn.Sequential(nn.Linear(2, 3), Softmax()), 2, (), ("a",), "", max)
     with pytest.raises(ExportError, match="no activation Softmax"):
         dense_layers(odd)
+
+
+# --- command line ----------------------------------------------------------------------------
+def command(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    monkeypatch.setattr("sys.argv", ["caloforge", "export", *words])
+    monkeypatch.setattr("warnings.showwarning", lambda *_, **__: None)
+    code: object = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert isinstance(code, int)
+    return code, captured.out, captured.err
+
+
+def test_the_command_writes_and_says_how_far_it_is_from_pytorch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "gan"
+    words = ["caloshowergan-photon", "--to", "fastcalosim", "--out", str(out), "--eta", "0", "5"]
+    code, said, _ = command(words, monkeypatch, capsys)
+    assert code == 0
+    assert "largest difference" in said
+    assert (out / "neural_net_22_eta_0_5_High12.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "sentence"),
+    [
+        ("caloshowergan-foton", "onnx", "did you mean 'caloshowergan-photon'?"),
+        ("caloshowergan-photon", "onx", "did you mean 'onnx'?"),
+        ("caloshowergan-photon", "par04", "not such a mesh"),
+        ("flow-matching-photon", "lwtnn", "several passes"),
+        ("hostile", "onnx", "is not a readable model file"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence_and_writes_nothing(
+    model: str,
+    target: str,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if model == "hostile":  # a header of 2^62 bytes
+        model = str(tmp_path / "hostile.safetensors")
+        Path(model).write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
+    before = sorted(tmp_path.iterdir())
+    out = tmp_path / "generator"
+    code, said, complaint = command(
+        [model, "--to", target, "--out", str(out)], monkeypatch, capsys
+    )
+    assert (code, said) == (2, "")
+    assert complaint.count("\n") == 1
+    assert sentence in complaint
+    assert sorted(tmp_path.iterdir()) == before

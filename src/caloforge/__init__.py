@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         sample_path,
     )
     from caloforge.errors import CaloForgeError
+    from caloforge.export import export_model
     from caloforge.generate import Conditions, Generator, generate_file, generate_showers
     from caloforge.geometry import Geometry, load_geometry
     from caloforge.judge import judge_files
@@ -42,6 +43,7 @@ _HOMES = {
     "caloforge.config": ("Recipe", "load_recipe"),
     "caloforge.data": ("convert", "create_showers", "open_showers", "read_showers", "sample_path"),
     "caloforge.errors": ("CaloForgeError",),
+    "caloforge.export": ("export_model",),
     "caloforge.generate": ("Conditions", "Generator", "generate_file", "generate_showers"),
     "caloforge.geometry": ("Geometry", "load_geometry"),
     "caloforge.judge": ("judge_files",),
@@ -65,6 +67,7 @@ __all__ = [
     "__version__",
     "convert",
     "create_showers",
+    "export_model",
     "generate_file",
     "generate_showers",
     "judge_files",
