@@ -25,9 +25,9 @@ class Selection(_Strict):
     The scores are chi2/NDF of the total energy and, where it chooses, PRD-AUC (the smaller of that
     of the cells and that of the observables). A model whose training simply converges has
     chi2/NDF at the floor early, where the lowest is merely the luckiest: "newest" keeps the last
-    generator. "lowest-wasserstein" compares the total energy without bins, for few held-out showers
-    an energy. "lowest-loss" is for a model of one phase whose loss tells how well it does: a
-    likelihood, a squared error.
+    generator. "lowest-wasserstein" compares the total energy without bins, for few held-out
+    showers an energy. "lowest-loss" is for a model of one phase whose loss tells how well it does:
+    a likelihood, a squared error.
     """
 
     keep: Literal[

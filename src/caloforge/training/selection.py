@@ -177,8 +177,8 @@ class HeldOut:
         }
 
     def _wasserstein(self, totals: Array) -> float:
-        """Mean over the energies of W1 between the responses of the held-out showers and of all that
-        were generated at their conditions, over the held-out standard deviation.
+        """Mean over the energies of W1 between the responses of the held-out showers and of all
+        that were generated at their conditions, over the held-out standard deviation.
         """
         from scipy.stats import wasserstein_distance
 
