@@ -293,6 +293,8 @@ def test_a_fit_is_done_once(smoke, photons: Showers, tmp_path: Path) -> None:
     assert again.step == 1
     for path, content in before.items():
         assert path.read_bytes() == content, path.name
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert "It takes one step, in which the model is fitted" in readme
     with pytest.raises(TrainingError, match=r"fitted in one go; set training\.steps=1"):
         recipe = load_recipe("smoke-parametrisation", ["training.steps=2"])
         train(recipe, photons, tmp_path, device="cpu")

@@ -60,6 +60,10 @@ def write_readme(
         "parts, each with such files; `model.safetensors` here joins the chosen generators.",
         "",
     ]
+    steps = recipe.training.steps
+    going_on = f"With `--resume --out .` this training is continued to {steps:,} steps"
+    if steps == 1:
+        going_on = "It takes one step, in which the model is fitted"
     lines = [
         f"# Training of {recipe.name}",
         "",
@@ -69,8 +73,7 @@ def write_readme(
         f"caloforge train recipe.toml --data {source or 'SHOWERS'}{begun} --out NEW_FOLDER",
         "```",
         "",
-        f"trains it again. With `--resume --out .` this training is continued to "
-        f"{recipe.training.steps:,} steps, seed {recipe.training.seed}.",
+        f"trains it again. {going_on}, seed {recipe.training.seed}.",
         "",
         "## Showers",
         "",
