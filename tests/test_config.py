@@ -186,7 +186,7 @@ def test_settings_from_the_command_line_are_checked_too() -> None:
         (
             "caloshowergan",
             {"generator_optimiser": {"schedule": "cosine"}},
-            "'constant' or 'cyclic'",
+            "'constant', 'cyclic' or 'inverse'",
         ),
         ("caloshowergan-split", {"edges": []}, "increasing energies"),
         ("caloshowergan-split", {"edges": [5e3, 4e3]}, "increasing energies"),
