@@ -46,7 +46,9 @@ LATEST = 0.05  # smallest 1 - t in the weight of the loss, which grows as 1 / (1
 
 
 class Mixture(nn.Module):
-    """Residual dense network: (x (N, X), time (N, 1), features (N, F)) to (g, m), both (N, X)."""
+    """Residual dense network: (x (N, X), time (N, 1) or (1, 1), features (N, F)) to (g, m), both
+    (N, X).
+    """
 
     def __init__(self, size: int, features: int, hidden: int, blocks: int) -> None:
         super().__init__()
@@ -60,7 +62,8 @@ class Mixture(nn.Module):
     def forward(self, x: Tensor, time: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Log-odds of being filled, and mean where filled."""
         angles = math.pi * time * torch.arange(1, FREQUENCIES + 1, device=x.device)
-        context = torch.cat([features, time, angles.sin(), angles.cos()], dim=1)
+        when = torch.cat([time, angles.sin(), angles.cos()], dim=1)
+        context = torch.cat([features, when.expand(features.shape[0], -1)], dim=1)
         h = self.enter(x)
         for mix, tell in zip(self.mix, self.tell, strict=True):
             h = h + mix(nn.functional.silu(h + tell(context)))
@@ -76,7 +79,7 @@ def mean_end(
     Parameters
     ----------
     x
-        (N, X), at time t (N, 1).
+        (N, X), at time t, (N, 1) or the same for all, (1, 1).
     odds
         Log-odds (N, X) that x_1 is filled, before x itself is looked at.
     mean, variance
@@ -152,7 +155,7 @@ class FlowMatching(ShowerModel):
         return [Phase("flow", parameters, self.loss, 1, self.settings)]
 
     def end(self, x: Tensor, time: Tensor, features: Tensor) -> Tensor:
-        """Mean end of the path that is at x (N, X) at `time` (N, 1)."""
+        """Mean end of the path that is at x (N, X) at `time` (N, 1) or (1, 1)."""
         odds, mean = self.mixture(x, time, features)
         return mean_end(x, time, odds, mean, self.log_variance.exp(), self.empty)
 
@@ -174,12 +177,12 @@ class FlowMatching(ShowerModel):
         # Short steps towards the end: the last one drops what spread is left at its beginning.
         times = [1 - (1 - k / self.ode_steps) ** END for k in range(self.ode_steps)]
         for now, then in pairwise(times):
-            time = torch.full_like(x[:, :1], now)
+            time = x.new_full((1, 1), now)
             slope = (self.end(x, time, features) - x) / (1 - now)
             middle, half = 0.5 * (now + then), 0.5 * (then - now)
-            x_middle, time = x + half * slope, torch.full_like(time, middle)
+            x_middle, time = x + half * slope, x.new_full((1, 1), middle)
             slope = (self.end(x_middle, time, features) - x_middle) / (1 - middle)
             x = x + (then - now) * slope
         # The last step goes to the mean end itself: empty cells come out empty.
-        x = self.end(x, torch.full_like(x[:, :1], times[-1]), features)
+        x = self.end(x, x.new_full((1, 1), times[-1]), features)
         return self.transform.inverse(x, condition)
