@@ -1,9 +1,10 @@
-"""Every command of the README runs, in order, on the shipped samples."""
+"""Every command of the README and of docs/generation.md runs, in order, on the shipped samples."""
 
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from caloforge.cli import main
@@ -11,15 +12,16 @@ from caloforge.pretrained import pretrained_names
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GENERATION = (ROOT / "docs" / "generation.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def commands() -> list[str]:
+def commands(text: str = README) -> list[str]:
     """Lines of the ```sh blocks that call caloforge, without their comments."""
-    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    lines = "".join(blocks("sh", text)).replace("\\\n", " ").splitlines()
     return [line.split(" #")[0].strip() for line in lines if line.startswith("caloforge ")]
 
 
@@ -54,6 +56,16 @@ def test_python_lines_run(folder, monkeypatch):
     names: dict[str, object] = {}
     exec(python, names)  # the README's own lines
     assert len(names["showers"]) > 0  # type: ignore[arg-type]
+
+
+def test_the_page_about_generating_runs(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for command in commands(GENERATION):
+        assert run(command) == 0, command
+    (python,) = blocks("python", GENERATION)
+    names: dict[str, object] = {}
+    exec(python, names)
+    np.testing.assert_array_equal(names["cells"], names["again"])
 
 
 def test_files_and_generators_it_names_exist():
