@@ -168,7 +168,7 @@ def test_without_onednn_layers_stay(gan: ModelFile, monkeypatch: pytest.MonkeyPa
 
 
 # --- threads ---------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["caloshowergan", "flow-matching", "calogan"])
+@every_model
 def test_threads_change_nothing(smoke, name: str, tmp_path: Path) -> None:
     file = load_model(smoke(name) / "model.safetensors")
     conditions, before = real_conditions(file), torch.get_num_threads()
@@ -176,9 +176,9 @@ def test_threads_change_nothing(smoke, name: str, tmp_path: Path) -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            options = {"seed": 2, "batch": 64, "extrapolate": True}
-            generate_file(file, conditions, tmp_path / f"{threads}.h5", 700, **options)
-            made.append(generate_showers(file, conditions, 700, **options))
+            options = {"seed": 2, "batch": 32, "extrapolate": True}
+            generate_file(file, conditions, tmp_path / f"{threads}.h5", 200, **options)
+            made.append(generate_showers(file, conditions, 200, **options))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

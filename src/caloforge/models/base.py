@@ -159,6 +159,10 @@ class ShowerModel(nn.Module):
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Showers in MeV, (N, V), finite and >= 0.
 
+        Several threads call it at once: in evaluation mode it must not change the model. Dense
+        layers may have been replaced by faster ones (`caloforge.nn.packed`), so they are called
+        and their weights are not looked at.
+
         Parameters
         ----------
         condition
