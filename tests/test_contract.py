@@ -243,11 +243,7 @@ def test_core_is_the_sampler_or_a_reasoned_refusal(trained: ModelFile) -> None:
     assert ((made - expected).abs() <= 1e-5 * model.incident(condition)).all()
 
 
-# Unrolled over its slices the recurrent network has thousands of nodes: minutes to convert.
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if n == "rnn" else ()) for n in sorted(MODELS)],
-)
+@every_model
 def test_export_is_what_pytorch_makes_or_refused_with_a_reason(
     trained: ModelFile, tmp_path: Path
 ) -> None:
