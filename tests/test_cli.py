@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -242,6 +243,15 @@ def test_generate_any_mix_of_conditions(caloforge: Command, model: Path, tmp_pat
     assert caloforge(*command, "--particles", tmp_path / "p.csv", "--engine", "torch").code == 0
     assert read_showers(out).incident_energy.tolist() == [512.0, 2048.5]
     assert read_showers(out).provenance["engine"] == "torch"
+
+
+def test_bench_times_an_engine_beside_geant4(caloforge: Command, model: Path) -> None:
+    shown = caloforge("bench", model, "--engine", "torch", "--repeats", 1)
+    assert shown.code == 0, shown.err
+    sizes = re.findall(r"torch\W+1\W+(\d+)\W+\d+\.\d\d", shown.out)
+    assert sizes == ["1", "100", "10000"]
+    assert "Geant4 took 0.8 s for a photon of 65.536 GeV" in shown.out
+    refused(caloforge("bench", model, "--engine", "none"), "Unknown engine 'none'")
 
 
 @pytest.mark.parametrize(

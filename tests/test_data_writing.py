@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -24,8 +25,9 @@ from caloforge.data import (
     sample_path,
 )
 from caloforge.data.cut_samples import CUTS, cut_sample, spread
+from caloforge.data.samples import geant4_times
 from caloforge.errors import CaloForgeError, DataError
-from caloforge.geometry import load_geometry
+from caloforge.geometry import geometry_names, load_geometry
 from caloforge.showers import Showers
 
 PHOTONS = load_geometry("ds1-photons")
@@ -302,6 +304,16 @@ def test_samples_are_cut_as_documented(shared: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(made.energies, kept.energies)
             np.testing.assert_array_equal(made.conditions, kept.conditions)
             assert made.provenance == kept.provenance
+
+
+def test_times_of_geant4_are_of_shipped_read_outs_and_grow_with_energy() -> None:
+    timed = [name for name in geometry_names() if geant4_times(name)]
+    assert timed == ["atlas-cells", "calogan", "ds1-photons", "ds1-pions", "lcd", "lhcb"]
+    photons = geant4_times("ds1-photons")
+    assert [time.particle for time in photons] == ["photon"] * 4
+    for low, high in pairwise(photons):  # a shower's tracks grow in proportion to its energy
+        assert 0.8 < (high.seconds / low.seconds) / (high.energy / low.energy) < 1.25
+    assert geant4_times("ds3") == []
 
 
 def test_spread_is_even() -> None:
