@@ -2,23 +2,35 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from caloforge.data import read_showers, sample_names, sample_path
 from caloforge.evaluation.chi2 import energy_chi2
 from caloforge.generate import Conditions, generate_showers
 from caloforge.geometry import load_geometry
+from caloforge.models.base import ShowerModel
 from caloforge.models.file import load_model
 from caloforge.pretrained import pretrained_names, resolve_model
 from caloforge.showers import Showers
 
 NAMES = pretrained_names()
+# Shipped to show what their document found: they are not told the incident energy.
+UNTOLD = {"lagan-document"}
 
 
 def shipped_test_sample(geometry_hash: str) -> Showers:
     """The shipped test sample of a read-out."""
     samples = (read_showers(sample_path(n)) for n in sample_names() if n.endswith("-test"))
     return next(showers for showers in samples if showers.geometry.hash == geometry_hash)
+
+
+def kept_energies(model: ShowerModel, showers: Showers) -> np.ndarray:
+    """What the model's transform keeps of the energies, (N, V): a crop leaves cells out."""
+    condition = torch.from_numpy(showers.conditions).float()
+    x = model.transform(torch.from_numpy(showers.energies), condition)
+    return model.transform.inverse(x, condition).numpy()
 
 
 def test_some_are_shipped():
@@ -49,11 +61,9 @@ def test_generator_and_its_results(name):
     # Another sample, cut and seed than the stated figure: the same quality, not the same number.
     # Samples of a spectrum are too small here for an energy of their own.
     assert found.chi2_ndf < 2 * stated + 1 or not found.ndf
-    response = showers.energies.sum(axis=1) / showers.incident_energy
-    assert (
-        abs(
-            response.mean() / (reference.energies.sum(axis=1) / reference.incident_energy).mean()
-            - 1
-        )
-        < 0.1
-    )
+    made, kept = showers.energies.sum(axis=1), kept_energies(model.model, reference).sum(axis=1)
+    if name in UNTOLD:
+        assert abs(np.corrcoef(made, showers.incident_energy)[0, 1]) < 0.5
+    else:
+        response, expected = made / showers.incident_energy, kept / reference.incident_energy
+        assert response.mean() == pytest.approx(expected.mean(), rel=0.1)
