@@ -25,6 +25,7 @@ from caloforge.errors import TrainingError
 from caloforge.files import write_text
 from caloforge.models.base import Fit, Phase, ShowerModel
 from caloforge.models.file import save_model
+from caloforge.nn.products import fast_products
 from caloforge.training.checkpoint import Checkpoints, latest_checkpoint, remove_partial
 from caloforge.training.dataset import TrainingSet, Walks
 from caloforge.training.log import GRADIENT, Log
@@ -149,7 +150,8 @@ class Run:
             phase: Phase = player.phase
             for _ in range(phase.repeats):
                 batch = self.data.draw(self.settings.batch_size, self.rng, phase.source)
-                with self.autocast(), self.processes.draws(self.settings.batch_size):
+                draws = self.processes.draws(self.settings.batch_size)
+                with self.autocast(), fast_products(self.data.device), draws:
                     loss, extra = phase.loss(batch, self.rng)
                 player.update(loss)
             numbers[f"loss/{phase.name}"] = loss.detach()
