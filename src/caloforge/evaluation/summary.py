@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import DataError
 from caloforge.evaluation.features import compute
+from caloforge.evaluation.kinds import is_kind, kinds
 from caloforge.evaluation.observables import VOXEL_EDGES, log_edges
 from caloforge.geometry import Geometry
 from caloforge.showers import MOST_POINTS, Showers, energy_points
@@ -70,6 +71,9 @@ class Summary:
         kept unless `summarise` was asked to.
     provenance
         What the file says about its origin, and its name.
+    kind_cells
+        Name of each kind of particle among the showers -> average shower (V,) in MeV; see
+        `caloforge.evaluation.kinds`.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Summary:
     cells: Array
     cell_rows: Array
     provenance: dict[str, Any] = field(default_factory=dict)
+    kind_cells: dict[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.incident_energy)
@@ -240,6 +245,7 @@ class _Collector:
         self.conditions = np.empty((number, len(geometry.conditions)))
         self.observables: dict[str, Array] = {}
         self.total = np.zeros(geometry.n_cells)
+        self.per_kind = {kind: np.zeros(geometry.n_cells) for kind in kinds(geometry)}
         # Sums per incident energy as long as there are few, None once it is a spectrum.
         self.per_point: dict[float, tuple[int, Array]] | None = {}
         self.spectrum = np.zeros((geometry.n_layers, len(SPECTRUM_EDGES) - 1), dtype=np.int64)
@@ -259,6 +265,9 @@ class _Collector:
         keep = energies >= self.geometry.cut if self.geometry.cut > 0 else energies > 0
         energies = np.where(keep, energies, np.float32(0))
         self._averages(energies, chunk.incident_energy)
+        for kind, total in self.per_kind.items():
+            rows = is_kind(self.geometry, chunk.conditions, kind)
+            total += energies[rows].sum(axis=0, dtype=np.float64)
         kept = slice(*np.searchsorted(self.rows, (start, stop)))
         self.whole[kept] = energies[self.rows[kept] - start]
         self._cells(energies, keep, start)
@@ -333,6 +342,10 @@ class _Collector:
             cells=self.whole,
             cell_rows=self.rows,
             provenance=provenance,
+            kind_cells={
+                kind: total / max(int(is_kind(self.geometry, self.conditions, kind).sum()), 1)
+                for kind, total in self.per_kind.items()
+            },
         )
 
 

@@ -5,19 +5,19 @@ Calorimeters", New York University (section "Recurrent Neural Net").
 
 Differs from the paper:
 - `head = "l2"` is the paper's: the mean logarithm of every cell by least squares. It predicts the
-  mean shower, as the paper found, whatever the noise. `head = "likelihood"` is the cure: a mixture
-  density of the slice's energy given all slices before, then densities of its cells, which share
-  that energy; both are zero-inflated and trained by maximum likelihood.
-- `trails` and `sums` are ours, off by default: a convolution that tells every cell what was there
-  and beside it in the slices before; and the energies of the last slice and of all so far as
-  inputs.
+  mean shower, as the paper found, whatever the noise. `head = "likelihood"` is the cure, trained
+  by maximum likelihood: a mixture density of the energy of all slices together, then slice by
+  slice one of the fraction of what is left, then densities of the cells, which share that energy.
+- With the likelihood a step is also told the energies of the last slices, of what is left and of
+  all; and the density of a cell looks at what was in it and beside it in the slices before.
 - Layers behind the slices (the HCAL of `lcd`) are one last step with a head of its own, where the
   transform keeps them; the paper has the ECAL alone.
 - What the paper leaves open is ours: dropout 0.2 on what enters and leaves the network, Adam.
 
 Shapes: condition (N, C); x (N, D, n) + (N, R) from the spiral transform; one step sees x of the
-slice before (n), the embeddings of the categories, of the other conditions and of the step (10
-each), the convolution's features and the sums; noise (N, D (2 + n)) + (N, 2 + R) where R > 0.
+slice before (n), the convolution's features, the embeddings of the categories, of the other
+conditions and of the step (10 each), and with the likelihood five energies; noise
+(N, 2 + D (2 + n)) + (N, 2 + R) where R > 0.
 
 Example
 -------
@@ -37,7 +37,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from caloforge.errors import ConditionError, ModelError
@@ -45,23 +45,25 @@ from caloforge.geometry import Geometry
 from caloforge.models.base import Batch, OptimiserSettings, Phase, Refusal, ShowerModel
 from caloforge.nn.conditions import ConditionEmbedding
 from caloforge.nn.recurrent import Recurrent, dropout
-from caloforge.nn.slices import DensityHead, MeanHead
+from caloforge.nn.slices import LOG_SCALE, SMALLEST, DensityHead, EnergyDensity, MeanHead
 from caloforge.transforms import Spiral, Transform
 
 CELLS, UNIT = 400, 0.1  # of a spiral that a model makes for itself: 20 x 20 cells; MeV
-SUMS = 2  # numbers that `sums` adds to the inputs
+RECENT = 3  # slices whose energies are told one by one
+SUMS = RECENT + 2  # with what is left and all
+IMAGES = 2  # that the density of a cell looks at: the last slice and the trail
 DECAY = 0.5  # of the trail: a slice counts half as much as the one behind it
 
 
 class Past(NamedTuple):
     """What each of T steps knows of the slices before it, cells row by row: the last slice and
-    the trail of all, (N, T, n) as logarithms; the energy of the last and of all, (N, T, 1) in MeV.
+    the trail of all, (N, T, n) as logarithms; the energies of the `RECENT` last ones, newest
+    first, what is left for the others, and the sum over all slices, (N, T, SUMS) in MeV.
     """
 
     last: Tensor
     trail: Tensor
-    energy: Tensor
-    so_far: Tensor
+    sums: Tensor
 
 
 class SliceFeatures(nn.Module):
@@ -96,17 +98,12 @@ class RecurrentNetwork(ShowerModel):
     embedding
         Numbers that each category, the other conditions and the step are embedded in.
     dropout
-        Share of the numbers entering and leaving the layers that is set to zero while training.
+        Share set to zero while training: of what the layers see of the cells, and of what they
+        say.
     conv
         Whether `SliceFeatures` of the slice before are among the inputs.
-    sums
-        Whether the energies of the slice before and of all so far are.
-    trails
-        Channels of the convolution over the last slice and the trail; 0: none ("likelihood").
     components, width
         Gaussians of a slice's energy, and hidden numbers of the heads ("likelihood").
-    energy_weight
-        Weight of the slices' energies in the loss; 1 is the likelihood ("likelihood").
     optimiser
         See `OptimiserSettings`.
 
@@ -129,11 +126,8 @@ class RecurrentNetwork(ShowerModel):
         embedding: PositiveInt = 10,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
         conv: bool = False,
-        sums: bool = False,
-        trails: NonNegativeInt = 0,
         components: PositiveInt = 4,
         width: PositiveInt = 64,
-        energy_weight: NonNegativeFloat = 1.0,
         optimiser: dict[str, Any] | None = None,
     ) -> None:
         optimiser = optimiser or {"name": "adam", "lr": 1e-3}
@@ -150,35 +144,41 @@ class RecurrentNetwork(ShowerModel):
             )
         super().__init__(geometry, spiral, hyper)
         self.depth, self.cells, self.others = spiral.depth, spiral.cells, spiral.others
-        self.dropout, self.sums, self.energy_weight = dropout, sums, energy_weight
+        self.dropout, self.likelihood = dropout, head == "likelihood"
         steps = self.depth + bool(self.others)
-        self.embed, self.step = (
-            ConditionEmbedding(geometry, embedding),
-            nn.Embedding(steps, embedding),
-        )
+        self.embed = ConditionEmbedding(geometry, embedding)
+        self.step = nn.Embedding(steps, embedding)
         self.features = SliceFeatures(spiral.shape) if conv else None
-        inputs = self.cells + self.embed.size + embedding + SUMS * sums
-        inputs += self.features.size if self.features is not None else 0
-        self.recurrent = Recurrent(cell, inputs, hidden, layers)
-        self.trails = trails > 0 and head == "likelihood"
-
-        def make(cells: int, channels: int = 0) -> MeanHead | DensityHead:
-            if head == "l2":
-                return MeanHead(hidden, cells, spiral.unit)
-            sizes = {"width": width, "components": components}
-            return DensityHead(hidden, cells, **sizes, trails=2, channels=channels)
-
-        self.slice = make(self.cells, trails)
-        self.behind = make(self.others) if self.others else None
+        told = self.embed.size + embedding + SUMS * self.likelihood
+        seen = self.cells + (self.features.size if self.features is not None else 0)
+        self.recurrent = Recurrent(cell, seen + told, hidden, layers)
+        self.total: EnergyDensity | None = None
+        self.slice: MeanHead | DensityHead
+        self.behind: MeanHead | DensityHead | None = None
+        if not self.likelihood:
+            self.slice = MeanHead(hidden, self.cells, spiral.unit)
+            if self.others:
+                self.behind = MeanHead(hidden, self.others, spiral.unit)
+        else:
+            sizes: dict[str, Any] = {"width": width, "components": components, "unit": spiral.unit}
+            # Means begin at an energy like that of the slice before, and at usual shares.
+            self.total = EnergyDensity(self.embed.size, width, components, -4.0)
+            slices = DensityHead(hidden, told, self.cells, **sizes, images=IMAGES, start=0.2)
+            with torch.no_grad():
+                slices.energy.go_on.weight[:, 0] = 1 / LOG_SCALE
+                slices.energy.go_on.weight[:, RECENT] = -1 / LOG_SCALE
+            self.slice = slices
+            if self.others:
+                self.behind = DensityHead(hidden, told, self.others, **sizes, images=0, start=-8.0)
         self.settings = OptimiserSettings.of(optimiser)
 
     @property
     def noise_size(self) -> int:
-        """Z: what the heads need for each slice, then for what is behind; 1, which is not looked
-        at, where they need none.
+        """Z: two for the energy of all slices, what the head needs for each, then for what is
+        behind; 1, which is not looked at, where they need none.
         """
         behind = self.behind.noise if self.behind is not None else 0
-        return max(self.depth * self.slice.noise + behind, 1)
+        return max(2 * self.likelihood + self.depth * self.slice.noise + behind, 1)
 
     def core(self) -> Refusal:
         """Unrolled over 24 slices the smallest of these networks has 14 000 nodes in ONNX."""
@@ -192,62 +192,66 @@ class RecurrentNetwork(ShowerModel):
         return [Phase("network", list(self.parameters()), self.loss, 1, self.settings)]
 
     # --- what a step sees --------------------------------------------------------------------
-    def inputs(self, past: Past, embedded: Tensor, incident: Tensor, steps: Tensor) -> Tensor:
-        """Inputs of the recurrent layers at `steps` (T,), (N, T, inputs)."""
-        count, shape = embedded.shape[0], self.transform.shape
-        parts = [
-            past.last,
-            embedded[:, None].expand(-1, len(steps), -1),
-            self.step(steps).expand(count, -1, -1),
-        ]
+    def seen(self, past: Past, rng: torch.Generator | None = None) -> Tensor:
+        """The slice before and its features, (N, T, F); dropout where a generator is given."""
+        parts = [past.last]
         if self.features is not None:
-            images = past.last.reshape(-1, 1, *shape)
-            parts.append(self.features(images).reshape(count, len(steps), -1))
-        if self.sums:
-            unit, log_incident = self.transform.unit, incident[:, None].log()
-            for energy in (past.energy, past.so_far):
-                parts.append(0.2 * ((energy + unit).log() - log_incident))
+            images = past.last.reshape(-1, 1, *self.transform.shape)
+            parts.append(self.features(images).reshape(*past.last.shape[:2], -1))
+        return dropout(torch.cat(parts, dim=2), self.dropout, rng)
+
+    def told(self, past: Past, condition: Tensor, steps: Tensor) -> Tensor:
+        """With the likelihood the logarithms of `Past.sums` over the incident energy; then the
+        embeddings of the condition and of `steps` (T,); (N, T, F).
+        """
+        shape = (condition.shape[0], len(steps), -1)
+        parts = [self.embed(condition)[:, None].expand(shape), self.step(steps).expand(shape)]
+        if self.likelihood:
+            incident, least = self.incident(condition)[:, None], SMALLEST * self.transform.unit
+            parts.insert(0, LOG_SCALE * ((past.sums + least) / incident).log())
         return torch.cat(parts, dim=2)
 
-    def images(self, past: Past) -> Tensor | None:
-        """Last slice and trail of every step as images (N T, 2, H, W)."""
-        if not self.trails:
-            return None
+    def images(self, past: Past) -> Tensor:
+        """Last slice and trail of every step as images, (N T, 2, H, W)."""
         both = torch.stack([past.last, past.trail], dim=2)
-        return both.reshape(-1, 2, *self.transform.shape)
+        return both.reshape(-1, IMAGES, *self.transform.shape)
 
-    def history(self, energies: Tensor) -> Past:
-        """The past of every step 0 to D, from all slices (N, D, n) in MeV."""
-        logs = (energies / self.transform.unit).log1p()
-        trail = [torch.zeros_like(logs[:, 0])]
-        for k in range(self.depth):
-            trail.append(DECAY * (trail[-1] + logs[:, k]))
-        total = energies.sum(2, keepdim=True)
-        none = [torch.zeros_like(part[:, :1]) for part in (logs, total)]
-        return Past(
-            torch.cat([none[0], logs], 1),
-            torch.stack(trail, 1),
-            torch.cat([none[1], total], 1),
-            torch.cat([none[1], total.cumsum(1)], 1),
-        )
+    def begin(self, total: Tensor) -> Past:
+        """The past of the first step: nothing, and all of `total` (N, 1) in MeV is left."""
+        nothing = total.new_zeros(total.shape[0], 1, self.cells)
+        left = total[:, None]
+        return Past(nothing, nothing, torch.cat([nothing[..., :1]] * RECENT + [left, left], 2))
 
     def extend(self, past: Past, energies: Tensor) -> Past:
         """The past of the next step (T = 1) after a slice (N, n) in MeV."""
         logs = (energies / self.transform.unit).log1p()[:, None]
-        total = energies.sum(1, keepdim=True)[:, None]
-        return Past(logs, DECAY * (past.trail + logs), total, past.so_far + total)
+        energy = energies.sum(1, keepdim=True)[:, None]
+        recent, left, total = torch.split(past.sums, [RECENT, 1, 1], 2)
+        left = (left - energy).clamp(min=0)
+        sums = torch.cat([energy, recent[..., :-1], left, total], 2)
+        return Past(logs, DECAY * (past.trail + logs), sums)
+
+    def history(self, energies: Tensor) -> Past:
+        """The past of every step 0 to D, from all slices (N, D, n) in MeV."""
+        steps = [self.begin(energies.sum((1, 2))[:, None])]
+        for k in range(self.depth):
+            steps.append(self.extend(steps[-1], energies[:, k]))
+        return Past(*(torch.cat(parts, 1) for parts in zip(*steps, strict=True)))
 
     # --- training ----------------------------------------------------------------------------
-    def states(self, past: Past, condition: Tensor, rng: torch.Generator | None = None) -> Tensor:
+    def states(
+        self, past: Past, condition: Tensor, rng: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What the recurrent layers say at all steps when they are shown the true past (teacher
-        forcing), (N, T, hidden); with dropout where a generator is given.
+        forcing), (N, T, hidden), and what they are told, (N, T, F); with dropout where a generator
+        is given.
         """
         steps = torch.arange(self.step.num_embeddings, device=condition.device)
         shown = Past(*(part[:, : len(steps)] for part in past))
-        x = self.inputs(shown, self.embed(condition), self.incident(condition), steps)
-        state = self.recurrent.begin(len(condition))
-        h, _ = self.recurrent(dropout(x, self.dropout, rng), state, self.dropout, rng)
-        return dropout(h, self.dropout, rng)
+        told = self.told(shown, condition, steps)
+        x = torch.cat([self.seen(shown, rng), told], dim=2)
+        h, _ = self.recurrent(x, self.recurrent.begin(len(condition)), self.dropout, rng)
+        return dropout(h, self.dropout, rng), told
 
     def slices(self, energies: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Slices (N, D, n), row by row, and the other layers' cells (N, R), of showers (N, V);
@@ -260,54 +264,65 @@ class RecurrentNetwork(ShowerModel):
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean over slices of -log P(X_t | X_<t, M, P), or of the squared error."""
         cells, behind = self.slices(batch.energies, batch.condition)
-        incident = self.incident(batch.condition)
-        past = self.history(cells)
-        h = self.states(past, batch.condition, rng if self.training else None)
-        seen = Past(*(part[:, : self.depth] for part in past))
-        terms = self.slice.loss(
+        incident, past = self.incident(batch.condition), self.history(cells)
+        h, told = self.states(past, batch.condition, rng if self.training else None)
+        before = Past(*(part[:, : self.depth] for part in past))
+        of_slices = self.slice.loss(
             h[:, : self.depth].flatten(0, 1),
-            self.images(seen),
+            told[:, : self.depth].flatten(0, 1),
+            self.images(before),
             cells.flatten(0, 1),
-            incident.repeat_interleave(self.depth, 0),
+            before.sums[..., RECENT].flatten()[:, None],
         )
+        terms = {key: nll.reshape(-1, self.depth) for key, nll in of_slices.items()}
+        if self.total is not None:
+            all_of_them = past.sums[:, 0, -1:]
+            share = (all_of_them / incident).clamp(min=1e-9).log()[:, 0]
+            density = self.total(self.embed(batch.condition))
+            terms["total"] = density.nll(share, all_of_them[:, 0] > 0)[:, None]
+            terms["energy"] = terms["energy"][:, :-1]  # the last slice takes what is left
         if self.behind is not None:
-            last = self.behind.loss(h[:, -1], None, behind, incident)
-            terms |= {f"behind_{key}": value / self.depth for key, value in last.items()}
-        weights = {key: self.energy_weight if "energy" in key else 1.0 for key in terms}
-        total = torch.stack([weights[key] * value for key, value in terms.items()]).sum()
-        return total, {key: value.detach() for key, value in terms.items()}
+            last = self.behind.loss(h[:, -1], told[:, -1], None, behind, incident)
+            terms |= {f"behind_{key}": nll[:, None] for key, nll in last.items()}
+        means = {key: nll.sum(1).mean() / self.depth for key, nll in terms.items()}
+        total = torch.stack(list(means.values())).sum()
+        return total, {key: value.detach() for key, value in means.items()}
 
     # --- free running ------------------------------------------------------------------------
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """See `ShowerModel.sample`: the network is fed its own slices.
 
         `context` (N, K, cells of a slice) in MeV are the first K slices of every shower, in the
-        geometry's order; they are returned as they are, and the rest is generated. Raises
+        geometry's order; they are returned as they are, and the rest is generated: where they
+        have more energy than was drawn for all slices, nothing is left for the others. Raises
         ConditionError for another shape.
         """
         count, given = condition.shape[0], self._given(condition, context)
-        embedded, incident = self.embed(condition), self.incident(condition)
-        state = self.recurrent.begin(count)
-        past = Past(
-            *(condition.new_zeros(count, 1, size) for size in (self.cells, self.cells, 1, 1))
-        )
+        incident, total = self.incident(condition), given.sum((1, 2))[:, None]
+        if self.total is not None:
+            drawn, _ = self.total(self.embed(condition)).draw(noise[:, 0], noise[:, 1])
+            total = torch.maximum(total, drawn[:, None].clamp(max=0.0).exp() * incident)
+            noise = noise[:, 2:]
+        past, state = self.begin(total), self.recurrent.begin(count)
         steps = torch.arange(self.step.num_embeddings, device=condition.device)
-        draws = noise[:, : self.depth * self.slice.noise].reshape(count, self.depth, -1)
+        split = self.depth * self.slice.noise
+        draws, rest = noise[:, :split].reshape(count, self.depth, -1), noise[:, split:]
         made = []
-        for k in range(self.depth):
-            x = self.inputs(past, embedded, incident, steps[k : k + 1])
-            h, state = self.recurrent(x, state)
+        for k in range(len(steps)):
+            told = self.told(past, condition, steps[k : k + 1])
+            h, state = self.recurrent(torch.cat([self.seen(past), told], dim=2), state)
+            seen = h[:, 0], told[:, 0]
+            if k == self.depth and self.behind is not None:
+                made.append(self.behind.draw(*seen, None, rest, incident, whole=False))
+                break
             if k < given.shape[1]:
                 energies = given[:, k]
             else:
-                energies = self.slice.draw(h[:, 0], self.images(past), draws[:, k], incident)
+                images, left = self.images(past), past.sums[:, 0, RECENT : RECENT + 1]
+                whole = k == self.depth - 1
+                energies = self.slice.draw(*seen, images, draws[:, k], left, whole=whole)
             past = self.extend(past, energies)
             made.append(energies[:, self.transform.rolled])
-        if self.behind is not None:
-            x = self.inputs(past, embedded, incident, steps[-1:])
-            h, _ = self.recurrent(x, state)
-            rest = noise[:, self.depth * self.slice.noise :]
-            made.append(self.behind.draw(h[:, 0], None, rest, incident))
         logs = (torch.cat(made, 1) / self.transform.unit).log1p()
         showers = self.transform.inverse(logs, condition)
         if context is None:

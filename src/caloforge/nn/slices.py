@@ -1,9 +1,8 @@
 """What a network says of the next slice: its energy as a mixture density, its cells as
 zero-inflated densities.
 
-Reference: mixture density networks, C. Bishop, 1994, Aston University NCRG/94/004; the type I
-generalised logistic distribution, N. Johnson, S. Kotz, N. Balakrishnan, "Continuous Univariate
-Distributions" 2, 1995, Eq. 23.62.
+Reference: mixture density networks, C. Bishop, 1994, Aston University NCRG/94/004; exponentiated
+Weibull distribution, G. Mudholkar, D. Srivastava, 1993, doi:10.1109/24.229504.
 
 All densities are of logarithms of energies, and all numbers are drawn from standard normals.
 """
@@ -15,11 +14,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, silu, softplus
+from torch.nn.functional import silu, softplus
 
 LOG_WIDTHS = (-5.0, 1.5)  # smallest and largest logarithm of a width
 LOG_SHAPES = (-3.0, 2.0)
 LOG_ENERGIES = (-40.0, 20.0)  # what a cell may have, in units of MeV: keeps free running finite
+ARGUMENTS = (-80.0, 10.0)  # of the double exponential
+LOG_SCALE = 0.2  # of logarithms of energies among a network's inputs
+SMALLEST = 1e-3  # of the transform's unit: what has less energy is empty
+FRACTIONS = (1e-9, 1 - 1e-6)  # of a pool, for the log-odds to be finite
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -60,11 +63,13 @@ class Mixture(NamedTuple):
         return mean + log_std.exp() * second, tail < chance
 
 
-class SkewLogistic(NamedTuple):
-    """Zero-inflated generalised logistic density: filled with probability sigmoid(odds), and then
-    P(value < y) = sigmoid((y - centre) / width)^shape.
+class LogWeibull(NamedTuple):
+    """Zero-inflated density of the logarithm y of an exponentiated Weibull number: filled with
+    probability sigmoid(odds), and then P(value < y) = (1 - exp(-exp(t)))^shape, t = (y - centre) /
+    width.
 
-    Shapes: all (...). A shape below 1 has its long tail on the left: a cell that is just touched.
+    Shapes: all (...). Its tail to low energies is long, as of a cell that is just touched; that to
+    high ones ends soon: rare cells must not eat up the energy of their slice.
     """
 
     odds: Tensor
@@ -74,10 +79,13 @@ class SkewLogistic(NamedTuple):
 
     def nll(self, value: Tensor, filled: Tensor) -> Tensor:
         """-log p, (...), of being empty, or of being filled (a mask) with `value`."""
-        t = (value - self.centre) / self.log_width.exp()
-        density = self.log_shape + self.log_shape.exp() * logsigmoid(t) + logsigmoid(-t)
+        t = ((value - self.centre) / self.log_width.exp()).clamp(*ARGUMENTS)
+        power = t.exp()
+        below = (-torch.expm1(-power)).log()
+        density = self.log_shape - self.log_width + t - power
+        density = density + torch.expm1(self.log_shape) * below
         chance = softplus(torch.where(filled, -self.odds, self.odds))
-        return chance - torch.where(filled, density - self.log_width, 0.0)
+        return chance - torch.where(filled, density, 0.0)
 
     def draw(self, normal: Tensor) -> tuple[Tensor, Tensor]:
         """Value and whether it is filled, both (...), from one standard normal each.
@@ -89,8 +97,42 @@ class SkewLogistic(NamedTuple):
         tail, chance = upper_tail(normal), torch.sigmoid(self.odds)
         above = (tail / chance).clamp(1e-7, 1 - 1e-6)
         log_below = torch.log1p(-above) / self.log_shape.exp()
-        t = log_below - (-torch.expm1(log_below)).clamp(min=1e-12).log()
+        t = (-torch.log1p(-log_below.exp().clamp(1e-35, 1 - 1e-7))).log()
         return self.centre + self.log_width.exp() * t, tail < chance
+
+
+def neighbourhood(images: Tensor) -> Tensor:
+    """Of each image whether a cell has energy, its own value and the mean over itself and the
+    eight cells around it, (B, T, H, W) to (B, 3 T, H W).
+    """
+    around = nn.functional.avg_pool2d(images, 3, stride=1, padding=1)
+    return torch.cat([(images > 0).to(images), images, around], dim=1).flatten(2)
+
+
+class EnergyDensity(nn.Module):
+    """Density of a number as a mixture of Gaussians that may be empty, by a small dense network.
+
+    Shapes: (B, inputs) to a `Mixture` (B,), in float32. `start` is where the means begin.
+    """
+
+    def __init__(self, inputs: int, width: int, components: int, start: float) -> None:
+        super().__init__()
+        self.components = components
+        last, middle = nn.Linear(width, 1 + 3 * components), nn.Linear(width, width)
+        self.network = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), middle, nn.SiLU(), last)
+        self.go_on = nn.Linear(inputs, components, bias=False)
+        with torch.no_grad():
+            apart = torch.linspace(-0.5, 0.5, components)
+            last.bias[1 + components : 1 + 2 * components] = start + apart
+            self.go_on.weight.zero_()
+
+    def forward(self, x: Tensor) -> Mixture:
+        """The mixture: its means are a linear function plus what the network adds."""
+        with torch.autocast(x.device.type, enabled=False):  # 16 bits would round by a percent
+            raw = self.network(x.float())
+            odds, weight, mean, log_std = raw.split([1, *[self.components] * 3], -1)
+            mean = mean + self.go_on(x.float())
+        return Mixture(odds.squeeze(-1), weight, mean, log_std.clamp(*LOG_WIDTHS))
 
 
 class MeanHead(nn.Module):
@@ -106,103 +148,111 @@ class MeanHead(nn.Module):
         self.mean, self.unit = nn.Linear(hidden, cells), unit
 
     def loss(
-        self, h: Tensor, images: Tensor | None, energies: Tensor, incident: Tensor
+        self, h: Tensor, told: Tensor, images: Tensor | None, energies: Tensor, pool: Tensor
     ) -> dict[str, Tensor]:
-        """Mean squared error of log(1 + E / unit)."""
-        logs = (energies / self.unit).log1p()
-        return {"squares": (self.mean(h).float() - logs).square().mean()}
+        """Mean squared error of log(1 + E / unit), (B,)."""
+        target = (energies / self.unit).log1p()
+        return {"squares": (self.mean(h).float() - target).square().mean(1)}
 
-    def draw(self, h: Tensor, images: Tensor | None, noise: Tensor, incident: Tensor) -> Tensor:
+    def draw(
+        self,
+        h: Tensor,
+        told: Tensor,
+        images: Tensor | None,
+        noise: Tensor,
+        pool: Tensor,
+        *,
+        whole: bool,
+    ) -> Tensor:
         """The energies that belong to the mean logarithms."""
-        logs: Tensor = self.mean(h).clamp(0.0, LOG_ENERGIES[1])
-        return logs.expm1() * self.unit
+        mean: Tensor = self.mean(h).clamp(0.0, LOG_ENERGIES[1])
+        return mean.expm1() * self.unit
 
 
 class DensityHead(nn.Module):
     """A density of the slice's energy, then a density of each cell given that energy; drawn cells
     share the slice's energy.
 
-    The energy is a mixture of Gaussians in log(E_slice / E_incident). A dense part says where
-    cells have energy. With `trails` images of what went before, a small convolution adds what the
-    same cell and its neighbours tell: a track goes on where it was.
+    The energy is a fraction of a pool: its log-odds are a mixture of Gaussians that sees what the
+    step is told (energies so far, condition, step) and not the cells: few numbers, which
+    generalise well. A dense part says where cells have energy. With `images` of what went before
+    it adds, with weights that the state chooses, what was in the same cell and around it: a track
+    goes on where it was.
 
-    Shapes: state (B, hidden) and images (B, trails, *shape) to energies (B, cells) in MeV, cells
-    row by row; noise (B, 2 + cells).
+    Shapes: state (B, hidden), what is told (B, told), images (B, images, *shape) and pool (B, 1)
+    in MeV to energies (B, cells) in MeV, cells row by row; noise (B, 2 + cells).
     """
 
-    OUTPUTS = 4  # numbers of a SkewLogistic
+    OUTPUTS = 4  # numbers of a LogWeibull
 
     def __init__(
         self,
         hidden: int,
+        told: int,
         cells: int,
         *,
         width: int,
         components: int,
-        trails: int = 0,
-        channels: int = 0,
+        images: int,
+        unit: float,
+        start: float,
     ) -> None:
         super().__init__()
-        self.noise, self.components = 2 + cells, components
-        self.enter = nn.Linear(hidden, width)
-        self.energy = nn.Linear(width, 1 + 3 * components)
-        with torch.no_grad():  # begin apart, where slices of a sampling calorimeter are
-            means = self.energy.bias[1 + components : 1 + 2 * components]
-            means.copy_(torch.linspace(-7, -5, components))
+        self.noise, self.smallest = 2 + cells, SMALLEST * unit
+        self.energy = EnergyDensity(told, width, components, start)
         self.spread = nn.Linear(hidden + 1, width)
         self.shift = nn.Linear(width, 2 * cells)  # of odds and centre, cell by cell
         self.common = nn.Linear(width, self.OUTPUTS)
-        self.local = channels > 0
-        if self.local:
-            self.look = nn.Conv2d(trails, channels, 3, padding=1)
-            self.tell = nn.Linear(width, 2 * channels)
-            self.mix = nn.Conv2d(channels, channels, 1)
-            self.leave = nn.Conv2d(channels, self.OUTPUTS, 1)
+        self.look = nn.Linear(width, self.OUTPUTS * 3 * images) if images else None
 
-    def of_energy(self, h: Tensor) -> Mixture:
-        """Density of log(E_slice / E_incident), (B,), in float32."""
-        with torch.autocast(h.device.type, enabled=False):  # 16 bits would round it by a percent
-            raw = self.energy(silu(self.enter(h.float())))
-        odds, weight, mean, log_std = raw.split([1, *[self.components] * 3], -1)
-        return Mixture(odds.squeeze(-1), weight, mean, log_std.clamp(*LOG_WIDTHS))
-
-    def of_cells(self, h: Tensor, images: Tensor | None, total: Tensor) -> SkewLogistic:
+    def cells(self, h: Tensor, images: Tensor | None, total: Tensor) -> LogWeibull:
         """Densities of the logarithms of the cells in MeV, (B, cells), in float32, when all of
         them together have `total` MeV (B, 1).
         """
-        told = 0.2 * total.clamp(min=1e-6).log()
-        h = silu(self.spread(torch.cat([h, told.to(h.dtype)], dim=1)))
+        log_total = LOG_SCALE * total.clamp(min=self.smallest).log()
+        h = silu(self.spread(torch.cat([h, log_total.to(h.dtype)], dim=1)))
         raw = self.common(h).unsqueeze(-1)
-        if self.local and images is not None:
-            gain, bias = self.tell(h)[:, :, None, None].chunk(2, 1)
-            x = silu(torch.addcmul(bias, self.look(images), 1 + gain))
-            raw = raw + self.leave(silu(self.mix(x))).flatten(2)
+        if self.look is not None and images is not None:
+            maps = neighbourhood(images)
+            weights = self.look(h).reshape(h.shape[0], self.OUTPUTS, -1)
+            raw = torch.baddbmm(raw.to(maps.dtype), weights.to(maps.dtype), maps)
         odds, centre, log_width, log_shape = raw.float().unbind(1)
         more_odds, more_centre = self.shift(h).float().chunk(2, 1)
         odds, centre = odds + more_odds, centre + more_centre
         log_width, log_shape = log_width.clamp(*LOG_WIDTHS), log_shape.clamp(*LOG_SHAPES)
-        return SkewLogistic(odds, centre, log_width.expand_as(odds), log_shape.expand_as(odds))
+        return LogWeibull(odds, centre, log_width.expand_as(odds), log_shape.expand_as(odds))
 
     def loss(
-        self, h: Tensor, images: Tensor | None, energies: Tensor, incident: Tensor
+        self, h: Tensor, told: Tensor, images: Tensor | None, energies: Tensor, pool: Tensor
     ) -> dict[str, Tensor]:
-        """-log p a slice, of its energy and of its cells; cells of an empty slice are certain."""
+        """-log p of the energy and of the cells, (B,); the cells of an empty slice are certain."""
         total = energies.sum(1, keepdim=True)
         filled = total[:, 0] > 0
-        log_share = (total / incident).clamp(min=1e-12).log()
-        cells = self.of_cells(h, images, total)
-        of_cells = cells.nll(energies.clamp(min=1e-12).log(), energies > 0).sum(1)
+        fraction = (total / pool.clamp(min=self.smallest))[:, 0].clamp(*FRACTIONS)
+        densities = self.cells(h, images, total)
+        cells = densities.nll(energies.clamp(min=1e-12).log(), energies > 0).sum(1)
         return {
-            "energy": self.of_energy(h).nll(log_share[:, 0], filled).mean(),
-            "cells": torch.where(filled, of_cells, 0.0).mean(),
+            "energy": self.energy(told).nll(fraction.logit(), filled),
+            "cells": torch.where(filled, cells, 0.0),
         }
 
-    def draw(self, h: Tensor, images: Tensor | None, noise: Tensor, incident: Tensor) -> Tensor:
-        """The slice's energy from two normals, never above the incident one, then its cells."""
-        log_share, filled = self.of_energy(h).draw(noise[:, 0], noise[:, 1])
-        share = torch.where(filled, log_share.clamp(max=0.0).exp(), 0.0)
-        total = share[:, None] * incident
-        cells = self.of_cells(h, images, total)
+    def draw(
+        self,
+        h: Tensor,
+        told: Tensor,
+        images: Tensor | None,
+        noise: Tensor,
+        pool: Tensor,
+        *,
+        whole: bool,
+    ) -> Tensor:
+        """The energy, from two normals or the `whole` pool, then its cells."""
+        total = pool
+        if not whole:
+            log_odds, filled = self.energy(told).draw(noise[:, 0], noise[:, 1])
+            total = torch.where(filled, log_odds.sigmoid(), 0.0)[:, None] * pool
+        total = torch.where(total < self.smallest, 0.0, total)
+        cells = self.cells(h, images, total)
         return share_out(total, *cells.draw(noise[:, 2:]), cells.odds)
 
 

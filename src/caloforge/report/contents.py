@@ -24,6 +24,7 @@ from caloforge.report import (
 from caloforge.report.attributes import attributes_section
 from caloforge.report.blocks import Picture, Section
 from caloforge.report.estimates import EnergySlice
+from caloforge.report.kinds import kind_sections
 from caloforge.report.samples import Samples
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def report_sections(
             pictures=_some(layer_figures.cell_spectra(samples)),
         ),
         _averages(samples),
+        *kind_sections(samples),
         Section(
             "Memorising",
             "Whether showers were copied from the training set.",
@@ -162,6 +164,7 @@ def _averages(samples: Samples) -> Section:
             averages.average_discs(samples),
             averages.average_maps(samples),
             unrolled.unrolled_average(samples),
+            unrolled.unrolled_examples(samples),
             averages.examples(samples),
         ),
         more=_some(*(_average(samples, part) for part in points)),

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from caloforge.geometry import Geometry
 from caloforge.report.averages import wrap
 from caloforge.report.blocks import Picture
-from caloforge.report.estimates import Array
+from caloforge.report.estimates import Array, energy_text
 from caloforge.report.images import (
     ENERGY_MAP,
     RATIO_MAP,
@@ -93,6 +93,35 @@ def unrolled_average(samples: Samples) -> Picture | None:
         f" Drawn up to {100 * SHARE:g} % of the energy.",
         "Average showers, depth against spiral position, for Geant4 and generators, with ratios.",
         _figure(samples.geometry, groups, rows, reference),
+    )
+
+
+def unrolled_examples(samples: Samples, count: int = 3) -> Picture | None:
+    """Single showers unrolled, Geant4's beside each generator's at about the same energy."""
+    groups = volumes(samples.geometry)
+    energies = samples.geometry.incident_energy(samples.reference.example_conditions)
+    if not groups or len(energies) == 0:
+        return None
+    targets = np.sort(energies)[((np.arange(count) + 0.5) / count * len(energies)).astype(int)]
+    rows = []
+    for target in np.unique(targets).tolist():
+        for look, summary in samples.drawn:
+            mine = samples.geometry.incident_energy(summary.example_conditions)
+            if summary is samples.floor or len(mine) == 0:
+                continue
+            nearest = int(np.abs(np.log(mine / target)).argmin())
+            is_reference = look is REFERENCE_LOOK
+            label = "Geant4" if is_reference else look.label
+            color = INK if is_reference else look.color
+            text = f"{label}\n{energy_text(float(mine[nearest]))}"
+            rows.append((text, color, summary.examples[nearest], False))
+    return Picture(
+        "unrolled-single-showers",
+        "Single showers unrolled like the average: rows are layers, columns positions along the "
+        "spiral, MeV per cell (logarithmic), at about the same incident energies. A smooth image "
+        "without scattered hits is a mean shower, not a single one.",
+        "Single showers, depth against spiral position, for Geant4 and generators.",
+        _figure(samples.geometry, groups, rows, samples.reference.mean_cells[0]),
     )
 
 
