@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -298,8 +300,16 @@ def test_an_existing_scheduler_is_used(farm: DaskFarm) -> None:
         assert list(other.map(slow_square, [(3, None, 0.0)])) == [9]
 
 
+def test_ctrl_c_stays_what_it_was() -> None:
+    """The package for batch systems takes it over when it is imported."""
+    before = signal.getsignal(signal.SIGINT)
+    with clusters._ctrl_c_kept():
+        signal.signal(signal.SIGINT, lambda *_: sys.exit())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="needs dask-jobqueue")
 def test_job_scripts_ask_for_what_the_file_says() -> None:
-    pytest.importorskip("dask_jobqueue")
     settings = {
         "cores": 4,
         "threads": 2,
@@ -324,6 +334,7 @@ def test_job_scripts_ask_for_what_the_file_says() -> None:
     condor = Cluster(kind="htcondor", disk="2GB", directives=["requirements = HasAVX"], **settings)
     with queue_cluster(condor) as cluster:
         script = cluster.job_script()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     for line in ("+MaxRuntime = 9000", "accounting_group = atlas", "requirements = HasAVX"):
         assert line in script
 

@@ -7,6 +7,8 @@ another one. A piece is a function of its arguments alone.
 
 from __future__ import annotations
 
+import signal
+import threading
 import tomllib
 import uuid
 from collections import deque
@@ -370,8 +372,9 @@ def queue_cluster(settings: Cluster) -> Any:
     Raises CaloForgeError when dask-jobqueue is not installed.
     """
     try:
-        # Their package names them without exporting them.
-        from dask_jobqueue import HTCondorCluster, SLURMCluster  # type: ignore[attr-defined]
+        with _ctrl_c_kept():
+            # Their package names them without exporting them.
+            from dask_jobqueue import HTCondorCluster, SLURMCluster  # type: ignore[attr-defined]
     except ImportError as error:
         raise CaloForgeError(
             "Batch systems need the package dask-jobqueue, which is not installed: pip install "
@@ -399,6 +402,19 @@ def queue_cluster(settings: Cluster) -> Any:
             **common,
         )
     return HTCondorCluster(**common, disk=settings.disk, job_extra_directives=_condor(settings))
+
+
+@contextmanager
+def _ctrl_c_kept() -> Iterator[None]:
+    """Importing dask-jobqueue takes Ctrl-C over, and then exits with success: here it is given
+    back.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # only it may set handlers
+            signal.signal(signal.SIGINT, before)
 
 
 def _condor(settings: Cluster) -> dict[str, str]:
