@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from caloforge.data import open_showers, read_showers, sample_names, sample_path
 from caloforge.models import MODELS
 from caloforge.showers import Showers
 from caloforge.training import train
+
+# A shell that starts the tests in the background has Ctrl-C ignored, which some of them press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
