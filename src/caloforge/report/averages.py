@@ -293,11 +293,13 @@ def three_energies(samples: Samples) -> list[EnergySlice]:
     return [usable[k] for k in sorted({0, len(usable) // 2, len(usable) - 1})]
 
 
-def examples(samples: Samples, count: int = 3) -> Picture | None:
-    """Single showers: a row a shower, a column a layer, at `count` energies; None without any."""
+def example_rows(samples: Samples, count: int) -> list[tuple[str, str, Array]]:
+    """Single showers, at `count` energies of the reference one of Geant4 and the nearest of each
+    generator: what it is in words, its colour, its cells (V,) in MeV. Empty without any.
+    """
     energies = samples.geometry.incident_energy(samples.reference.example_conditions)
     if len(energies) == 0:
-        return None
+        return []
     targets = np.sort(energies)[((np.arange(count) + 0.5) / count * len(energies)).astype(int)]
     rows = []
     for target in np.unique(targets).tolist():
@@ -306,10 +308,18 @@ def examples(samples: Samples, count: int = 3) -> Picture | None:
             if summary is samples.floor or len(mine) == 0:
                 continue
             nearest = int(np.abs(np.log(mine / target)).argmin())
-            name = "Geant4" if look is REFERENCE_LOOK else look.label
-            label = f"{name}\n{energy_text(float(mine[nearest]))}"
-            color = INK if look is REFERENCE_LOOK else look.color
-            rows.append(ImageRow(label, color, summary.examples[nearest]))
+            is_reference = look is REFERENCE_LOOK
+            name, color = ("Geant4", INK) if is_reference else (look.label, look.color)
+            text = f"{name}\n{energy_text(float(mine[nearest]))}"
+            rows.append((text, color, summary.examples[nearest]))
+    return rows
+
+
+def examples(samples: Samples, count: int = 3) -> Picture | None:
+    """Single showers: a row a shower, a column a layer, at `count` energies; None without any."""
+    rows = [ImageRow(*row) for row in example_rows(samples, count)]
+    if not rows:
+        return None
     polar = any(layer.kind == "polar" for layer in samples.geometry.layers)
     return Picture(
         "single-showers",

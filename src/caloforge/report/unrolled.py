@@ -10,9 +10,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from caloforge.geometry import Geometry
-from caloforge.report.averages import wrap
+from caloforge.report.averages import example_rows, wrap
 from caloforge.report.blocks import Picture
-from caloforge.report.estimates import Array, energy_text
+from caloforge.report.estimates import Array
 from caloforge.report.images import (
     ENERGY_MAP,
     RATIO_MAP,
@@ -99,22 +99,9 @@ def unrolled_average(samples: Samples) -> Picture | None:
 def unrolled_examples(samples: Samples, count: int = 3) -> Picture | None:
     """Single showers unrolled, Geant4's beside each generator's at about the same energy."""
     groups = volumes(samples.geometry)
-    energies = samples.geometry.incident_energy(samples.reference.example_conditions)
-    if not groups or len(energies) == 0:
+    rows = [(*row, False) for row in example_rows(samples, count)]
+    if not groups or not rows:
         return None
-    targets = np.sort(energies)[((np.arange(count) + 0.5) / count * len(energies)).astype(int)]
-    rows = []
-    for target in np.unique(targets).tolist():
-        for look, summary in samples.drawn:
-            mine = samples.geometry.incident_energy(summary.example_conditions)
-            if summary is samples.floor or len(mine) == 0:
-                continue
-            nearest = int(np.abs(np.log(mine / target)).argmin())
-            is_reference = look is REFERENCE_LOOK
-            label = "Geant4" if is_reference else look.label
-            color = INK if is_reference else look.color
-            text = f"{label}\n{energy_text(float(mine[nearest]))}"
-            rows.append((text, color, summary.examples[nearest], False))
     return Picture(
         "unrolled-single-showers",
         "Single showers unrolled like the average: rows are layers, columns positions along the "
