@@ -119,8 +119,10 @@ class ConditionalCaloGAN(NonSaturatingGAN):
     sparsity_threshold, sparsity_power
         t in MeV and alpha of soft sparsity.
     informed_judge
-        The adversarial head also sees the condition, and barycentres (from the impact) and widths
-        of each layer; Xi also sees the barycentres.
+        The adversarial head also sees the condition, and barycentres (from the axis) and widths of
+        each layer; Xi also sees the barycentres.
+    position_width
+        mm: what spread of the barycentres about the axis that head is to see well.
     spectral_judge
         Spectral normalisation (arXiv:1802.05957) of the discriminator but for Xi: it cannot run
         away from a generator that learns from few showers.
@@ -160,6 +162,7 @@ class ConditionalCaloGAN(NonSaturatingGAN):
         sparsity_threshold: PositiveFloat = 0.1,
         sparsity_power: PositiveFloat = 2.0,
         informed_judge: bool = False,
+        position_width: PositiveFloat = 20.0,
         spectral_judge: bool = False,
         xi_weights: dict[str, NonNegativeFloat] = XI_WEIGHTS,
         xi_on_fakes: bool = False,
@@ -268,6 +271,8 @@ class Discriminator(nn.Module):
     estimate Xi of the attributes, (N, 5).
     """
 
+    depths: Tensor
+
     def __init__(self, geometry: Geometry, hyper: dict[str, Any]) -> None:
         super().__init__()
         self.slices, layers = geometry.slices, geometry.layers
@@ -276,6 +281,7 @@ class Discriminator(nn.Module):
         self.soft, self.informed = hyper["soft_sparsity"], hyper["informed_judge"]
         self.threshold, self.power = hyper["sparsity_threshold"], hyper["sparsity_power"]
         self.width = hyper["response_width"] or 0.1
+        self.position_width = hyper["position_width"]
         hidden, channels = hyper["judge_hidden"], 2 if self.log else 1
         streams = [
             ReadStream(channels, shape, hyper["judge_widths"], batch_norm=hyper["batch_norm"])
@@ -288,6 +294,8 @@ class Discriminator(nn.Module):
         n_judge = hidden + self.alike.features + self.alike_sparsity.features + 2 * len(layers) + 1
         n_xi = hidden
         self.features, self.moments = AxisFeatures(geometry), Moments(geometry)
+        depths = [0.5 * sum(layer.z) if layer.z else 0.0 for layer in layers]
+        self.register_buffer("depths", torch.tensor(depths), persistent=False)
         if self.informed:
             n_judge += self.features.size + 4 * len(layers)
             n_xi += 2 * len(layers)
@@ -318,12 +326,16 @@ class Discriminator(nn.Module):
         known = [trunk]
         if self.informed:
             centres, widths = self.moments(x)
-            impact, _ = self.features.axis(condition)
-            away = centres - impact.repeat_interleave(len(layers), dim=1)
-            seen += [self.features(condition), away / 20, widths]
+            away = centres - self._axis_at(condition)
+            seen += [self.features(condition), (away / self.position_width).asinh(), widths]
             known.append(centres / 60)
         numbers = self.gain * torch.cat(seen[1:], dim=1)
         return self.judge(torch.cat([trunk, numbers], dim=1)), self.xi(torch.cat(known, dim=1))
+
+    def _axis_at(self, condition: Tensor) -> Tensor:
+        """Where the particle's axis is in the middle of each layer, x of all before y, (N, 2L)."""
+        impact, slope = self.features.axis(condition)
+        return (impact[:, :, None] + slope[:, :, None] * self.depths).flatten(1)
 
     def _read(self, x: Tensor, mev: Tensor) -> list[Tensor]:
         if self.log:

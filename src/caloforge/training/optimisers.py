@@ -30,7 +30,6 @@ _KINDS: dict[str, Callable[[list[dict[str, Any]], OptimiserSettings], torch.opti
 }
 
 CYCLE = 2000  # updates in one up-and-down of the cyclic learning rate (arXiv:1506.01186)
-SLOWING = 1000  # updates after which the inverse learning rate is half of what it was
 LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 5, 0.5  # arXiv:1907.08610
 
 
@@ -40,13 +39,13 @@ def _triangle(update: int) -> float:
     return 0.1 + 0.9 * (1 - abs(2 * position - 1))
 
 
-# Factor of the learning rate after so many updates.
-SCHEDULES: dict[str, Callable[[int], float]] = {
-    "constant": lambda _: 1.0,
-    "cyclic": _triangle,
+# Factor of the learning rate after so many updates, and `half_after` of the settings.
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "constant": lambda *_: 1.0,
+    "cyclic": lambda update, _: _triangle(update),
     # A generator that takes steps of fixed size wanders about, and its critics take that for the
     # spread of its showers: the steps have to become small (H. Robbins, S. Monro, 1951).
-    "inverse": lambda update: 1 / (1 + update / SLOWING),
+    "inverse": lambda update, half_after: 1 / (1 + update / half_after),
 }
 
 
@@ -94,7 +93,8 @@ class Player:
             parameter.grad = gradient
         if self.gradient_clip > 0:
             self._unclipped = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
-        factor = SCHEDULES[self.phase.optimiser.schedule](self.updates)
+        settings = self.phase.optimiser
+        factor = SCHEDULES[settings.schedule](self.updates, settings.half_after)
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self.optimiser.step()
