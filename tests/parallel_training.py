@@ -1,9 +1,11 @@
 """What torchrun runs in test_parallel.py: short trainings, one of them resumed."""
 
+import atexit
 import sys
 from pathlib import Path
 
 from conftest import sample_showers
+from torch import distributed
 
 from caloforge.config import load_recipe
 from caloforge.training import train, with_settings
@@ -28,7 +30,12 @@ def short_training(name: str, out: Path, *, steps: int = STEPS, resume: bool = F
     train(recipe, sample_showers(recipe.geometry)[:200], out, resume=resume, device="cpu")
 
 
+def tell_who_left() -> None:
+    print("left" if not distributed.is_initialized() else "still there")
+
+
 if __name__ == "__main__":
+    atexit.register(tell_who_left)  # registered first: called last
     folder = Path(sys.argv[1])
     for model in (*ALONE, "caloshowergan-split"):
         short_training(model, folder / model)

@@ -36,6 +36,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     (folder / "told").write_text(done.stderr, encoding="utf-8")
+    (folder / "said").write_text(done.stdout, encoding="utf-8")
     return folder
 
 
@@ -74,6 +75,13 @@ def joined(name: str) -> str | None:
 
 def test_processes_resume_exactly(two: Path) -> None:
     assert_same(two / "resumed", two / "flow-matching")
+
+
+def test_processes_part_before_python_ends(two: Path) -> None:
+    """Else a thread of gloo that is late aborts, once in a while, one that has done its work."""
+    said = (two / "said").read_text(encoding="utf-8")  # two lines, perhaps run together
+    assert said.count("left") == 2, said
+    assert "still" not in said
 
 
 def test_random_numbers_are_those_of_the_joint_batch() -> None:

@@ -22,7 +22,7 @@ from caloforge.models.file import load_model, save_model
 from caloforge.showers import Showers
 from caloforge.training.dataset import TrainingSet, prepare_showers
 from caloforge.training.loop import Observer, Outcome, Run, Silent
-from caloforge.training.parallel import fabric_settings, joins_showers, started
+from caloforge.training.parallel import fabric_settings, joins_showers, leave_at_exit, started
 from caloforge.training.readme import write_readme
 from caloforge.training.selection import HeldOut
 from caloforge.training.transfer import Start, check_start, freeze, load_start, take_over
@@ -93,6 +93,7 @@ def train(
     processes = started()
     fabric = Fabric(accelerator=device, precision=precision, **fabric_settings(processes))
     fabric.launch()
+    leave_at_exit(processes)
     if checkpoints:
         _check_same(recipe, out / "recipe.toml")
     processes.wait()  # nobody writes before all have looked

@@ -8,6 +8,7 @@ one process with the joint batch. Models do not know of it.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -114,6 +115,19 @@ def fabric_settings(processes: Processes) -> dict[str, Any]:
         return {"devices": 1}
     local = int(os.environ.get("LOCAL_WORLD_SIZE", processes.count))
     return {"devices": local, "num_nodes": processes.count // local, "strategy": "ddp"}
+
+
+def leave_at_exit(processes: Processes) -> None:
+    """Have this process take leave of the others before Python ends: a thread of gloo that lets go
+    of its last tensor only then aborts a process that has done all its work.
+    """
+    if processes.count > 1:
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def batch_norms(model: nn.Module) -> list[Tensor]:
