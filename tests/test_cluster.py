@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from caloforge import cluster as clusters
-from caloforge.cluster import Cluster, DaskFarm, Farm, Here, load_cluster, open_farm, queue_cluster
+from caloforge.cluster import Cluster, DaskFarm, Farm, Here, load_cluster, open_farm
+from caloforge.cluster.batch import _ctrl_c_kept, queue_cluster
+from caloforge.cluster.farm import IN_FLIGHT
 from caloforge.data import convert, create_showers, read_showers, sample_path
 from caloforge.errors import CaloForgeError, DataError, ModelError
 from caloforge.evaluation.effort import choose_effort
@@ -77,7 +79,7 @@ def test_results_come_in_order_and_few_items_are_taken_ahead(farm: Farm) -> None
 
     for number, result in enumerate(farm.map(slow_square, items())):
         assert result == number**2
-        assert len(taken) <= number + 1 + clusters.IN_FLIGHT * 2
+        assert len(taken) <= number + 1 + IN_FLIGHT * 2
     assert number == 19
 
 
@@ -303,7 +305,7 @@ def test_an_existing_scheduler_is_used(farm: DaskFarm) -> None:
 def test_ctrl_c_stays_what_it_was() -> None:
     """The package for batch systems takes it over when it is imported."""
     before = signal.getsignal(signal.SIGINT)
-    with clusters._ctrl_c_kept():
+    with _ctrl_c_kept():
         signal.signal(signal.SIGINT, lambda *_: sys.exit())
     assert signal.getsignal(signal.SIGINT) is before
 

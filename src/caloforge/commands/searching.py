@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from caloforge.commands import console
+from caloforge.commands import CLUSTER, console
 from caloforge.errors import TrainingError
 
 
@@ -33,7 +33,10 @@ def search(
         typer.Option(help="Database URL or journal:FILE, shared by all workers; else in --out."),
     ] = None,
     study: Annotated[str | None, typer.Option(help="Name of the study in the storage.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that take trials (default: one).")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help=CLUSTER)] = None,
     startup: Annotated[
         int, typer.Option(help="Trials at random before the sampler learns and prunes.")
     ] = 10,
@@ -50,6 +53,7 @@ def search(
     """Search the hyper-parameters of a recipe; writes OUT/best (recipe and generator),
     OUT/search.json and OUT/index.html.
     """
+    from caloforge.cluster import open_farm
     from caloforge.config import load_recipe
     from caloforge.report.search import write_search_page
     from caloforge.search import Search, run_search
@@ -71,10 +75,15 @@ def search(
         prune,
     )
     screen = console()
-    with screen.status("searching") as status:
+    here = cluster in (None, "local")  # processes of this machine need no farm
+    with (
+        open_farm(None if here else workers, None if here else cluster, screen.print) as farm,
+        screen.status("searching") as status,
+    ):
         found, interrupted = run_search(
             asked,
-            workers,
+            1 if workers is None or not here else workers,
+            spread=None if farm is None else farm.map,
             tell=lambda text: screen.print(text, markup=False, highlight=False),
             watch=status.update,
         )

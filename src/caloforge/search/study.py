@@ -23,6 +23,7 @@ MOST_RETRIES = 3  # of a trial whose worker died: it may be what kills them
 WARM_UP = 0.2  # share of the steps before which nothing is pruned
 SURPLUS, SENTENCE = "surplus", "sentence"  # attributes of a trial
 LOCK = ".alive"
+JOURNAL = "journal:"  # begins the storage in a plain file
 
 
 def optuna() -> Any:
@@ -55,10 +56,10 @@ def open_storage(url: str) -> Any:
         For a database that cannot be reached or whose driver is not installed.
     """
     package = optuna()
-    if url.startswith("journal:"):
+    if url.startswith(JOURNAL):
         from optuna.storages.journal import JournalFileBackend
 
-        path = Path(url.removeprefix("journal:"))
+        path = Path(url.removeprefix(JOURNAL))
         _make_folder(path.parent)
         return package.storages.JournalStorage(JournalFileBackend(str(path)))
     sqlite = url.startswith("sqlite:///")
