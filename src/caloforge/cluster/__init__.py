@@ -7,6 +7,7 @@ another one. A piece is a function of its arguments alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -118,6 +119,7 @@ def _local(number: int, settings: Cluster) -> Iterator[Farm]:
             memory_limit=0,
             # Any free port: another farm on this machine may have the usual one.
             dashboard_address=":0",
+            silence_logs=logging.CRITICAL,  # of lost workers, which only delay
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):

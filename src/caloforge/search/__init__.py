@@ -51,7 +51,7 @@ def run_search(
     """
     search = _checked(search, workers, spread is not None)
     space = load_space(search.recipe, search.space)
-    with study.quiet():
+    with study.quiet(), study.answering(str(search.storage)):
         shared = open_shared(search, space)
         if spread is not None:
             interrupted = on_farm(search, shared, spread, tell)

@@ -68,7 +68,7 @@ def _worker(search: Search, threads: int, visible: str | None, lines: Any) -> No
     torch.set_num_threads(threads)
     warnings.showwarning = lambda message, *_, **__: lines.put(("line", f"note: {message}"))
     try:
-        with study.quiet():
+        with study.quiet(), study.answering(str(search.storage)):
             if work(search, lambda text: lines.put(("line", text)), lambda what: None):
                 lines.put(("interrupted", ""))
     except CaloForgeError as error:

@@ -7,6 +7,7 @@ values and goes on in its own folder from its last checkpoint.
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from caloforge.errors import CaloForgeError, TrainingError
 from caloforge.search.space import Space
 
 HEARTBEAT, GRACE = 30, 180  # seconds between signs of life, and until their lack means death
+ATTEMPTS = 5  # to open a database, one a second
 MOST_RETRIES = 3  # of a trial whose worker died: it may be what kills them
 WARM_UP = 0.2  # share of the steps before which nothing is pruned
 SURPLUS, SENTENCE = "surplus", "sentence"  # attributes of a trial
@@ -65,21 +67,66 @@ def open_storage(url: str) -> Any:
     sqlite = url.startswith("sqlite:///")
     if sqlite:
         _make_folder(Path(url.removeprefix("sqlite:///")).parent)
+    for attempt in range(ATTEMPTS):
+        try:
+            return _database(url, sqlite)
+        except Exception as error:  # every driver has errors of its own
+            if attempt < ATTEMPTS - 1 and _may_pass(error):
+                time.sleep(1.0)
+                continue
+            raise TrainingError(
+                f"Cannot open the storage {_hidden(url)}: {_first_line(error, url)}; expected a "
+                "database URL such as sqlite:///study.db or "
+                "postgresql+psycopg://user@host/name, and its driver installed."
+            ) from error
+    raise AssertionError("unreachable")
+
+
+def _database(url: str, sqlite: bool) -> Any:
+    package = optuna()
+    with quiet():
+        again = package.storages.RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES)
+        return package.storages.RDBStorage(
+            url,
+            # Workers wait for each other's writes; a connection that was idle while a trial
+            # trained may have been cut.
+            engine_kwargs=(
+                {"connect_args": {"timeout": 120}} if sqlite else {"pool_pre_ping": True}
+            ),
+            heartbeat_interval=HEARTBEAT,
+            grace_period=GRACE,
+            heartbeat_stale_trial_callback=again,
+        )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the database may be there at the next look: workers that begin at once make its
+    tables at once, and all but one are told that they exist.
+    """
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    made = isinstance(error, OperationalError) and "already exists" in str(error)
+    return made or isinstance(error, IntegrityError | ProgrammingError)
+
+
+@contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Within it, a database that is lost becomes a TrainingError."""
     try:
-        with quiet():
-            again = package.storages.RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES)
-            return package.storages.RDBStorage(
-                url,
-                # Workers wait for each other's writes.
-                engine_kwargs={"connect_args": {"timeout": 120}} if sqlite else None,
-                heartbeat_interval=HEARTBEAT,
-                grace_period=GRACE,
-                heartbeat_stale_trial_callback=again,
-            )
-    except Exception as error:  # every driver has errors of its own
+        yield
+    except CaloForgeError:
+        raise
+    except Exception as error:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        lost: BaseException | None = error  # Optuna may stumble over what it caught
+        while lost is not None and not isinstance(lost, SQLAlchemyError):
+            lost = lost.__cause__ or lost.__context__
+        if lost is None:
+            raise
         raise TrainingError(
-            f"Cannot open the storage {_hidden(url)}: {str(error).splitlines()[0]}; expected a "
-            "database URL such as sqlite:///study.db or postgresql://user@host/name."
+            f"The storage {_hidden(url)} no longer answers: {_first_line(lost, url)}; begin the "
+            "search again when it does, trials go on from their checkpoints."
         ) from error
 
 
@@ -267,5 +314,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def _hidden(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"//([^:/@]*):[^@]*@", r"//\1@", url)
+    """A URL without its password, which may hold any character but a space."""
+    return re.sub(r"//([^:/@]*):\S*@", r"//\1@", url)
+
+
+def _first_line(error: BaseException, url: str) -> str:
+    """What went wrong, without the password if a driver repeats it."""
+    return _hidden(str(error).splitlines()[0].replace(url, _hidden(url)))

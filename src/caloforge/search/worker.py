@@ -137,7 +137,7 @@ def single(search: Search) -> tuple[list[str], list[str]]:
     there is to tell, and for each trial why it failed, or "".
     """
     lines: list[str] = []
-    with study.quiet():
+    with study.quiet(), study.answering(str(search.storage)):
         space = load_space(search.recipe, search.space)
         shared = open_shared(search, space)
         study.queue_lost(shared, lambda number: trial_folder(search.out, number))

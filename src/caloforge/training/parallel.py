@@ -110,11 +110,20 @@ def started() -> Processes:
 
 
 def fabric_settings(processes: Processes) -> dict[str, Any]:
-    """How Fabric is to be made for them."""
+    """How Fabric is to be made for them: it is told who started them, or it would take any job of
+    Slurm for processes of one training.
+    """
+    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+
     if processes.count == 1:
-        return {"devices": 1}
+        return {"devices": 1, "plugins": [LightningEnvironment()]}
     local = int(os.environ.get("LOCAL_WORLD_SIZE", processes.count))
-    return {"devices": local, "num_nodes": processes.count // local, "strategy": "ddp"}
+    return {
+        "devices": local,
+        "num_nodes": processes.count // local,
+        "strategy": "ddp",
+        "plugins": [TorchElasticEnvironment()],
+    }
 
 
 def leave_at_exit(processes: Processes) -> None:
