@@ -16,7 +16,6 @@ from caloforge.data import read_showers
 from caloforge.errors import ConditionError, ExportError, ModelError
 from caloforge.generate import (
     Conditions,
-    default_batch,
     generate_file,
     generate_showers,
     make_engine,
@@ -24,7 +23,7 @@ from caloforge.generate import (
     stream,
 )
 from caloforge.generate import engines as engines_module
-from caloforge.generate.engines import IMAGE_BATCH, MANY, OnnxEngine, TorchEngine, is_dense
+from caloforge.generate.engines import MANY, OnnxEngine, TorchEngine, is_dense
 from caloforge.models import MODELS, Refusal
 from caloforge.models.file import ModelFile, load_model
 from caloforge.nn.dense import dense_stack
@@ -112,8 +111,6 @@ def test_auto_takes_onnx_runtime_for_many_showers_of_image_like_models(
     dense = load_model(smoke("caloshowergan") / "model.safetensors")
     assert is_dense(dense.model)
     assert not is_dense(image.model)
-    assert default_batch(image.model) == IMAGE_BATCH
-    assert IMAGE_BATCH % BLOCK == default_batch(dense.model) % BLOCK == 0
     assert isinstance(make_engine(image, "auto", 256, MANY - 1), TorchEngine)
     assert isinstance(make_engine(dense, "auto", 256, 10 * MANY), TorchEngine)
     assert taken == []

@@ -18,8 +18,10 @@ from caloforge.generate import (
     default_batch,
     generate_file,
     generate_showers,
+    middle_condition,
     stream,
 )
+from caloforge.generate.engines import BATCH_BYTES
 from caloforge.geometry import load_geometry
 from caloforge.models.file import ModelFile, load_model
 from caloforge.noise import BLOCK, normals
@@ -107,6 +109,17 @@ def test_showers_do_not_depend_on_the_batch(smoke, model: str, batch: int) -> No
     assert np.array_equal(parts.conditions, whole.conditions)
     difference = np.abs(parts.energies - whole.energies).max(axis=1)
     assert (difference <= 1e-5 * whole.incident_energy).all()
+
+
+def test_showers_of_a_large_read_out_do_not_depend_on_the_default_batch(smoke) -> None:
+    file = load_model(smoke("mlp-wgan") / "model.safetensors")
+    conditions = Conditions.of(file.model.geometry, middle_condition(file))
+    count = 2 * default_batch(file.model) + 20  # the last batch is a part of one
+    parts = generate_showers(file, conditions, count, seed=3)
+    whole = generate_showers(file, conditions, count, seed=3, batch=count)
+    difference = np.abs(parts.energies - whole.energies).max(axis=1)
+    assert (difference <= 1e-5 * whole.incident_energy).all()
+    assert len(np.unique(parts.energies, axis=0)) == count
 
 
 def test_same_seed_same_file_and_another_seed_other_showers(
@@ -268,7 +281,18 @@ def test_memory_stays_flat(gan: ModelFile, at_65gev: Conditions) -> None:
         used.append(resident())
     assert count == 300_000
     assert max(used) - used[2] < 60e6
-    assert default_batch(gan.model) % BLOCK == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [("caloshowergan", 1024), ("calogan", 256), ("mlp-wgan", 128), ("lagan", 128), ("rnn", 128)],
+)
+def test_the_default_batch_follows_the_read_out(smoke, model: str, batch: int) -> None:
+    """16 MB of energies at most in a call; the noise of a block is shared by whole batches."""
+    file = load_model(smoke(model) / "model.safetensors")
+    assert default_batch(file.model) == batch
+    assert batch % BLOCK == 0 or BLOCK % batch == 0
+    assert 4 * batch * file.model.geometry.n_cells <= BATCH_BYTES
 
 
 def test_a_long_file_is_written_in_order(gan: ModelFile, tmp_path: Path) -> None:

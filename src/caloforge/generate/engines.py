@@ -23,9 +23,12 @@ ENGINES: tuple[EngineName, ...] = ("auto", "torch", "compile", "onnx")
 Float32 = NDArray[np.float32]
 
 
-# Showers of one call: few enough that what passes from layer to layer stays in the caches of one
-# core, enough that the calls themselves cost little. Multiples of the noise block.
+# Most showers of one call: few enough that what passes from layer to layer stays in the caches of
+# one core, enough that the calls themselves cost little.
 DENSE_BATCH, IMAGE_BATCH = 1024, 256
+# Bytes of energies that one call makes at most: each thread holds several times as much. Measured
+# on the read-outs shipped: larger read-outs are slower in larger batches.
+BATCH_BYTES = 16 << 20
 # Of these many showers "auto" makes those of image-like models with ONNX Runtime: it needs 5 to
 # 10 s to begin and takes two thirds of PyTorch's time for each.
 MANY = 100_000
@@ -120,8 +123,13 @@ def is_dense(model: ShowerModel) -> bool:
 
 
 def default_batch(model: ShowerModel) -> int:
-    """Showers of one call of a model."""
-    return DENSE_BATCH if is_dense(model) else IMAGE_BATCH
+    """Showers of one call of a model: a power of two that depends on the kind of the model and on
+    the cells of its read-out alone, so that memory stays bounded and seeds give the same showers
+    on every machine.
+    """
+    most = DENSE_BATCH if is_dense(model) else IMAGE_BATCH
+    fitting = max(1, BATCH_BYTES // (4 * model.geometry.n_cells))
+    return min(most, 1 << (fitting.bit_length() - 1))
 
 
 def make_engine(file: ModelFile, name: str, batch: int, count: int = 0) -> Engine:
