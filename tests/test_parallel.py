@@ -16,7 +16,7 @@ from test_training import assert_same
 from caloforge.config import load_recipe
 from caloforge.errors import TrainingError
 from caloforge.training import build
-from caloforge.training.parallel import JointDraws, Processes, joins_showers
+from caloforge.training.parallel import JointDraws, Processes, fabric_settings, joins_showers
 
 TESTS = Path(__file__).parent
 
@@ -124,3 +124,19 @@ def test_one_process_alone_changes_nothing() -> None:
     assert value.tolist() == [1.0, 2.0]
     assert alone.part(8) == slice(0, 8)
     assert not alone.any(False, torch.device("cpu"))
+
+
+def test_a_batch_system_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither `srun` within reach (a warning, so an error here) nor a job of several tasks."""
+    from lightning_fabric import Fabric
+
+    srun = tmp_path / "srun"
+    srun.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    for tasks in (None, "4"):
+        if tasks is not None:
+            monkeypatch.setenv("SLURM_NTASKS", tasks)
+        fabric = Fabric(accelerator="cpu", **fabric_settings(Processes()))
+        fabric.launch()
+        assert fabric.world_size == 1
