@@ -113,7 +113,8 @@ def fabric_settings(processes: Processes) -> dict[str, Any]:
     """How Fabric is to be made for them: it is told who started them, or it would take any job of
     Slurm for processes of one training.
     """
-    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     if processes.count == 1:
         return {"devices": 1, "plugins": [LightningEnvironment()]}
