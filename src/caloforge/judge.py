@@ -80,19 +80,9 @@ def judge_files(
     CaloForgeError
         For files that cannot be read or do not belong together.
     """
-    from caloforge.report.page import write_report
-
-    out = Path(out)
+    out, effort = Path(out), _chosen_effort(effort, device)
     read_out = load_geometry(geometry) if geometry else None
     named = generated if isinstance(generated, Mapping) else unique_names(generated)
-    if isinstance(effort, str):
-        from caloforge.evaluation.effort import choose_effort
-
-        effort = choose_effort(effort)
-    if effort is not None:
-        from caloforge.evaluation.dense import find_device
-
-        find_device(device)  # an error now, not after minutes
     farmed = _Farmed(_InTurn() if farm is None else farm, tell, read_out, effort)
     farmed.read(reference, named, floor, train)
     base, judged = farmed.result(farmed.reference), [farmed.result(p) for p in farmed.generated]
@@ -114,21 +104,49 @@ def judge_files(
         tell=tell,
         find=None if farm is None else partial(farmed.find, How(effort, seed, device)),
     )
-    extra = {"seed": seed, **(extra or {})}
-    write_results(out / "results.json", base, comparisons, extra)
-    write_text(out / "results.md", markdown_table(comparisons))
     tell("drawing")
+    extra = {"seed": seed, **(extra or {})}
+    _write(out, comparisons, (base, judged, second), extra, pdf=pdf, page=page or {})
+    return comparisons
+
+
+def _write(
+    out: Path,
+    comparisons: list[Comparison],
+    summaries: tuple[Summary, list[Summary], Summary | None],
+    extra: dict[str, Any],
+    *,
+    pdf: bool,
+    page: dict[str, Any],
+) -> None:
+    """The verdict as numbers, as a table and as a page; summaries: reference, judged, floor."""
+    from caloforge.report.page import write_report
+
+    reference, judged, floor = summaries
+    write_results(out / "results.json", reference, comparisons, extra)
+    write_text(out / "results.md", markdown_table(comparisons))
     write_report(
         out / "report.html",
-        base,
+        reference,
         judged,
         comparisons,
-        floor=second,
+        floor=floor,
         timing=extra.get("timing"),
         figures_as_pdf=out / "figures" if pdf else None,
-        **(page or {}),
+        **page,
     )
-    return comparisons
+
+
+def _chosen_effort(effort: Effort | str | None, device: str) -> Effort | None:
+    """The effort behind a name; an error about it or the device comes now, not after minutes."""
+    from caloforge.evaluation.dense import find_device
+    from caloforge.evaluation.effort import choose_effort
+
+    if isinstance(effort, str):
+        effort = choose_effort(effort)
+    if effort is not None:
+        find_device(device)
+    return effort
 
 
 class _Farmed:

@@ -22,7 +22,13 @@ from caloforge.models.file import load_model, save_model
 from caloforge.showers import Showers
 from caloforge.training.dataset import TrainingSet, prepare_showers
 from caloforge.training.loop import Observer, Outcome, Run, Silent
-from caloforge.training.parallel import fabric_settings, joins_showers, leave_at_exit, started
+from caloforge.training.parallel import (
+    Processes,
+    fabric_settings,
+    joins_showers,
+    leave_at_exit,
+    started,
+)
 from caloforge.training.readme import write_readme
 from caloforge.training.selection import HeldOut
 from caloforge.training.transfer import Start, check_start, freeze, load_start, take_over
@@ -76,25 +82,10 @@ def train(
     ModelError, RecipeError
         For settings the model does not have.
     """
-    from lightning_fabric import Fabric
-
-    out, watcher = Path(out), observer or Silent()
-    settings = recipe.training
-    checkpoints = sorted(out.glob("**/checkpoints/step-*.safetensors"))
-    if checkpoints and not resume:
-        raise TrainingError(
-            f"{out} already holds a training; give --resume to continue it, or another --out."
-        )
-    if device not in DEVICES:
-        raise TrainingError(f"Unknown device '{device}': {did_you_mean(device, DEVICES)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("There is no CUDA device here; give --device cpu or auto.")
-    precision = resolve_precision(settings.precision)
-    processes = started()
-    fabric = Fabric(accelerator=device, precision=precision, **fabric_settings(processes))
-    fabric.launch()
-    leave_at_exit(processes)
-    if checkpoints:
+    out, settings = Path(out), recipe.training
+    begun = _begun(out, resume)
+    processes, fabric = _launch(device, settings.precision)
+    if begun:
         _check_same(recipe, out / "recipe.toml")
     processes.wait()  # nobody writes before all have looked
     showers = prepare_showers(showers, recipe.data, settings.seed)
@@ -104,21 +95,19 @@ def train(
     model = build(recipe, training, start)
     about = _about(recipe, showers, len(held_out), data, start)
     del showers  # each training set keeps its own, perhaps in much less memory
+    watcher = observer or Silent()
     ranges = model.energy_ranges()
-    outcomes = []
+    outcomes: list[Outcome] = []
     for number, part in enumerate(ranges):
         folder = out if len(ranges) == 1 else out / f"range{number}"
         run, what = _prepare(part, training, holdout, settings, folder, about, fabric, resume)
         if part is ranges[-1]:
             del training, holdout
         if processes.first:  # only when its checkpoint was taken
-            write_text(out / "recipe.toml", dump_recipe(recipe))
-            kind, notes = fabric.device.type, model.transform.notes()
-            write_readme(out, recipe, about["trained_on"], len(ranges), kind, precision, notes)
+            _describe(out, recipe, model, about, fabric.device.type)
             watcher.start(what, run.step, settings.steps)
-        outcome = run.go(watcher)
-        outcomes.append(outcome)
-        if outcome.interrupted:
+        outcomes.append(run.go(watcher))
+        if outcomes[-1].interrupted:
             break
     if len(ranges) > 1 and len(outcomes) == len(ranges) and processes.first:
         _join(model, ranges, out, {**about, "chosen": {"ranges": [vars(o) for o in outcomes]}})
@@ -127,6 +116,47 @@ def train(
         outcomes[-1].best_step,
         max(o.best_score for o in outcomes),
         any(o.interrupted for o in outcomes),
+    )
+
+
+def _begun(out: Path, resume: bool) -> bool:
+    """Whether `out` holds a training. Raises TrainingError when it does and may not be resumed."""
+    begun = any(out.glob("**/checkpoints/step-*.safetensors"))
+    if begun and not resume:
+        raise TrainingError(
+            f"{out} already holds a training; give --resume to continue it, or another --out."
+        )
+    return begun
+
+
+def _launch(device: str, precision: str) -> tuple[Processes, Any]:
+    """The processes that train together and their Fabric, on the device asked for.
+
+    Raises TrainingError for a device that is not there.
+    """
+    from lightning_fabric import Fabric
+
+    if device not in DEVICES:
+        raise TrainingError(f"Unknown device '{device}': {did_you_mean(device, DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("There is no CUDA device here; give --device cpu or auto.")
+    processes = started()
+    fabric = Fabric(
+        accelerator=device, precision=resolve_precision(precision), **fabric_settings(processes)
+    )
+    fabric.launch()
+    leave_at_exit(processes)
+    return processes, fabric
+
+
+def _describe(
+    out: Path, recipe: Recipe, model: ShowerModel, about: dict[str, Any], kind: str
+) -> None:
+    """What the folder tells of its training on a device of this kind: recipe.toml, README.md."""
+    write_text(out / "recipe.toml", dump_recipe(recipe))
+    ranges, precision = len(model.energy_ranges()), resolve_precision(recipe.training.precision)
+    write_readme(
+        out, recipe, about["trained_on"], ranges, kind, precision, model.transform.notes()
     )
 
 
