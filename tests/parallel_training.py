@@ -1,6 +1,7 @@
 """What torchrun runs in test_parallel.py: short trainings, one of them resumed."""
 
 import atexit
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from conftest import sample_showers
 from torch import distributed
 
 from caloforge.config import load_recipe
+from caloforge.errors import TrainingError
 from caloforge.training import train, with_settings
 
 STEPS = 4
@@ -30,6 +32,16 @@ def short_training(name: str, out: Path, *, steps: int = STEPS, resume: bool = F
     train(recipe, sample_showers(recipe.geometry)[:200], out, resume=resume, device="cpu")
 
 
+def resume_apart(out: Path) -> None:
+    """Each process with a folder of its own, of which the first process's alone was written."""
+    rank = os.environ["RANK"]
+    short_training("flow-matching", out / rank, steps=2)
+    try:
+        short_training("flow-matching", out / rank, resume=True)
+    except TrainingError as error:
+        print(f"refused by {rank}: {error}")
+
+
 def tell_who_left() -> None:
     print("left" if not distributed.is_initialized() else "still there")
 
@@ -41,3 +53,4 @@ if __name__ == "__main__":
         short_training(model, folder / model)
     short_training("flow-matching", folder / "resumed", steps=2)
     short_training("flow-matching", folder / "resumed", resume=True)
+    resume_apart(folder / "apart")

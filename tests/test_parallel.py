@@ -77,6 +77,26 @@ def test_processes_resume_exactly(two: Path) -> None:
     assert_same(two / "resumed", two / "flow-matching")
 
 
+def test_folders_that_are_not_shared_cannot_be_resumed(two: Path) -> None:
+    """Only the first process writes: the other would begin anew beside it, and both would hang."""
+    said = (two / "said").read_text(encoding="utf-8")
+    assert "this one that of step 2; expected one folder that all machines see" in said
+    assert "this one that of step 0; expected one folder that all machines see" in said
+
+
+def test_a_job_of_slurm_is_not_taken_for_one_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fabric would believe its variables: `sbatch --ntasks 2` is no training of two processes."""
+    from lightning_fabric import Fabric
+
+    from caloforge.training.parallel import fabric_settings
+
+    for name, value in {"NTASKS": "2", "JOB_NAME": "x", "JOB_ID": "7", "NODELIST": "a"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    fabric = Fabric(accelerator="cpu", **fabric_settings(Processes()))
+    fabric.launch()
+    assert fabric.world_size == 1
+
+
 def test_processes_part_before_python_ends(two: Path) -> None:
     """Else a thread of gloo that is late aborts, once in a while, one that has done its work."""
     said = (two / "said").read_text(encoding="utf-8")  # two lines, perhaps run together

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def train(
     if begun:
         _check_same(recipe, out / "recipe.toml")
     processes.wait()  # nobody writes before all have looked
+    _check_alike(processes, recipe, showers, fabric.device)
     showers = prepare_showers(showers, recipe.data, settings.seed)
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
@@ -272,7 +274,28 @@ def _prepare(
         raise TrainingError(f"Cannot create the folder {folder}: {error.strerror}.") from error
     if resume:
         run.resume()
+    if not processes.agree(run.step, device):
+        raise TrainingError(
+            f"The processes found different checkpoints in {folder}, this one that of step "
+            f"{run.step}; expected one folder that all machines see: give --out on a shared file "
+            "system, or copy it to every machine before --resume."
+        )
     return run, what
+
+
+def _check_alike(
+    processes: Processes, recipe: Recipe, showers: Showers, device: torch.device
+) -> None:
+    """Raise TrainingError when processes that shall train together were given different work."""
+    for what, content in (
+        ("recipes", dump_recipe(recipe).encode()),
+        ("showers", showers.conditions.tobytes()),
+    ):
+        if not processes.agree(zlib.crc32(content), device):
+            raise TrainingError(
+                f"The processes of this training were given different {what}; expected the same: "
+                "give the same command, and the same files, on every machine."
+            )
 
 
 def _about(

@@ -71,6 +71,14 @@ class Processes:
         distributed.all_reduce(told)
         return bool(told)
 
+    def agree(self, number: int, device: torch.device) -> bool:
+        """Whether all of them have the same number, below 2^63; waits for all."""
+        if self.count == 1:
+            return True
+        ends = torch.tensor([number, -number], device=device)
+        distributed.all_reduce(ends, op=distributed.ReduceOp.MAX)
+        return bool(ends[0] == -ends[1])
+
     def wait(self) -> None:
         """Go on when all have come here."""
         if self.count > 1:
