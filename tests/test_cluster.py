@@ -290,6 +290,19 @@ def test_clusters_that_cannot_be_had(workers, cluster, named: str, monkeypatch) 
         pass
 
 
+@pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="needs dask-jobqueue")
+@pytest.mark.parametrize(("kind", "command"), [("slurm", "sbatch"), ("htcondor", "condor_submit")])
+def test_a_machine_that_sends_no_jobs_gets_a_sentence(
+    kind: str, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        pytest.raises(CaloForgeError, match=f"There is no command {command} here"),
+        open_farm(2, kind),
+    ):
+        pass
+
+
 def test_no_farm_and_a_farm_of_one() -> None:
     with open_farm() as farm:
         assert farm is None

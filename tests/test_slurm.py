@@ -102,14 +102,6 @@ def test_jobs_that_never_work_get_a_sentence(line: str, sentence: str, tmp_path:
         pass
 
 
-def test_a_machine_that_sends_no_jobs_gets_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CaloForgeError, match="no command sbatch here"), open_farm(2, "slurm"):
-        pass
-
-
 def test_a_search_by_workers_in_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job is killed while its trial trains: another worker goes on with it."""
     from caloforge.search import run_search
