@@ -303,6 +303,43 @@ def test_a_machine_that_sends_no_jobs_gets_a_sentence(
         pass
 
 
+SUBMITTED = {"slurm": "Submitted batch job 7", "htcondor": "1 job(s) submitted to cluster 7."}
+COMMANDS = {"slurm": ("sbatch", "squeue"), "htcondor": ("condor_submit", "condor_q")}
+WAITING = {"slurm": "7 PENDING (Resources)", "htcondor": "7.0 5"}
+
+
+def play(folder: Path, command: str, *lines: str) -> None:
+    """A command of a batch system that does nothing but print."""
+    path = folder / command
+    path.write_text("\n".join(["#!/bin/sh", *lines]), encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="needs dask-jobqueue")
+@pytest.mark.parametrize("kind", ["slurm", "htcondor"])
+def test_jobs_that_never_start_a_worker_get_a_sentence(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that waits at first and is then gone, and one that is refused."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    submit, queue = COMMANDS[kind]
+    play(tmp_path, submit, f"echo '{SUBMITTED[kind]}'")
+    looks = tmp_path / "looks"
+    play(tmp_path, queue, f"[ -e {looks} ] || echo '{WAITING[kind]}'", f"touch {looks}")
+    play(tmp_path, "scancel")
+    play(tmp_path, "condor_rm")
+    told: list[str] = []
+    gone = pytest.raises(CaloForgeError, match=f"2 jobs of {kind} ended and no worker came")
+    with gone, open_farm(1, kind, told.append):
+        pass
+    state = "PENDING (Resources)" if kind == "slurm" else "held"
+    assert told[1:] == [f"jobs of {kind}: {state}"]
+    play(tmp_path, submit, f"echo '{submit}: error: no such account' >&2", "exit 1")
+    refused = pytest.raises(CaloForgeError, match=f"refused by {kind}: no such account; expected")
+    with refused, open_farm(1, kind):
+        pass
+
+
 def test_no_farm_and_a_farm_of_one() -> None:
     with open_farm() as farm:
         assert farm is None

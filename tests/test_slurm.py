@@ -130,9 +130,15 @@ def test_a_search_by_workers_in_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         found, interrupted = run_search(search, spread=farm.map, tell=lambda _: None)
     killer.join()
     assert not interrupted
-    for mine, theirs in zip(found["trials"], expected["trials"], strict=True):
-        assert (mine["state"], mine["params"]) == ("complete", theirs["params"])
-        assert mine["values"] == pytest.approx(theirs["values"], rel=1e-3)
+    assert [t["state"] for t in found["trials"]] == ["complete"] * 3
+    assert sum(t["retries"] for t in found["trials"]) == 1
+    # The second try of a trial takes a number, so one may be new here.
+    known = {t["number"]: t for t in expected["trials"]}
+    mine = [t for t in found["trials"] if t["number"] in known]
+    assert len(mine) >= 2
+    for trial in mine:
+        assert trial["params"] == known[trial["number"]]["params"]
+        assert trial["values"] == pytest.approx(known[trial["number"]]["values"], rel=1e-3)
 
 
 SCRIPT = """#!/bin/bash

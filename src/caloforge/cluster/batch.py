@@ -217,7 +217,7 @@ def _remembering(kind: Any) -> Any:
 def _reason(error: Exception, command: str) -> str:
     """What the batch system said, in one line: dask-jobqueue tells it after much else."""
     said = str(error).rpartition("stderr:")[2].splitlines()
-    for mark in (f"{command}: error: ", f"{command}: "):
+    for mark in (f"{command.strip()}: error: ", "ERROR: "):
         said = [line.removeprefix(mark) for line in said]
     return "; ".join(line.strip() for line in said if line.strip()) or type(error).__name__
 
