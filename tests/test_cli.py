@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import learners, training_sample
 
+from caloforge import __version__
 from caloforge.cli import main
 from caloforge.config import load_recipe, recipe_names
 from caloforge.data import read_showers, sample_names, sample_path
@@ -80,6 +81,53 @@ def test_a_generator_has_a_page(caloforge: Command, model: Path, tmp_path: Path)
     assert f"{sum(p.numel() for p in generator.parameters()):,}" in text
     assert "Traversals" in text and "incident energy" in text
     refused(caloforge("models", "nothing", "--page", page), "nothing")
+    refused(caloforge("models", "--page", page), "--page alone")
+    shown = caloforge("models", model)
+    assert "smoke-caloshowergan" in shown.out and "368 cells" in shown.out
+    low, high = load_model(model).condition_range["energy"]
+    assert f"{low:.6g} to {high:.6g}" in shown.out and "MeV" in shown.out
+
+
+def test_the_version_is_told(caloforge: Command) -> None:
+    assert caloforge("--version").out == f"CaloForge {__version__}\n"
+
+
+def test_a_wrong_command_line_names_the_help(caloforge: Command) -> None:
+    refused(caloforge("generate"), "'model'; see caloforge generate --help")
+    refused(caloforge("nothing"), "see caloforge --help")
+    shown = caloforge("data")
+    assert "convert" in shown.out + shown.err
+    assert "caloforge: " not in shown.err
+
+
+def test_a_place_that_cannot_be_written_gets_a_sentence(
+    caloforge: Command, tmp_path: Path
+) -> None:
+    file, folder = tmp_path / "file.txt", tmp_path / "folder"
+    file.write_text("text", encoding="utf-8")
+    folder.mkdir()
+    ask = ("generate", "caloshowergan-photon", "--energy", 65536, "-n", 2, "--out")
+    refused(caloforge(*ask, folder), "is a folder")
+    refused(caloforge(*ask, file / "x.hdf5"), "is a file", "expected a folder")
+    judge = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--out")
+    refused(caloforge(*judge, file), "is a file", "expected a folder")
+    learn = ("train", "smoke-flow-matching", "--data", "ds1-photons-train", "--steps", 1, "--out")
+    refused(caloforge(*learn, file), "is a file", "expected a folder")
+    refused(caloforge("recipes", file), "does not end in .toml")
+    refused(caloforge("models", folder), "holds no model.safetensors")
+    assert file.read_text(encoding="utf-8") == "text"
+    assert sorted(tmp_path.rglob("*")) == [file, folder]
+
+
+def test_numbers_that_cannot_be_get_a_sentence(caloforge: Command, tmp_path: Path) -> None:
+    ask = ("generate", "caloshowergan-photon", "--energy", 65536, "--out", tmp_path / "x.hdf5")
+    for number in (10**13, 10**30):
+        refused(caloforge(*ask, "-n", number), f"{number} showers need at least", "GB left")
+    refused(caloforge("bench", "caloshowergan-photon", "--repeats", 0), "--repeats 0")
+    judge = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--out", tmp_path / "judged")
+    for seed in (-1, 2**31):
+        refused(caloforge(*judge, "--seed", seed), f"the seed {seed}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_models_and_recipes_are_listed(caloforge: Command) -> None:

@@ -103,7 +103,7 @@ def test_no_more_room(tmp_path: Path, suffix: str) -> None:
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with (
-        pytest.raises(CaloForgeError, match="Cannot create the folder"),
+        pytest.raises(CaloForgeError, match="is a file; expected a folder"),
         create_showers(tmp_path / "file" / "a.h5", PHOTONS),
     ):
         pass

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def main() -> None:
     """
     warnings.showwarning = _one_line_warning
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="caloforge", standalone_mode=False)
     except CaloForgeError as error:
         _stop(str(error))
     except KeyboardInterrupt:
@@ -56,7 +56,7 @@ def main() -> None:
         # Typer's own usage errors carry a message meant for people; anything else is a bug and
         # keeps its traceback.
         if hasattr(error, "format_message"):
-            _stop(error.format_message())
+            _stop(_usage(error))
         if isinstance(error, typer.Abort):  # how typer reports Ctrl-C
             _stop("Interrupted.", 130)
         raise
@@ -64,12 +64,41 @@ def main() -> None:
         _stop("Interrupted.", 130)
 
 
+def _usage(error: Any) -> str:
+    """What Typer says of a wrong command line, and which help to read; nothing where it has just
+    shown the help.
+    """
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if not message or context is None:
+        return message
+    return f"{message.rstrip('.')}; see {context.command_path} --help."
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from caloforge import __version__
+
+        print(f"CaloForge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_version),
+    ] = False,
+) -> None:
+    """Options of the program as a whole."""
+
+
 def _stop(sentence: str, code: int = 2) -> None:
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True).print(
-        f"caloforge: {sentence}", markup=False, highlight=False
-    )
+    if sentence:
+        Console(stderr=True, soft_wrap=True).print(
+            f"caloforge: {sentence}", markup=False, highlight=False
+        )
     sys.exit(code)
 
 

@@ -116,6 +116,11 @@ def load_recipe(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
             text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"Cannot read the recipe {source}: {error}.") from error
+    elif Path(source).exists():
+        raise RecipeError(
+            f"{source} does not end in .toml; expected a recipe file such as `caloforge recipes "
+            "NAME` prints, or the name of a shipped recipe."
+        )
     else:
         raise RecipeError(
             f"Unknown recipe '{source}': {did_you_mean(str(source), recipe_names())}"

@@ -10,6 +10,28 @@ from pathlib import Path
 from caloforge.errors import CaloForgeError
 
 
+def make_folder(folder: str | Path) -> None:
+    """Create a folder where there is none. Raises CaloForgeError when that cannot be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        check_folder(folder)
+        raise CaloForgeError(
+            f"Cannot create the folder {folder}: {error.strerror}; choose another place."
+        ) from error
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise CaloForgeError when `folder`, or what should hold it, is a file: asked before long
+    work whose results go there.
+    """
+    for place in (Path(folder), *Path(folder).parents):
+        if place.exists() and not place.is_dir():
+            raise CaloForgeError(
+                f"{place} is a file; expected a folder there: choose another place."
+            )
+
+
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `target`; rename it to `target` on success, delete
@@ -18,15 +40,12 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Raises
     ------
     CaloForgeError
-        When the folder cannot be written or the disk is full.
+        When `target` is a folder, its own cannot be written, or the disk is full.
     """
     target = Path(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CaloForgeError(
-            f"Cannot create the folder {target.parent}: {error.strerror}."
-        ) from error
+    if target.is_dir():
+        raise CaloForgeError(f"{target} is a folder; expected the name of a file to write.")
+    make_folder(target.parent)
     # The suffix is kept because some writers (numpy) add their own when it is missing.
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:

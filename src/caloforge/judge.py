@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caloforge.data import resolve_data
-from caloforge.errors import DataError
+from caloforge.errors import CaloForgeError, DataError
 from caloforge.evaluation.compare import Comparison, How, Pair, compare, pair_figures
 from caloforge.evaluation.results import markdown_table, write_results
 from caloforge.evaluation.summary import Summary, summarise
-from caloforge.files import write_text
+from caloforge.files import check_folder, write_text
 from caloforge.geometry import Geometry, load_geometry
 
 if TYPE_CHECKING:
     from caloforge.cluster import Farm
     from caloforge.evaluation.effort import Effort
+
+MOST_SEED = 2**31  # scikit-learn takes 32 bits, and repeats count on from the seed
 
 
 def judge_files(
@@ -78,9 +80,13 @@ def judge_files(
     Raises
     ------
     CaloForgeError
-        For files that cannot be read or do not belong together.
+        For files that cannot be read or do not belong together, a seed that cannot be, and an
+        `out` that is a file.
     """
     out, effort = Path(out), _chosen_effort(effort, device)
+    check_folder(out)
+    if not 0 <= seed < MOST_SEED:
+        raise CaloForgeError(f"Got the seed {seed}; expected a whole number below {MOST_SEED}.")
     read_out = load_geometry(geometry) if geometry else None
     named = generated if isinstance(generated, Mapping) else unique_names(generated)
     farmed = _Farmed(_InTurn() if farm is None else farm, tell, read_out, effort)

@@ -70,6 +70,14 @@ def traversals(
 
 def write_model_page(file: ModelFile, name: str, out: str | Path) -> Path:
     """A page about a generator: what it is, its recipe, trained ranges, and its traversals."""
+    section = Section("The generator", tables=generator_tables(file))
+    sections = [section, traversal_section(traversals(file))]
+    text = _recipe_text(file.about.get("recipe", {}))
+    return write_page(out, f"Generator {name}", sections, verbatim=text)
+
+
+def generator_tables(file: ModelFile) -> tuple[Table, Table]:
+    """What a generator is, and the conditions it is asked with, each with its trained range."""
     about, geometry = file.about, file.model.geometry
     recipe = about.get("recipe", {})
     step = about.get("chosen", {}).get("step")
@@ -90,24 +98,19 @@ def write_model_page(file: ModelFile, name: str, out: str | Path) -> Path:
         for c in geometry.conditions
         for low, high in [file.condition_range[c.name]]
     ]
-    section = Section(
-        "The generator",
-        tables=(
-            Table(
-                "What it is",
-                ("property", "value"),
-                tuple((Cell(k), Cell(str(v))) for k, v in facts.items() if v),
-            ),
-            Table(
-                "Trained ranges",
-                ("condition", "what it is", "range", "unit"),
-                tuple(ranges),
-                note="Conditions outside are refused unless asked for.",
-            ),
+    return (
+        Table(
+            "What it is",
+            ("property", "value"),
+            tuple((Cell(k), Cell(str(v))) for k, v in facts.items() if v),
+        ),
+        Table(
+            "Trained ranges",
+            ("condition", "what it is", "range", "unit"),
+            tuple(ranges),
+            note="Conditions outside are refused unless asked for.",
         ),
     )
-    sections = [section, traversal_section(traversals(file))]
-    return write_page(out, f"Generator {name}", sections, verbatim=_recipe_text(recipe))
 
 
 def _recipe_text(recipe: dict[str, object]) -> str:

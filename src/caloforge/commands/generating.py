@@ -148,6 +148,8 @@ def bench(
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
 
+    if repeats < 1:
+        raise CaloForgeError(f"Got --repeats {repeats}; expected at least one.")
     loaded = load_model(resolve_model(model))
     fastest: dict[int, float] = {}
     table = Table("engine", "threads", "batch", "µs per shower", "±", title=model)

@@ -27,9 +27,11 @@ def models(
         Path | None, typer.Option(help="HTML page to write about NAME, with its traversals.")
     ] = None,
 ) -> None:
-    """The models one can train and the shipped generators, or a page about one generator."""
+    """The models one can train and the shipped generators, or one generator: what it is and the
+    conditions it takes.
+    """
     if name is not None or page is not None:
-        return _model_page(name, page)
+        return _tell_generator(name, page)
     from rich.table import Table
 
     from caloforge.models import MODELS
@@ -49,17 +51,28 @@ def models(
     console().print(shipped)
 
 
-def _model_page(name: str | None, page: Path | None) -> None:
+def _tell_generator(name: str | None, page: Path | None) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
-    from caloforge.traversal import write_model_page
+    from caloforge.traversal import generator_tables, write_model_page
 
-    if name is None or page is None:
+    if name is None:
         raise CaloForgeError(
-            "Got NAME or --page alone; expected both: caloforge models NAME --page OUT.html."
+            "Got --page alone; expected a generator too: caloforge models NAME --page OUT.html."
         )
-    write_model_page(load_model(resolve_model(name)), name, page)
-    console().print(f"page in {page}")
+    file = load_model(resolve_model(name))
+    if page is not None:
+        write_model_page(file, name, page)
+        console().print(f"page in {page}")
+        return
+    for told in generator_tables(file):
+        table = Table(*told.columns, title=told.title, caption=told.note or None)
+        for row in told.rows:
+            table.add_row(*(escape(cell.text) for cell in row))
+        console().print(table)
 
 
 def recipes(

@@ -13,6 +13,7 @@ from typing import Any
 
 from caloforge.data.catalogue import CATALOGUE, PublicData
 from caloforge.errors import CaloForgeError, DataError, did_you_mean
+from caloforge.files import make_folder
 
 _HOSTS = {"zenodo": "https://zenodo.org", "mendeley": "https://data.mendeley.com"}
 _PATHS = {"zenodo": "/api/records/{}", "mendeley": "/public-api/datasets/{}"}
@@ -65,11 +66,8 @@ def fetch(
     data = CATALOGUE[name]
     files = _wanted(data, list_files(data, base_url))
     target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target).free
-    except OSError as error:
-        raise CaloForgeError(f"Cannot create the folder {target}: {error.strerror}.") from error
+    make_folder(target)
+    free = shutil.disk_usage(target).free
     needed = sum(f.size for f in files if not (target / f.name).exists())
     if needed > free:
         raise CaloForgeError(

@@ -14,7 +14,7 @@ from caloforge.data.writer import Packer, Part, Spread
 from caloforge.errors import ModelError
 from caloforge.generate.conditions import Array, Conditions, check_range
 from caloforge.generate.engines import Engine, make_engine
-from caloforge.generate.showers import checked_batch, make_batch, provenance
+from caloforge.generate.showers import check_space, checked_batch, make_batch, provenance
 from caloforge.models.file import ModelFile, load_model
 from caloforge.showers import Showers
 
@@ -68,6 +68,7 @@ def farm_file(
     pace = checked_batch(batch, file.model)
     number = len(conditions.table) if count is None else count
     geometry = file.model.geometry
+    check_space(out, geometry, number)
     size = pace * max(1, min(BLOCK_SHOWERS, BLOCK_BYTES // (4 * geometry.n_cells)) // pace)
     begin = time.perf_counter()
     chosen = make_engine(file, engine, pace, number).name

@@ -4,6 +4,7 @@ and its own number.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 
 from caloforge.data import create_showers
-from caloforge.errors import ConditionError
+from caloforge.data.containers import MOST_COMPRESSION
+from caloforge.errors import CaloForgeError, ConditionError
 from caloforge.generate.conditions import Array, Conditions, check_range
 from caloforge.generate.engines import Engine, default_batch, make_engine
+from caloforge.geometry import Geometry
 from caloforge.models import ShowerModel
 from caloforge.models.file import ModelFile
 from caloforge.noise import normals
@@ -30,6 +33,20 @@ def checked_batch(batch: int | None, model: ShowerModel) -> int:
     if batch is not None and batch < 1:
         raise ConditionError(f"Got --batch {batch}; expected at least one shower at a time.")
     return default_batch(model) if batch is None else batch
+
+
+def check_space(out: str | Path, geometry: Geometry, count: int) -> None:
+    """Raise CaloForgeError when so many showers cannot fit beside `out`, however well they are
+    compressed.
+    """
+    least = 4 * geometry.n_cells * count // MOST_COMPRESSION
+    folder = next(place for place in Path(out).absolute().parents if place.is_dir())
+    free = shutil.disk_usage(folder).free
+    if least > free:
+        raise CaloForgeError(
+            f"{count} showers need at least {least / 1e9:.3g} GB and {folder} has "
+            f"{free / 1e9:.3g} GB left; choose fewer showers or another place."
+        )
 
 
 def provenance(file: ModelFile, seed: int, engine: str) -> dict[str, str | int]:
@@ -134,6 +151,7 @@ def generate_file(
     """
     check_range(file, conditions, extrapolate=extrapolate)
     size = checked_batch(batch, file.model)
+    check_space(out, file.model.geometry, len(conditions.table) if count is None else count)
     number = len(conditions.table) if count is None else count
     begin = time.perf_counter()
     runner = make_engine(file, engine, size, number) if isinstance(engine, str) else engine

@@ -36,6 +36,10 @@ def resolve_model(source: str | Path) -> Path:
     path = Path(source)
     if path.is_dir() and (path / "model.safetensors").exists():
         return path / "model.safetensors"
+    if path.is_dir():
+        raise ModelError(
+            f"The folder {source} holds no model.safetensors; give that of a finished training."
+        )
     if path.exists():
         return path
     if str(source) in pretrained_names():

@@ -16,7 +16,7 @@ import torch
 from caloforge.config import Recipe, dump_recipe, load_recipe, parse_recipe
 from caloforge.data import holdout_split
 from caloforge.errors import TrainingError, did_you_mean
-from caloforge.files import write_text
+from caloforge.files import make_folder, write_text
 from caloforge.models import make_model
 from caloforge.models.base import EnergyRange, ShowerModel
 from caloforge.models.file import load_model, save_model
@@ -268,10 +268,7 @@ def _prepare(
     )
     score = HeldOut(own_holdout, settings.selection, settings.seed)
     run = Run(part.model, data, score, settings, folder, about, fabric.autocast)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"Cannot create the folder {folder}: {error.strerror}.") from error
+    make_folder(folder)
     if resume:
         run.resume()
     if not processes.agree(run.step, device):
