@@ -269,10 +269,12 @@ def test_a_killed_training_resumes_to_the_same_end(
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-def test_ctrl_c_stops_cleanly_on_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_what_it_has(how: int, tmp_path: Path) -> None:
+    """Ctrl-C, and what batch systems send."""
     with training_process(tmp_path) as process:
         wait_for(tmp_path, 21, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "Traceback" not in err

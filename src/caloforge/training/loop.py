@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from caloforge.training.log import GRADIENT, Log
 from caloforge.training.optimisers import Player
 from caloforge.training.parallel import batch_norms
 from caloforge.training.selection import HeldOut, in_words
+from caloforge.training.signals import asked_to_stop
 from caloforge.training.transfer import still, trainable
 
 
@@ -308,7 +307,7 @@ class Run:
         for part in still(self.model):
             part.eval()
         clock, counted = time.perf_counter(), self.step
-        with _first_ctrl_c() as asked, self.log, self.checkpoints:
+        with asked_to_stop() as asked, self.log, self.checkpoints:
             while self.step < settings.steps and not stopped:
                 numbers = self.advance()
                 self.checkpoints.check()
@@ -386,26 +385,3 @@ class Run:
             f"{what} at step {self.step}; the last good state is kept in {self.folder}: lower the "
             "learning rate or clip the gradient, then --resume."
         )
-
-
-@contextmanager
-def _first_ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C was pressed, so that a step is never cut in two; pressed again, it
-    interrupts at once.
-    """
-    asked = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or before is not signal.default_int_handler:  # someone else handles Ctrl-C
-        yield asked.is_set
-        return
-
-    def first(number: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
