@@ -35,9 +35,12 @@ LATENT, GENERATOR, CRITIC = 100, (101, 100, 200, 400, 368), (369, 368, 368, 368,
 PENALTY, CRITIC_STEPS = 3.0, 8
 
 
-def ours(showers: Showers, batch: int, precision: str, *, augment: bool) -> Callable[[], object]:
+def ours(
+    showers: Showers, batch: int, precision: str, *, augment: bool, compiled: bool = False
+) -> Callable[[], object]:
     """One step of CaloForge's loop, made as `caloforge train` makes it."""
     overrides = [f"training.batch_size={batch}", f"training.precision={precision}"]
+    overrides.append(f"training.compile={compiled}")
     recipe = load_recipe(RECIPE, overrides if augment else [*overrides, "training.augment=()"])
     settings = recipe.training
     fabric = Fabric(accelerator="cpu", devices=1, precision=settings.precision)
@@ -157,13 +160,16 @@ def measure(
     showers: Showers, batch: int, precision: str, options: argparse.Namespace
 ) -> dict[str, list[float]]:
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    functions = {
+        "plain": PlainLoop(showers, batch, precision).step,
+        "ours": ours(showers, batch, precision, augment=True),
+        "ours, no augment": ours(showers, batch, precision, augment=False),
+        "floor": products(step_products(batch), dtype),
+    }
+    if options.compile:
+        functions["compiled"] = ours(showers, batch, precision, augment=True, compiled=True)
     return side_by_side(
-        {
-            "plain": PlainLoop(showers, batch, precision).step,
-            "ours": ours(showers, batch, precision, augment=True),
-            "ours, no augment": ours(showers, batch, precision, augment=False),
-            "floor": products(step_products(batch), dtype),
-        },
+        functions,
         seconds=0.05,
         rounds=5 if options.quick else 40,
     )
@@ -182,6 +188,7 @@ def row(showers: Showers, batch: int, precision: str, options: argparse.Namespac
         f"{flops / best(times['floor']) / 1e9:.0f}",
         f"{1e3 * best(times['floor']):.1f}",
         f"{ratio(times['ours'], times['floor']):.2f}",
+        f"{ratio(times['compiled'], times['plain']):.3f}" if options.compile else "-",
     ]
 
 
@@ -190,13 +197,18 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--batch", type=int, nargs="*", default=BATCHES)
     parser.add_argument("--precision", nargs="*", default=PRECISIONS, choices=PRECISIONS)
+    parser.add_argument(
+        "--compile", action="store_true", help="also training.compile=true: takes some minutes"
+    )
     options = parser.parse_args()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     begin(options, f"Training, {RECIPE} (the goal: at most 1.05 x the plain loop)")
     showers = read_showers(sample_path(SAMPLE))
     rows = [row(showers, b, p, options) for p in options.precision for b in options.batch]
     head = ["precision, batch", "plain steps/s", "ours steps/s", "ours/plain", "no augment"]
-    table([*head, "GFLOP/step", "products GFLOP/s", "floor ms", "ours/floor"], rows)
+    table(
+        [*head, "GFLOP/step", "products GFLOP/s", "floor ms", "ours/floor", "compiled/plain"], rows
+    )
     print("  a step is 8 critic updates and 1 generator update; ratios are of times, 1 is equal;")
     print("  floor: the step's matrix products alone, measured here, in the precision's type")
 

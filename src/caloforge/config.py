@@ -52,6 +52,8 @@ class Training(_Strict):
     freeze: tuple[str, ...] = ()  # parts that keep the weights of the generator begun from
     gradient_clip: float = Field(default=0.0, ge=0.0)  # largest norm; 0: no clipping
     ema: float = Field(default=0.0, ge=0.0, lt=1.0)  # decay of the average; 0: no averaging
+    # Loss and gradients of each player as one compiled graph: minutes at the start, then faster.
+    compile: bool = False
     checkpoint_every: int = Field(default=1000, ge=1)
     keep: int = Field(default=2, ge=1)  # checkpoints kept
     log_every: int = Field(default=50, ge=1)

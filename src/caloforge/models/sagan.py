@@ -358,7 +358,7 @@ class SAGAN(ShowerModel):
         real = self.transform(batch.energies, batch.condition)
         fake = self.generate(batch.condition, normal(real, self.noise_size, rng))
         gammas = {
-            f"gamma{k}": layer.get_parameter("gamma").detach()[0].clone()
+            f"gamma{k}": layer.state_dict()["gamma"][0].clone()
             for k, layer in self.generator.attention.items()
         }
         return wasserstein_generator(self.scorer(batch, real)(fake, batch.condition)), gammas

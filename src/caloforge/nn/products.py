@@ -24,6 +24,11 @@ LEAST = 2_000_000
 _INTEL = "GenuineIntel"
 
 
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    return made
+
+
 class Product(torch.autograd.Function):
     """a b^T of matrices (N, K) and (M, K), (N, M)."""
 
@@ -31,8 +36,7 @@ class Product(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         """The product; both factors are kept."""
         ctx.save_for_backward(a, b)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-        return made
+        return _multiply(a, b)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -49,6 +53,22 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """a b^T, (N, K) and (M, K) to (N, M)."""
     made: Tensor = Product.apply(a, b)  # type: ignore[no-untyped-call]
     return made
+
+
+def product_operation() -> Any:
+    """a b^T as an operation of PyTorch that its compiler calls and does not look into."""
+    return _library()[1]
+
+
+@cache
+def _library() -> tuple[Any, Any]:
+    """The operation lives as long as its library."""
+    made: Any = torch.library.Library
+    library = made("caloforge", "FRAGMENT")
+    library.define("product(Tensor a, Tensor b) -> Tensor")
+    library.impl("product", _multiply, "CPU")
+    library.impl("product", lambda a, b: a.new_empty(len(a), len(b)), "Meta")
+    return library, torch.ops.caloforge.product.default
 
 
 class _DenseLayers(TorchFunctionMode):

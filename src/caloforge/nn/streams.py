@@ -19,6 +19,13 @@ def image_norm(channels: int, *, batch: bool) -> nn.Module:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01) if batch else nn.Identity()
 
 
+def channels_last(image: Tensor) -> Tensor:
+    """The image with its channels beside each other in memory, (N, K, H, W): convolutions, which
+    keep that order, are faster so, of few channels twice as fast.
+    """
+    return image.contiguous(memory_format=torch.channels_last)
+
+
 def dense_stack(sizes: Sequence[int]) -> nn.Sequential:
     """Dense layers, each followed by LeakyReLU. Shapes: (N, sizes[0]) to (N, sizes[-1])."""
     layers: list[nn.Module] = []
@@ -125,6 +132,7 @@ class PaintStream(nn.Module):
 
     def forward(self, seed: Tensor, embedding: Tensor) -> Tensor:
         """(N, n_in, H, W) and (N, E) to (N, images, H, W)."""
+        seed = channels_last(seed)
         for block in self.blocks:
             seed = block(seed, embedding)
         out: Tensor = self.out(seed)
@@ -154,5 +162,5 @@ class ReadStream(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Features of the image."""
-        out: Tensor = self.network(image)
+        out: Tensor = self.network(channels_last(image))
         return out

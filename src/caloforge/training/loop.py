@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from caloforge.models.file import save_model
 from caloforge.nn.products import fast_products
 from caloforge.training.checkpoint import Checkpoints, latest_checkpoint, remove_partial
 from caloforge.training.dataset import TrainingSet, Walks
+from caloforge.training.gradients import Compiled, Eager, Gradients
 from caloforge.training.log import GRADIENT, Log
 from caloforge.training.optimisers import Player
 from caloforge.training.parallel import batch_norms
@@ -122,6 +123,7 @@ class Run:
                 f"Got training.steps = {settings.steps} for a model that is fitted in one go; set "
                 "training.steps=1."
             )
+        self.gradients = [self._gradients(player.phase) for player in self.players]
         self.log, self.checkpoints = (
             Log(folder),
             Checkpoints(folder / "checkpoints", settings.keep),
@@ -140,20 +142,27 @@ class Run:
                 )
             self.average = {k: v.detach().clone() for k, v in model.generator_state().items()}
 
+    def _gradients(self, phase: Phase) -> Gradients:
+        eager = Eager(phase, self._contexts)
+        return Compiled(self.model, eager) if self.settings.compile else eager
+
+    def _contexts(self) -> list[AbstractContextManager[Any]]:
+        """What losses are computed within."""
+        draws = self.processes.draws(self.settings.batch_size)
+        return [self.autocast(), fast_products(self.data.device), draws]
+
     # --- one step ----------------------------------------------------------------------------
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase its number of times. Returns the last losses, on the device."""
         numbers = self._fit() if self.step == 0 else {}
         self.data.begin_step()
-        for player in self.players:
+        for player, find in zip(self.players, self.gradients, strict=True):
             phase: Phase = player.phase
             for _ in range(phase.repeats):
                 batch = self.data.draw(self.settings.batch_size, self.rng, phase.source)
-                draws = self.processes.draws(self.settings.batch_size)
-                with self.autocast(), fast_products(self.data.device), draws:
-                    loss, extra = phase.loss(batch, self.rng)
-                player.update(loss)
-            numbers[f"loss/{phase.name}"] = loss.detach()
+                loss, extra, gradients = find(batch, self.rng)
+                player.take(gradients)
+            numbers[f"loss/{phase.name}"] = loss
             numbers |= {f"{phase.name}/{key}": value for key, value in extra.items()}
         self.step += 1
         if self.average is not None:

@@ -4,7 +4,7 @@ code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -87,9 +87,15 @@ class Player:
 
     def update(self, loss: Tensor) -> None:
         """One update; gradients are taken with respect to this player's parameters alone."""
-        gradients = torch.autograd.grad(loss, self.parameters)
+        self.take(torch.autograd.grad(loss, self.parameters))
+
+    def take(self, gradients: Sequence[Tensor]) -> None:
+        """One update with gradients of the parameters, in their order."""
         self.processes.average_(gradients)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            # Fused optimisers go through memory in one order for both.
+            if gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)
             parameter.grad = gradient
         if self.gradient_clip > 0:
             self._unclipped = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
