@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from caloforge.errors import CaloForgeError, TrainingError
+from caloforge.files import make_folder
 from caloforge.search.space import Space
 
 HEARTBEAT, GRACE = 30, 180  # seconds between signs of life, and until their lack means death
@@ -62,11 +63,11 @@ def open_storage(url: str) -> Any:
         from optuna.storages.journal import JournalFileBackend
 
         path = Path(url.removeprefix(JOURNAL))
-        _make_folder(path.parent)
+        make_folder(path.parent)
         return package.storages.JournalStorage(JournalFileBackend(str(path)))
     sqlite = url.startswith("sqlite:///")
     if sqlite:
-        _make_folder(Path(url.removeprefix("sqlite:///")).parent)
+        make_folder(Path(url.removeprefix("sqlite:///")).parent)
     for attempt in range(ATTEMPTS):
         try:
             return _database(url, sqlite)
@@ -269,7 +270,7 @@ def alive(folder: Path, number: int) -> Iterator[None]:
     TrainingError
         When another process holds it.
     """
-    _make_folder(folder)
+    make_folder(folder)
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         if not _lock(file):
             raise TrainingError(f"Another process trains the trial in {folder}; let it finish.")
@@ -304,13 +305,6 @@ def _lock(file: Any) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CaloForgeError(f"Cannot create the folder {folder}: {error.strerror}.") from error
 
 
 def _hidden(url: str) -> str:
