@@ -190,11 +190,15 @@ def test_the_axis_and_its_maps() -> None:
     x, y = (torch.from_numpy(c).float().reshape(layer.shape) for c in layer.centres)
     back = -20.0 + 0.1 * layer.z[1]
     torch.testing.assert_close(maps[0, 0], (x - 10) / 60)
-    torch.testing.assert_close(maps[0, 6], (y - back) / 60)
+    torch.testing.assert_close(maps[0, ImpactMaps.channels // 2 + 1], (y - back) / 60)
     hit = maps[0, 4].flatten().argmin()  # the cell that the axis enters through
     assert layer.centres[0][hit] == 20.0
     assert layer.centres[1][hit] == -20.0
     assert maps[0, 4].min().item() == pytest.approx(-1)
+    shares = (maps[0, 5:7] / 0.3).exp() - 1e-3  # of the narrow core, along x and along y
+    torch.testing.assert_close(shares[0].sum(dim=0), torch.ones(layer.shape[1]))
+    torch.testing.assert_close(shares[1].sum(dim=1), torch.ones(layer.shape[0]))
+    assert shares[:, hit // layer.shape[1], hit % layer.shape[1]].tolist() == pytest.approx([1, 1])
 
 
 def test_moments_of_showers_in_one_and_in_two_cells() -> None:

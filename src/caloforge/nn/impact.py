@@ -11,6 +11,8 @@ from caloforge.nn.conditions import ConditionFeatures
 
 _LENGTH = 60.0  # mm: positions are divided by it to be of order one
 _CORE = 8.0  # mm: of the order of the core of a shower
+_SIGMAS = (1.5, 5.0)  # mm: narrower and wider than a shower's core where it is narrowest
+_LEAST = 1e-3  # of the energy: a smaller share is the halo's affair
 _POINT = 2.0  # mm: distances below it do not count
 _ATTRIBUTES = ("x0", "y0", "theta", "phi")
 
@@ -43,13 +45,16 @@ class Axis(nn.Module):
 class ImpactMaps(nn.Module):
     """Images of a layer that tell each cell where it lies from the axis, at the layer's front and
     back: offsets in x and y; how far the axis is outside the cell along x and along y, saturating
-    within a centimetre, on which the sharing of a narrow core between neighbours depends; and the
-    logarithm of the distance from the axis to the cell's edge, for the halo.
+    within a centimetre; the logarithm of the distance from the axis to the cell's edge, for the
+    halo; and the logarithm of the share that the cell's extent along x and along y has of Gaussian
+    cores about the axis, by which neighbours share a core that is narrower than they are.
 
-    Shapes: (N, C) to (N, 10, H, W); the logarithms are channels 4 and 9.
+    Shapes: (N, C) to (N, 2 x 9, H, W); the distances are channels DISTANCE and 9 +
+    DISTANCE.
     """
 
-    channels = 10
+    channels = 2 * (5 + 2 * len(_SIGMAS))
+    DISTANCE = 4
     x: Tensor
     y: Tensor
     depth: Tensor
@@ -72,7 +77,7 @@ class ImpactMaps(nn.Module):
         self.register_buffer("depth", torch.tensor(layer.z, dtype=torch.float32), persistent=False)
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Ten channels, of order one."""
+        """The maps, of order one."""
         impact, slope = self.axis(condition)
         maps = []
         for k in range(2):
@@ -87,7 +92,19 @@ class ImpactMaps(nn.Module):
                 (outside_y / _CORE).tanh(),
                 0.3 * (1 + squared / _POINT**2).log() - 1,
             ]
+            for sigma in _SIGMAS:
+                maps += [
+                    _log_share(dx, self.half_cell[0], sigma),
+                    _log_share(dy, self.half_cell[1], sigma),
+                ]
         return torch.stack(maps, dim=1)
+
+
+def _log_share(offset: Tensor, half: Tensor, sigma: float) -> Tensor:
+    """Logarithm of the share of a Gaussian that lies within `half` about `offset`, (N, H, W)."""
+    root = sigma * 2**0.5
+    share = 0.5 * (((offset + half) / root).erf() - ((offset - half) / root).erf())
+    return 0.3 * (share + _LEAST).log()
 
 
 class AxisFeatures(nn.Module):

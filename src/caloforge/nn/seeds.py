@@ -46,7 +46,7 @@ class ImpactSeed(nn.Module):
     """Maps of where each cell lies from the particle's axis, and as many latent numbers for each
     cell as there are; the remaining latent numbers and the features of the condition are embedded.
 
-    Shapes: (N, C), (N, latent) to (N, latent mod V + F) and seeds (N, 10 + latent // V, H, W).
+    Shapes: (N, C), (N, latent) to (N, latent mod V + F) and seeds (N, 18 + latent // V, H, W).
     Raises ModelError when there are fewer latent numbers than cells.
     """
 
@@ -92,7 +92,9 @@ class Halo(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 0.0, -1.8] * 2))
+        weight = torch.zeros(2, ImpactMaps.channels // 2)  # of the maps at front and back
+        weight[:, ImpactMaps.DISTANCE] = -1.8
+        self.weight = nn.Parameter(weight.flatten())
 
     def forward(self, images: Tensor, seed: Tensor) -> Tensor:
         """The image of the layer."""
