@@ -38,7 +38,7 @@ Example
 >>> ours = {"seed": "impact", "output": "log", "response_width": 0.002, "informed_judge": True}
 >>> model = ConditionalCaloGAN(load_geometry("calogan"), **narrow, **ours, batch_norm=False)
 >>> parameter_count(model.generator), parameter_count(model.discriminator)
-(99652, 556234)
+(104860, 556234)
 >>> condition = torch.tensor([[65000.0, 10.0, -20.0, 0.1, 3.0]])
 >>> model.eval().sample(condition, torch.zeros(1, model.noise_size)).shape
 torch.Size([1, 504])
