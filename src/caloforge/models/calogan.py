@@ -122,7 +122,7 @@ class ConditionalCaloGAN(NonSaturatingGAN):
         The adversarial head also sees the condition, and barycentres (from the axis) and widths of
         each layer; Xi also sees the barycentres.
     position_width
-        mm: what spread of the barycentres about the axis that head is to see well.
+        mm: what spread of the barycentres about the axis that head is to see well; in strips it is a few.
     spectral_judge
         Spectral normalisation (arXiv:1802.05957) of the discriminator but for Xi: it cannot run
         away from a generator that learns from few showers.
@@ -162,7 +162,7 @@ class ConditionalCaloGAN(NonSaturatingGAN):
         sparsity_threshold: PositiveFloat = 0.1,
         sparsity_power: PositiveFloat = 2.0,
         informed_judge: bool = False,
-        position_width: PositiveFloat = 20.0,
+        position_width: PositiveFloat = 5.0,
         spectral_judge: bool = False,
         xi_weights: dict[str, NonNegativeFloat] = XI_WEIGHTS,
         xi_on_fakes: bool = False,
