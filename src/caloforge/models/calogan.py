@@ -122,7 +122,8 @@ class ConditionalCaloGAN(NonSaturatingGAN):
         The adversarial head also sees the condition, and barycentres (from the axis) and widths of
         each layer; Xi also sees the barycentres.
     position_width
-        mm: what spread of the barycentres about the axis that head is to see well; in strips it is a few.
+        mm: what spread of the barycentres about the axis that head is to see well; a few in
+        strips.
     spectral_judge
         Spectral normalisation (arXiv:1802.05957) of the discriminator but for Xi: it cannot run
         away from a generator that learns from few showers.
