@@ -40,12 +40,12 @@ def training_section(run: str | Path) -> Section:
     pictures, told = [], [HELD_OUT]
     with style():
         for number, folder in enumerate(folders):
-            history, log = _history(folder), _log(folder)
+            history, log = history_of(folder), _log(folder)
             suffix = f"-range{number}" if len(folders) > 1 else ""
             if any(entry["chi2_ndf"] is not None for entry in history):
                 pictures.append(_chi2_picture(history, suffix))
             if any("prd_auc_raw" in entry for entry in history):
-                pictures.append(_prd_picture(history, suffix))
+                pictures.append(prd_picture(history, suffix))
             if log:
                 pictures.append(_loss_picture(log, suffix))
             if any(key.startswith(GRADIENT) for entry in log for key in entry):
@@ -84,7 +84,10 @@ def _range_of(suffix: str) -> str:
     return f"Energy range {suffix.removeprefix('-range')}. " if suffix else ""
 
 
-def _history(folder: Path) -> list[dict[str, Any]]:
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """What was found at every choice of a run. Raises DataError when the file is not what a run
+    writes.
+    """
     path = folder / "selection.json"
     try:
         history = json.loads(path.read_text(encoding="utf-8"))
@@ -195,7 +198,8 @@ def _gradient_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
     )
 
 
-def _prd_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
+def prd_picture(history: Sequence[dict[str, Any]], suffix: str = "") -> Picture:
+    """PRD-AUC of cells and of observables of the choices of a run against its steps."""
     steps = [entry["step"] for entry in history]
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     ax = figure.subplots()
