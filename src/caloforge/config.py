@@ -43,6 +43,7 @@ class Training(_Strict):
     """Length, batches and bookkeeping of a training."""
 
     steps: int = Field(ge=1)
+    cooldown: int = Field(default=0, ge=0)  # last steps, in which all learning rates fall to zero
     batch_size: int = Field(ge=2)
     seed: int = Field(0, ge=0, lt=2**63)
     # "auto": bf16-mixed where the hardware multiplies matrices in bfloat16, else 32-true.
@@ -60,6 +61,12 @@ class Training(_Strict):
     # What to do when the gradients of all players have vanished for good.
     stagnation: Literal["warn", "stop", "off"] = "warn"
     selection: Selection = Selection()
+
+    def pace(self, step: int) -> float:
+        """Factor of all learning rates after `step` steps: 1 until the cooldown begins, then down
+        to zero in a straight line.
+        """
+        return min(1.0, (self.steps - step) / self.cooldown) if self.cooldown else 1.0
 
 
 class AtMost(_Strict):

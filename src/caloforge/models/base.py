@@ -11,14 +11,7 @@ from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 import torch
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from caloforge.errors import ModelError, did_you_mean
@@ -45,9 +38,8 @@ _Beta = Annotated[float, Field(ge=0, lt=1)]
 @dataclass(frozen=True)
 class OptimiserSettings:
     """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant",
-    "cyclic" (arXiv:1506.01186) or "inverse", lr / (1 + updates / half_after); `weight_clip` holds
-    every weight between -c and c (Wasserstein GAN, arXiv:1701.07875, Algorithm 1), 0: wherever it
-    goes.
+    "cyclic" (arXiv:1506.01186) or "inverse", lr / (1 + updates / 1000); `weight_clip` holds every
+    weight between -c and c (Wasserstein GAN, arXiv:1701.07875, Algorithm 1), 0: wherever it goes.
     """
 
     name: str = "adam"
@@ -56,7 +48,6 @@ class OptimiserSettings:
     weight_decay: NonNegativeFloat = 0.0
     lookahead: bool = False
     schedule: Literal["constant", "cyclic", "inverse"] = "constant"
-    half_after: PositiveInt = 1000
     weight_clip: NonNegativeFloat = 0.0
 
     @classmethod

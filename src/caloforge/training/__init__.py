@@ -163,7 +163,7 @@ def _describe(
 
 
 # What may change when a training is resumed: how long it goes on and what it writes.
-_MAY_CHANGE = ("steps", "checkpoint_every", "keep", "log_every", "stagnation")
+_MAY_CHANGE = ("steps", "cooldown", "checkpoint_every", "keep", "log_every", "stagnation")
 
 
 def _check_same(recipe: Recipe, path: Path) -> None:

@@ -155,13 +155,14 @@ class Run:
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase its number of times. Returns the last losses, on the device."""
         numbers = self._fit() if self.step == 0 else {}
+        pace = self.settings.pace(self.step)
         self.data.begin_step()
         for player, find in zip(self.players, self.gradients, strict=True):
             phase: Phase = player.phase
             for _ in range(phase.repeats):
                 batch = self.data.draw(self.settings.batch_size, self.rng, phase.source)
                 loss, extra, gradients = find(batch, self.rng)
-                player.take(gradients)
+                player.take(gradients, pace)
             numbers[f"loss/{phase.name}"] = loss
             numbers |= {f"{phase.name}/{key}": value for key, value in extra.items()}
         self.step += 1

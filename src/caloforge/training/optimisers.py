@@ -30,6 +30,7 @@ _KINDS: dict[str, Callable[[list[dict[str, Any]], OptimiserSettings], torch.opti
 }
 
 CYCLE = 2000  # updates in one up-and-down of the cyclic learning rate (arXiv:1506.01186)
+SLOWING = 1000  # updates after which the inverse learning rate is half of what it was
 LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 5, 0.5  # arXiv:1907.08610
 
 
@@ -39,13 +40,13 @@ def _triangle(update: int) -> float:
     return 0.1 + 0.9 * (1 - abs(2 * position - 1))
 
 
-# Factor of the learning rate after so many updates, and `half_after` of the settings.
-SCHEDULES: dict[str, Callable[[int, int], float]] = {
-    "constant": lambda *_: 1.0,
-    "cyclic": lambda update, _: _triangle(update),
+# Factor of the learning rate after so many updates.
+SCHEDULES: dict[str, Callable[[int], float]] = {
+    "constant": lambda _: 1.0,
+    "cyclic": _triangle,
     # A generator that takes steps of fixed size wanders about, and its critics take that for the
     # spread of its showers: the steps have to become small (H. Robbins, S. Monro, 1951).
-    "inverse": lambda update, half_after: 1 / (1 + update / half_after),
+    "inverse": lambda update: 1 / (1 + update / SLOWING),
 }
 
 
@@ -89,8 +90,10 @@ class Player:
         """One update; gradients are taken with respect to this player's parameters alone."""
         self.take(torch.autograd.grad(loss, self.parameters))
 
-    def take(self, gradients: Sequence[Tensor]) -> None:
-        """One update with gradients of the parameters, in their order."""
+    def take(self, gradients: Sequence[Tensor], pace: float = 1.0) -> None:
+        """One update with gradients of the parameters, in their order; its learning rate is
+        multiplied by `pace`.
+        """
         self.processes.average_(gradients)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             # Fused optimisers go through memory in one order for both.
@@ -99,8 +102,7 @@ class Player:
             parameter.grad = gradient
         if self.gradient_clip > 0:
             self._unclipped = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
-        settings = self.phase.optimiser
-        factor = SCHEDULES[settings.schedule](self.updates, settings.half_after)
+        factor = pace * SCHEDULES[self.phase.optimiser.schedule](self.updates)
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self.optimiser.step()
