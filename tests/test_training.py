@@ -126,6 +126,7 @@ OPTIONS = {
     "rmsprop": ["model.critic_optimiser={'name':'rmsprop','lr':5e-5}"],
     "bf16": ["training.precision=bf16-mixed"],
     "augment": ["training.augment=('rotate-alpha','reflect-alpha')"],
+    "cooldown": ["training.cooldown=15"],
 }
 
 
@@ -380,6 +381,7 @@ def test_a_folder_with_another_training(photons: Showers, smoke) -> None:
         (recipe_of("caloshowergan", "training.seed=5"), r"another training\.seed"),
         (recipe_of("caloshowergan", "training.batch_size=32"), r"another training\.batch_size"),
         (recipe_of("caloshowergan", "model.latent=9"), r"another model\.latent"),
+        (recipe_of("caloshowergan", "data.average=2"), r"another data\.average"),
         (recipe_of("caloshowergan", "training.ema=0.9"), r"another training\.ema"),
         (recipe_of("flow-matching"), "another name"),
     ):
@@ -387,6 +389,13 @@ def test_a_folder_with_another_training(photons: Showers, smoke) -> None:
         with pytest.raises(TrainingError, match=named):
             train(other, photons, folder, device="cpu", resume=True)
         assert (folder / "recipe.toml").read_text(encoding="utf-8") == before
+
+
+def test_a_setting_that_is_no_longer_given_is_named(photons: Showers, tmp_path: Path) -> None:
+    first = recipe_of("caloshowergan", "training.steps=1", "model.output_gain=0.5")
+    train(first, photons, tmp_path, device="cpu")
+    with pytest.raises(TrainingError, match=r"another model\.output_gain"):
+        train(recipe_of("caloshowergan"), photons, tmp_path, device="cpu", resume=True)
 
 
 def test_wrong_devices_geometries_and_optimisers(photons: Showers, tmp_path: Path) -> None:
@@ -593,6 +602,25 @@ def test_the_inverse_rate_is_halved_after_1000_updates() -> None:
         player.update(parameter.sum())
         rates.append(player.optimiser.param_groups[0]["lr"])
     assert [rates[k] for k in (0, 1000, 2000)] == pytest.approx([0.6, 0.3, 0.2])
+
+
+def test_the_cooldown_brings_every_rate_down_to_zero_and_may_begin_on_resuming(
+    photons: Showers, tmp_path: Path, monkeypatch
+) -> None:
+    rates: list[float] = []
+    update = Player.update
+
+    def watched(player: Player, loss: torch.Tensor, pace: float) -> None:
+        update(player, loss, pace)
+        if player.phase.name == "generator":
+            rates.append(player.optimiser.param_groups[0]["lr"])
+
+    monkeypatch.setattr(Player, "update", watched)
+    train(recipe_of("caloshowergan", "training.steps=3"), photons, tmp_path, device="cpu")
+    cooled = recipe_of("caloshowergan", "training.steps=8", "training.cooldown=4")
+    train(cooled, photons, tmp_path, device="cpu", resume=True)
+    paces = [rate / rates[0] for rate in rates]
+    assert paces == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
 
 
 def test_lookahead_goes_half_way_every_fifth_update() -> None:

@@ -178,7 +178,8 @@ def _check_same(recipe: Recipe, path: Path) -> None:
         if old[table] != values:
             what = table
             if isinstance(values, dict):
-                what += "." + next(k for k in values if old[table].get(k) != values[k])
+                both = {**old[table], **values}
+                what += "." + next(k for k in both if old[table].get(k) != values.get(k))
             raise TrainingError(
                 f"The training in {path.parent} was begun with another {what} (see its "
                 f"{path.name}); resume with the same recipe and --set, or give another --out."
