@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -608,14 +608,14 @@ def test_the_cooldown_brings_every_rate_down_to_zero_and_may_begin_on_resuming(
     photons: Showers, tmp_path: Path, monkeypatch
 ) -> None:
     rates: list[float] = []
-    update = Player.update
+    take = Player.take
 
-    def watched(player: Player, loss: torch.Tensor, pace: float) -> None:
-        update(player, loss, pace)
+    def watched(player: Player, gradients: Sequence[torch.Tensor], pace: float) -> None:
+        take(player, gradients, pace)
         if player.phase.name == "generator":
             rates.append(player.optimiser.param_groups[0]["lr"])
 
-    monkeypatch.setattr(Player, "update", watched)
+    monkeypatch.setattr(Player, "take", watched)
     train(recipe_of("caloshowergan", "training.steps=3"), photons, tmp_path, device="cpu")
     cooled = recipe_of("caloshowergan", "training.steps=8", "training.cooldown=4")
     train(cooled, photons, tmp_path, device="cpu", resume=True)
