@@ -1,6 +1,7 @@
 """Every command of the README and of docs/generation.md runs, in order, on the shipped samples."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -73,3 +74,10 @@ def test_files_and_generators_it_names_exist():
         assert (ROOT / target).exists(), target
     for name in pretrained_names():
         assert f"`{name}`" in README, f"the README does not mention the shipped generator {name}"
+
+
+def test_its_tables_are_those_of_the_shipped_results():
+    tables = runpy.run_path(str(ROOT / "tools" / "tables.py"))
+    for path, table in tables["pages"]().items():
+        text = path.read_text(encoding="utf-8")
+        assert text == tables["with_table"](text, table), f"{path}: run python tools/tables.py"
