@@ -321,19 +321,23 @@ def small_model(**changes: object) -> torch.nn.Module:
 
 
 def test_showers_follow_a_moved_impact_before_any_training() -> None:
-    """In the impact form one cell to the right moves a shower by one cell, away from borders."""
-    model = small_model(blur=[])
+    """In the impact form a cell to the right moves a shower to the right, whatever the weights."""
     condition = torch.tensor([[5e4, -20.0, 3.0, 0.1, 0.4]])
     moved = condition.clone()
     moved[:, X0] += 40.0
-    noise = torch.zeros(1, model.noise_size)
-    where = GEOMETRY.slices[1]
-    with torch.no_grad():
-        first, second = (
-            model.sample(c, noise)[0, where].reshape(12, 12) for c in (condition, moved)
-        )
-    before, after = (torch.arange(12.0) @ made.sum(1) / made.sum() for made in (first, second))
-    assert after - before == pytest.approx(1, abs=0.5), (before, after)
+    shifts = []
+    for seed in range(8):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = small_model(blur=[])
+        both = torch.cat([condition, moved])
+        with torch.no_grad():
+            made = model.sample(both, torch.zeros(2, model.noise_size))[:, GEOMETRY.slices[1]]
+        rows = made.reshape(2, 12, 12).sum(dim=2)
+        before, after = (rows @ torch.arange(12.0) / rows.sum(dim=1)).tolist()
+        shifts.append(after - before)
+    assert min(shifts) > 0
+    assert sum(shifts) / 8 == pytest.approx(1, abs=0.3), shifts
 
 
 def test_the_total_is_shared_out_where_the_model_draws_a_response() -> None:

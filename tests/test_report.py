@@ -252,7 +252,7 @@ def test_samples_that_do_not_belong_together(
     empty = replace(good, incident_energy=np.zeros(0))
     with pytest.raises(CaloForgeError, match="holds no showers"):
         write_report(tmp_path / "r.html", reference, [empty], comparisons)
-    with pytest.raises(CaloForgeError, match=r"Cannot (write|create)"):
+    with pytest.raises(CaloForgeError, match="expected a folder there"):
         (tmp_path / "file").write_text("")
         write_page(tmp_path / "file" / "r.html", "t", [])
     assert [f.name for f in tmp_path.iterdir()] == ["file"]

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,6 @@ from caloforge.generate import Conditions, farm_file
 from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 
-pytest.importorskip("dask_jobqueue", reason="needs the extra `cluster`")
-
 
 def _answers() -> bool:
     """Whether a Slurm takes jobs here."""
@@ -36,6 +35,8 @@ def _answers() -> bool:
 
 pytestmark = [
     pytest.mark.slurm,
+    # Not imported here: that would take Ctrl-C over for all tests of this process.
+    pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="needs the extra `cluster`"),
     pytest.mark.skipif(not _answers(), reason="needs Slurm: see tools/with_slurm.sh"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

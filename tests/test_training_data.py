@@ -137,14 +137,14 @@ class Seen:
         recipe = load_recipe("smoke-dnncalogan", ["training.batch_size=20", *changes])
         showers = sample_showers(recipe.geometry)
         self.model = build(recipe, showers)
+        self.batches: dict[str, list[set[tuple[float, ...]]]] = {}
+        phases = [replace(p, loss=self._recorded(p)) for p in self.model.phases()]
+        setattr(self.model, "phases", lambda: phases)  # noqa: B010  (a method, to mypy)
         self.data = TrainingSet(showers, device=torch.device("cpu"), seed=0)
         score = HeldOut(showers[:30], recipe.training.selection, 0)
         self.run = Run(
             self.model, self.data, score, recipe.training, Path("unused"), {}, nullcontext
         )
-        self.batches: dict[str, list[set[tuple[float, ...]]]] = {}
-        for player in self.run.players:
-            player.phase = replace(player.phase, loss=self._recorded(player.phase))
 
     def _recorded(self, phase: Phase) -> Any:
         def loss(batch: Batch, rng: torch.Generator) -> Any:
