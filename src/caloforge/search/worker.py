@@ -13,12 +13,12 @@ from typing import Any
 from caloforge.config import Recipe, dump_recipe
 from caloforge.data import holdout_split, read_showers, resolve_data
 from caloforge.errors import CaloForgeError, TrainingError
-from caloforge.geometry import load_geometry
 from caloforge.search import results, study
 from caloforge.search.objectives import OBJECTIVES, Measure
 from caloforge.search.space import Space, load_space
 from caloforge.search.trial import Watcher, draw, run_trial, trial_folder, trial_recipe
 from caloforge.showers import Showers
+from caloforge.training import check_read_out
 
 FAILURES = 5  # in a row end a worker: then it is not the values that are wrong
 Tell = Callable[[str], None]
@@ -154,13 +154,7 @@ def single(search: Search) -> tuple[list[str], list[str]]:
 def _showers(search: Search) -> tuple[Showers, Measure]:
     """Showers that trials train on, and the judge of the others."""
     showers, recipe = read_showers(resolve_data(search.data)), search.recipe
-    expected = load_geometry(recipe.geometry)
-    if expected.hash != showers.geometry.hash:
-        raise TrainingError(
-            f"The showers are of '{showers.geometry.name}', the recipe is for "
-            f"'{recipe.geometry}'; expected the same read-out: choose another recipe or other "
-            "data."
-        )
+    check_read_out(recipe, showers)
     kept, held = holdout_split(showers.incident_energy, recipe.training.holdout, search.seed)
     measure = Measure(showers[held], recipe, search.objectives, search.seed)
     return showers[kept], measure

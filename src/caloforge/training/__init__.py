@@ -198,19 +198,23 @@ def resolve_precision(precision: str) -> Any:
     return "bf16-mixed" if found else "32-true"
 
 
+def check_read_out(recipe: Recipe, showers: Showers) -> None:
+    """Raise TrainingError unless the showers are of the recipe's read-out."""
+    from caloforge.geometry import load_geometry
+
+    if load_geometry(recipe.geometry).hash != showers.geometry.hash:
+        raise TrainingError(
+            f"The showers are of '{showers.geometry.name}', the recipe is for "
+            f"'{recipe.geometry}'; expected the same read-out: choose another recipe or other "
+            "showers."
+        )
+
+
 def build(recipe: Recipe, showers: Showers, start: Start | None = None) -> ShowerModel:
     """The recipe's model with fresh weights (seeded), its transform fitted to `showers`; or with
     generator and transform of `start`, and the recipe's parts frozen.
     """
-    from caloforge.geometry import load_geometry
-
-    expected = load_geometry(recipe.geometry)
-    if expected.hash != showers.geometry.hash:
-        raise TrainingError(
-            f"The showers are of '{showers.geometry.name}', the recipe is for "
-            f"'{recipe.geometry}'; expected the same read-out: choose another recipe or `--set "
-            "geometry=...`."
-        )
+    check_read_out(recipe, showers)
     if start is not None:
         check_start(start, recipe, showers)
         transform = start.file.model.transform
