@@ -15,7 +15,7 @@ showers are dealt evenly to the folds. `folds` says where the border is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,20 +25,18 @@ from numpy.typing import NDArray
 from caloforge.errors import DataError
 from caloforge.evaluation.classifier import FEWEST, FEWEST_IN_GROUP, hanley_mcneil
 from caloforge.evaluation.features import compute
-from caloforge.evaluation.inputs import MOST_LAYERS
-from caloforge.evaluation.observables import observables as rows_of
-from caloforge.geometry import Geometry
+from caloforge.evaluation.inputs import for_trees
 from caloforge.showers import MOST_POINTS, Showers
 
 Array = NDArray[Any]
 
 TREES, RATE, FOLDS = 120, 0.06, 4
 SINGLE_TREES, SINGLE_FOLDS = 40, 2  # of one feature with the conditions: it needs less
-SHARES = 3  # of a layer's energy, in its largest cells
+WORST = 10  # features in the list of what gives a generator away
+SLICES, BINS = 8, 20  # of energy and of a feature, for the choice of what is tried alone
 MOST_TWINS = 10  # showers of one sample with the same condition; more make it a point
 # Conditions pass through float32 files and logarithmic labels: equal means equal to this.
 SAME = 1e-6
-BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,9 @@ class Boosted:
         Mean over the folds, each with trees that did not see it. 0.5 means that the trees cannot
         tell the samples apart, 1 that they always can. It scatters below 0.5 too.
     error
-        Standard error of an AUC of so many showers by Hanley and McNeil (1982).
+        The larger of the standard error of the mean over the folds and that of an AUC of so many
+        showers by Hanley and McNeil (1982); at each group the latter. Folds share what they were
+        trained on: AUCs near 0.5 scatter by up to 1.4 times the latter.
     n
         Showers of the smaller sample.
     per_group
@@ -67,71 +67,16 @@ class Boosted:
 def boosted_of(reference: Showers, generated: Showers, seed: int = 0) -> Boosted:
     """Boosted AUC of two sets of showers in memory."""
     tables = [
-        feature_table(compute(s), s.after_cut().energies, s.conditions, s.geometry)
+        for_trees(compute(s), s.after_cut().energies, s.conditions, s.geometry)
         for s in (reference, generated)
     ]
     return boosted_auc(tables[0], tables[1], reference.geometry.condition_names, seed)
 
 
-def feature_table(
-    observables: Mapping[str, Array], cells: Array, conditions: Array, geometry: Geometry
-) -> dict[str, Array]:
-    """All that the trees see: name -> (N,); the conditions come first.
-
-    Of a read-out with more than a dozen layers, only the layers' energies and the observables of
-    the whole shower are taken of the observables, as in `inputs.high`.
-
-    Parameters
-    ----------
-    observables
-        As `evaluation.features.compute` gives them: key -> (N,).
-    cells
-        (N, V) in MeV, after the cut.
-    conditions
-        (N, C), columns in the order of `geometry.conditions`.
-    """
-    few = sum(layer.size > 0 for layer in geometry.layers) <= MOST_LAYERS
-    table = {name: conditions[:, k] for k, name in enumerate(geometry.condition_names)}
-    for row in rows_of(geometry):
-        if few or row.layer is None or row.key.startswith("layer_energy/"):
-            table[row.key] = observables[row.key]
-    return table | layer_features(cells, geometry)
-
-
-def layer_features(cells: Array, geometry: Geometry) -> dict[str, Array]:
-    """Filled cells, largest shares and smallest filled cell of each layer: name -> (N,) float32.
-
-    Keys: `filled_cells/ID`, `share_1/ID` to `share_3/ID` (as many as the layer has cells, and none
-    of a layer of one cell), `smallest_cell/ID` in MeV. All are 0 for a layer without energy.
-    `cells` is (N, V) in MeV after the cut; it is worked through in blocks of showers.
-    """
-    n, table = len(cells), {}
-    size = max(1, BLOCK_BYTES // (4 * max(1, geometry.n_cells)))
-    for layer, where in zip(geometry.layers, geometry.slices, strict=True):
-        if not layer.size:
-            continue
-        top = min(SHARES, layer.size)
-        filled, smallest, shares = np.empty(n), np.empty(n), np.empty((n, top))
-        for start in range(0, n, size):
-            rows = slice(start, start + size)
-            energies = np.asarray(cells[rows, where], dtype=np.float64)
-            filled[rows] = np.count_nonzero(energies, axis=1)
-            least = np.where(energies > 0, energies, np.inf).min(axis=1)
-            smallest[rows] = np.where(np.isfinite(least), least, 0.0)
-            total = energies.sum(axis=1, keepdims=True)
-            largest = np.sort(np.partition(energies, layer.size - top, axis=1)[:, -top:], axis=1)
-            shares[rows] = largest[:, ::-1] / np.where(total > 0, total, 1.0)
-        table[f"filled_cells/{layer.id}"] = filled.astype(np.float32)
-        for k in range(top if layer.size > 1 else 0):
-            table[f"share_{k + 1}/{layer.id}"] = shares[:, k].astype(np.float32)
-        table[f"smallest_cell/{layer.id}"] = smallest.astype(np.float32)
-    return table
-
-
 def boosted_auc(
     reference: Mapping[str, Array],
     generated: Mapping[str, Array],
-    conditions: Iterable[str],
+    conditions: Sequence[str],
     seed: int = 0,
     groups: tuple[Array, Array] | None = None,
     *,
@@ -143,7 +88,7 @@ def boosted_auc(
     Parameters
     ----------
     reference, generated
-        Name -> (N,) and name -> (M,), the same names, as `feature_table` gives them.
+        Name -> (N,) and name -> (M,), the same names, as `inputs.for_trees` gives them.
     conditions
         Names of the features that are conditions, the incident energy first; by them twins are
         recognised.
@@ -165,7 +110,9 @@ def boosted_auc(
     fold = folds(np.stack([both[name] for name in conditions], axis=1), labels, seed, number)
     scores = _scores(np.stack(list(both.values()), axis=1), labels, fold, trees)
     area = _auc(labels, scores, fold)
-    found = Boosted(area, hanley_mcneil(area, *sizes), min(sizes))
+    each = [_auc(*(x[fold == k] for x in (labels, scores, fold))) for k in np.unique(fold)]
+    spread = float(np.std(each, ddof=1)) / len(each) ** 0.5
+    found = Boosted(area, max(spread, hanley_mcneil(area, *sizes)), min(sizes))
     for group in [] if groups is None else np.unique(np.concatenate(groups)):
         mine = np.concatenate(groups or ()) == group  # never so for NaN
         counts = [int((mine & (labels == label)).sum()) for label in (1.0, 0.0)]
@@ -173,6 +120,63 @@ def boosted_auc(
             area = _auc(labels[mine], scores[mine], fold[mine])
             found.per_group[float(group)] = area, hanley_mcneil(area, *counts), min(counts)
     return found
+
+
+def giveaways(
+    reference: Mapping[str, Array],
+    generated: Mapping[str, Array],
+    conditions: Sequence[str],
+    seed: int = 0,
+    most: int = 40,
+) -> dict[str, Boosted]:
+    """What gives the generator away: the boosted AUC of single features with the conditions.
+
+    The ten features with the largest AUC, the largest first; name -> what fewer trees (40, in two
+    folds) found. Only the `most` features are tried whose histograms differ most at given energy.
+    Parameters are those of `boosted_auc`.
+    """
+    _check(reference, generated)
+    found = {}
+    for name in _most_different(reference, generated, conditions, most):
+        first, second = (
+            {key: t[key] for key in (*conditions, name)} for t in (reference, generated)
+        )
+        found[name] = boosted_auc(
+            first, second, conditions, seed, trees=SINGLE_TREES, number=SINGLE_FOLDS
+        )
+    worst = sorted(found, key=lambda name: -found[name].auc)[:WORST]
+    return {name: found[name] for name in worst}
+
+
+def _most_different(
+    reference: Mapping[str, Array],
+    generated: Mapping[str, Array],
+    conditions: Sequence[str],
+    most: int,
+) -> list[str]:
+    """Names of the features with the largest mean distance of histograms in slices of energy."""
+    energy = reference[conditions[0]], generated[conditions[0]]
+    edges = np.quantile(np.concatenate(energy), np.linspace(0, 1, SLICES + 1)[1:-1])
+    slices = [np.searchsorted(edges, values) for values in energy]
+    found = {}
+    for name in reference:
+        if name in conditions:
+            continue
+        total = 0.0
+        for k in range(SLICES):
+            first, second = (
+                t[name][s == k] for t, s in zip((reference, generated), slices, strict=True)
+            )
+            if min(len(first), len(second)):
+                both = np.concatenate([first, second])
+                cuts = np.unique(np.quantile(both, np.linspace(0, 1, BINS + 1)[1:-1]))
+                shares = [
+                    np.bincount(np.searchsorted(cuts, x), minlength=len(cuts) + 1) / len(x)
+                    for x in (first, second)
+                ]
+                total += len(both) * float(np.abs(shares[0] - shares[1]).sum())
+        found[name] = total
+    return sorted((name for name in found if found[name] > 0), key=lambda x: -found[x])[:most]
 
 
 def folds(conditions: Array, labels: Array, seed: int, number: int = FOLDS) -> Array:

@@ -131,7 +131,7 @@ def pair_figures(
         return _Figures({"memorising": measured}, {}, notes)
     everything, judged = whole(reference), whole(generated)
     if pair.kind == "all":
-        return _figures(everything, judged, how, tell, generated.name)
+        return _figures(everything, judged, how, tell, generated.name, closely=True)
     base, second = _floor_samples(reference, other, how.seed)
     n = min(len(judged), len(second))
     if pair.kind == "floor":
@@ -140,7 +140,9 @@ def pair_figures(
     return _figures(base, judged.part(n, how.seed), how, tell, what)
 
 
-def _figures(base: Sample, judged: Sample, how: How, tell: Tell, what: str) -> _Figures:
+def _figures(
+    base: Sample, judged: Sample, how: How, tell: Tell, what: str, closely: bool = False
+) -> _Figures:
     total = histogram_figures(base, judged)
     at = histogram_figures_at(base, judged)
     notes: dict[str, Any] = {}
@@ -154,6 +156,7 @@ def _figures(base: Sample, judged: Sample, how: How, tell: Tell, what: str) -> _
             how.seed,
             device=how.device,
             tell=lambda step: tell(f"{what}: {step}"),
+            closely=closely,
         )
         total |= found.total
         for energy, more in found.at.items():

@@ -31,7 +31,9 @@ class Effort:
         Memory for the cells of one sample; fewer showers enter where they do not fit (None: no
         limit).
     neighbours
-        Showers of each sample for precision, recall, density, coverage and PRD.
+        Showers of each sample for precision, recall, density, coverage, PRD and boosted trees.
+    features
+        Features that boosted trees try alone, for the list of what gives a generator away.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Effort:
     inputs: tuple[str, ...] = INPUTS
     cell_bytes: int | None = None
     neighbours: int = 10_000
+    features: int = 40
 
     @property
     def keep(self) -> int:
@@ -49,7 +52,7 @@ class Effort:
         return sys.maxsize if self.protocol.most is None else 2 * self.protocol.most
 
 
-FAST = Effort("fast", classifier.FAST, cell_bytes=128 << 20)
+FAST = Effort("fast", classifier.FAST, cell_bytes=128 << 20, features=20)
 FULL = Effort("full", classifier.PUBLISHED)
 EFFORTS = {effort.name: effort for effort in (FAST, FULL)}
 

@@ -1,9 +1,10 @@
 """What the classifiers and the distances between feature clouds see of a shower.
 
-Reference: the public evaluation of the CaloChallenge (arXiv:2410.21611), whose three vectors these
-are, value by value and in its order. For read-outs in other formats the construction is the same,
-with two conventions of ours: positions are divided by half the layer's window, and the conditions
-beyond the incident energy are appended, scaled to order one.
+Reference: the public evaluation of the CaloChallenge (arXiv:2410.21611), whose three vectors
+`low`, `low_normed` and `high` are, value by value and in its order. For read-outs in other formats
+the construction is the same, with two conventions of ours: positions are divided by half the
+layer's window, and the conditions beyond the incident energy are appended, scaled to order one.
+What boosted trees see is ours.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ GUARD_RATIO = 1e-16  # MeV, added to a layer energy one divides by
 GUARD_LOG = 1e-8  # MeV, added to an energy before its logarithm
 MOST_LAYERS = 12  # of other formats that are described layer by layer
 BLOCK_BYTES = 1 << 24
+SHARES = 3  # of a layer's energy, in its largest cells, for trees
 
 
 def low(
@@ -139,6 +141,63 @@ def high(observables: Mapping[str, Array], conditions: Array, geometry: Geometry
     for name in ("centre", "width"):
         columns += [position(name, layer, 2) for layer in layers]
     return np.stack([*columns, *_further(conditions, geometry).T], axis=1)
+
+
+def for_trees(
+    observables: Mapping[str, Array], cells: Array, conditions: Array, geometry: Geometry
+) -> dict[str, Array]:
+    """What boosted trees see of a shower: name -> (N,); the conditions come first.
+
+    The observables of the detector and, layer by layer, what `layer_features` gives, in MeV and
+    mm as they are: trees ask only for the order of values. Of a read-out with more than a dozen
+    layers, only the layers' energies and the observables of the whole shower are taken of the
+    observables, as in `high`.
+
+    Parameters
+    ----------
+    observables
+        As `evaluation.features.compute` gives them: key -> (N,).
+    cells
+        (N, V) in MeV, after the cut.
+    conditions
+        (N, C), columns in the order of `geometry.conditions`.
+    """
+    few = sum(layer.size > 0 for layer in geometry.layers) <= MOST_LAYERS
+    table = {name: conditions[:, k] for k, name in enumerate(geometry.condition_names)}
+    for row in rows_of(geometry):
+        if few or row.layer is None or row.key.startswith("layer_energy/"):
+            table[row.key] = observables[row.key]
+    return table | layer_features(cells, geometry)
+
+
+def layer_features(cells: Array, geometry: Geometry) -> dict[str, Array]:
+    """Filled cells, largest shares and smallest filled cell of each layer: name -> (N,) float32.
+
+    Keys: `filled_cells/ID`, `share_1/ID` to `share_3/ID` (as many as the layer has cells, and none
+    of a layer of one cell), `smallest_cell/ID` in MeV. All are 0 for a layer without energy.
+    `cells` is (N, V) in MeV after the cut; it is worked through in blocks of showers.
+    """
+    n, table = len(cells), {}
+    size = max(1, BLOCK_BYTES // (4 * max(1, geometry.n_cells)))
+    for layer, where in zip(geometry.layers, geometry.slices, strict=True):
+        if not layer.size:
+            continue
+        top = min(SHARES, layer.size)
+        filled, smallest, shares = np.empty(n), np.empty(n), np.empty((n, top))
+        for start in range(0, n, size):
+            rows = slice(start, start + size)
+            energies = np.asarray(cells[rows, where], dtype=np.float64)
+            filled[rows] = np.count_nonzero(energies, axis=1)
+            least = np.where(energies > 0, energies, np.inf).min(axis=1)
+            smallest[rows] = np.where(np.isfinite(least), least, 0.0)
+            total = energies.sum(axis=1, keepdims=True)
+            largest = np.sort(np.partition(energies, layer.size - top, axis=1)[:, -top:], axis=1)
+            shares[rows] = largest[:, ::-1] / np.where(total > 0, total, 1.0)
+        table[f"filled_cells/{layer.id}"] = filled.astype(np.float32)
+        for k in range(top if layer.size > 1 else 0):
+            table[f"share_{k + 1}/{layer.id}"] = shares[:, k].astype(np.float32)
+        table[f"smallest_cell/{layer.id}"] = smallest.astype(np.float32)
+    return table
 
 
 def _axis(layer: Layer, axis: int) -> str:

@@ -1,8 +1,8 @@
 """Figures that look at all features or all cells of a shower together.
 
-Classifiers, Frechet and kernel distances, precision and recall, and the check of memorising: what
-`caloforge.evaluation.compare` adds to the figures of one observable at a time. Each is left out,
-with its reason, where the samples are too small for it.
+Classifiers, boosted trees, Frechet and kernel distances, precision and recall, and the check of
+memorising: what `caloforge.evaluation.compare` adds to the figures of one observable at a time.
+Each is left out, with its reason, where the samples are too small for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from caloforge.errors import DataError
 from caloforge.evaluation import inputs, neighbours
-from caloforge.evaluation.classifier import classify, estimate_seconds
+from caloforge.evaluation.boosted import boosted_auc, giveaways
+from caloforge.evaluation.classifier import FEWEST, classify, estimate_seconds
 from caloforge.evaluation.effort import Effort
 from caloforge.evaluation.frechet import Distance, fpd, kpd
 from caloforge.evaluation.histograms import FEWEST_PER_ENERGY, Measured
@@ -31,6 +32,7 @@ Tell = Callable[[str], None]
 
 FEWEST_FOR_FPD = 200  # showers at an energy point for a Frechet distance there
 MEMORISING_SHOWERS = 10_000
+FRACTIONS = (4, 2)  # of the showers: where the boosted AUC is measured again
 
 
 @dataclass
@@ -62,12 +64,13 @@ def joint_figures(
     *,
     device: str = "auto",
     tell: Tell = lambda what: None,
+    closely: bool = False,
 ) -> Joint:
     """All figures of two samples in many dimensions.
 
-    Keys: `auc_low`, `auc_low_normed`, `auc_high`, the `jsd_` of each, `fpd`, `kpd`, `precision`,
-    `recall`, `density`, `coverage`, `prd_auc_raw`, `prd_auc_physics` and `prd_auc`, the smaller of
-    the two.
+    Keys: `auc_low`, `auc_low_normed`, `auc_high`, the `jsd_` of each, `auc_boosted`, `fpd`, `kpd`,
+    `precision`, `recall`, `density`, `coverage`, `prd_auc_raw`, `prd_auc_physics` and `prd_auc`,
+    the smaller of the two.
 
     Parameters
     ----------
@@ -83,6 +86,9 @@ def joint_figures(
         Of the classifiers.
     tell
         Called with each step.
+    closely
+        Whether to note which features give the generator away, and the boosted AUC of fewer
+        showers.
     """
     result = Joint(notes={"metrics": effort.name, "warnings": []})
     _distances(result, reference, judged, tell)
@@ -91,6 +97,9 @@ def joint_figures(
     for name in effort.inputs:
         _classifier(result, name, pair, effort, seed, device, tell)
     pair = _cut(*pair, effort.neighbours, seed)
+    with result.or_left_out("Boosted AUC"):
+        tell("boosted trees")
+        _boosted(result, pair, seed, effort.features if closely else 0)
     with result.or_left_out("Precision and recall"):
         tell("precision, recall, density, coverage")
         _precision_recall(result, *pair)
@@ -194,6 +203,44 @@ def _classifier(
             "repeats": found.repeats,
             "protocol": asdict(effort.protocol),
         }
+
+
+def _boosted(result: Joint, pair: tuple[Sample, Sample], seed: int, features: int) -> None:
+    """Boosted AUC, also at each energy; with `features` to try alone, notes on what it comes from.
+
+    The notes have the AUC against the number of showers, what the conditions alone give, and the
+    features that give the generator away.
+    """
+    names = pair[0].summary.geometry.condition_names
+    first, second = _tables(pair)
+    found = boosted_auc(first, second, names, seed, _groups(*pair))
+    result.total["auc_boosted"] = Measured(found.auc, found.error, found.n)
+    for energy, (area, error, n) in found.per_group.items():
+        result.add(energy, "auc_boosted", Measured(area, error, n))
+    if not features:
+        return
+    curve = []
+    for fraction in FRACTIONS:
+        part = _cut(*pair, len(pair[0]) // fraction, seed)
+        if len(part[0]) >= FEWEST:
+            fewer = _tables(part)
+            curve.append(boosted_auc(fewer[0], fewer[1], names, seed))
+    alone = [{name: table[name] for name in names} for table in (first, second)]
+    conditions = boosted_auc(alone[0], alone[1], names, seed)
+    worst = giveaways(first, second, names, seed, features)
+    result.notes["boosted"] = {
+        "curve": [Measured(f.auc, f.error, f.n)._asdict() for f in (*curve, found)],
+        "conditions": {"value": conditions.auc, "error": conditions.error},
+        "features": [
+            {"name": name, "value": f.auc, "error": f.error} for name, f in worst.items()
+        ],
+    }
+
+
+def _tables(pair: tuple[Sample, Sample]) -> list[dict[str, Array]]:
+    return [
+        inputs.for_trees(s.observables, s.cells, s.conditions, s.summary.geometry) for s in pair
+    ]
 
 
 def _distances(result: Joint, reference: Sample, judged: Sample, tell: Tell) -> None:
