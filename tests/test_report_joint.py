@@ -14,7 +14,15 @@ from caloforge.evaluation.compare import Comparison, Value, compare
 from caloforge.evaluation.neighbours import fractions, memorising
 from caloforge.evaluation.summary import Summary, summarise
 from caloforge.geometry import Geometry, load_geometry
-from caloforge.report import contents, copies, correlations, energy_map, joint_figures, unrolled
+from caloforge.report import (
+    contents,
+    copies,
+    correlations,
+    energy_map,
+    giveaways,
+    joint_figures,
+    unrolled,
+)
 from caloforge.report.samples import Samples
 from caloforge.report.style import looks, style
 from caloforge.report.tables import joint_table, leaderboard
@@ -248,3 +256,41 @@ def test_tables_of_joint_figures(samples: Samples, comparisons: list[Comparison]
     assert [cell.level for cell in lines["AUC high"]] == ["good", "far"]
     histograms = [replace(c, metrics={}, details={}) for c in comparisons]
     assert joint_table(samples, histograms) is None
+
+
+def test_what_gives_a_generator_away_is_named(
+    samples: Samples, comparisons: list[Comparison]
+) -> None:
+    features = [
+        {"name": "share_1/2", "value": 0.9, "error": 0.01},
+        {"name": "width_r/1", "value": 0.5, "error": 0.02},
+    ]
+    curve = [{"value": 0.6 + 0.1 * k, "error": 0.01, "n": 90 << k} for k in range(3)]
+    notes = {
+        "features": features,
+        "curve": curve,
+        "conditions": {"value": 0.5, "error": 0.02},
+    }
+    less = {**notes, "features": features[1:], "curve": curve[1:]}
+    found = [
+        replace(c, details={**c.details, "boosted": n})
+        for c, n in zip(comparisons, (notes, less), strict=True)
+    ]
+    table = giveaways.giveaway_table(samples, found)
+    assert table is not None and table.columns[1:] == ("good", "bad")
+    first, second, alone = table.rows
+    assert first[1].text == "share of the largest cell, layer 2 (middle)"
+    assert first[1].note == "AUC 0.9 ± 0.01" and first[1].level == "far"
+    assert first[2].text == "width in r, layer 1 (front)" and first[2].level == "good"
+    assert second[2].text == "–" and alone[1].text == "0.5 ± 0.02"
+    sizes = giveaways.size_table(samples, found)
+    assert sizes is not None
+    assert [row[0].text for row in sizes.rows] == ["1/4 of them", "1/2 of them", "all showers"]
+    assert [row[1].text for row in sizes.rows] == ["0.6 ± 0.01", "0.7 ± 0.01", "0.8 ± 0.01"]
+    assert [row[2].text for row in sizes.rows] == ["–", "0.7 ± 0.01", "0.8 ± 0.01"]
+    assert sizes.rows[2][1].note == "N\u00a0=\u00a0360"
+    with style():
+        assert len(contents.joint_section(samples, found).tables) == 3
+    # Results without them, as older ones are.
+    assert giveaways.giveaway_table(samples, comparisons) is None
+    assert giveaways.size_table(samples, comparisons) is None

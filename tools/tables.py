@@ -13,12 +13,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SHELF = ROOT / "src" / "caloforge" / "pretrained"
 Results = dict[str, Any]
+NOTHING = "–"
 BEGIN, END = "<!-- tools/tables.py -->", "<!-- end -->"
 # What the README shows of each generator; the rest is in docs/leaderboard.md.
 COLUMNS = {
     "χ²/NDF of E_tot": "chi2_ndf_energy",
     "AUC low": "auc_low",
     "AUC high": "auc_high",
+    "AUC boosted": "auc_boosted",
     "coverage": "coverage",
     "PRD-AUC physics": "prd_auc_physics",
 }
@@ -46,32 +48,58 @@ def metrics_of(name: str, results: Results) -> Results:
 
 
 def short_table() -> str:
-    """The README's table: a few figures, each with its floor in brackets."""
-    lines = ["| generator | detector | N | " + " | ".join(COLUMNS) + " |"]
-    lines.append("|" + "---|" * (3 + len(COLUMNS)))
-    for name, results in by_detector():
+    """The README's table: a few figures, each with its floor in brackets.
+
+    A figure that none of the results has is left out; it shows a dash where only some have it.
+    """
+    found = by_detector()
+    columns = {
+        heading: key
+        for heading, key in COLUMNS.items()
+        if any(key in metrics_of(name, results) for name, results in found)
+    }
+    lines = ["| generator | detector | N | " + " | ".join(columns) + " |"]
+    lines.append("|" + "---|" * (3 + len(columns)))
+    for name, results in found:
         metrics = metrics_of(name, results)
         cells = [f"`{name}`", results["reference"]["geometry"], str(results["reference"]["n"])]
-        for key in COLUMNS.values():
-            m = metrics[key]
-            cells.append(f"{m['value']:.3g} ± {m['error']:.1g} ({m['floor']:.3g})")
+        for key in columns.values():
+            m = metrics.get(key)
+            cells.append(
+                f"{m['value']:.3g} ± {m['error']:.1g} ({m['floor']:.3g})" if m else NOTHING
+            )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def long_tables() -> str:
-    """The judge's tables of all shipped generators, from the pages beside their files."""
+    """The judge's tables of all shipped generators, from the pages beside their files.
+
+    Pages that were written before a figure was added lack its column and show a dash there.
+    """
     texts = []
     names = [name for name, _ in by_detector()]
     pages = {n: (SHELF / n / "README.md").read_text(encoding="utf-8") for n in names}
     for number in range(2):
-        rows = []
-        for name, page in pages.items():
-            found = re.findall(r"(\| generator \|.*\n\|[-|]+\|)\n(\|.*)\n\n(.*)", page)[number]
+        rows: list[dict[str, str]] = []
+        legend = ""
+        for page in pages.values():
+            found = re.findall(r"(\| generator \|.*)\n\|[-|]+\|\n(\|.*)\n\n(.*)", page)[number]
             heading, row, legend = found
-            rows.append(row.replace(f"| {name} |", f"| `{name}` |", 1))
-        texts.append("\n".join([heading, *rows, "", legend]))
+            rows.append(dict(zip(_cells(heading), _cells(row), strict=True)))
+        # The longest heading has the order of the others.
+        longest = sorted(rows, key=len, reverse=True)
+        headings = list(dict.fromkeys(heading for row in longest for heading in row))
+        lines = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
+        for name, row in zip(pages, rows, strict=True):
+            cells = [f"`{name}`", *(row.get(heading, NOTHING) for heading in headings[1:])]
+            lines.append(f"| {' | '.join(cells)} |")
+        texts.append("\n".join([*lines, "", legend]))
     return "\n\n".join(texts)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
 
 
 def with_table(text: str, table: str) -> str:

@@ -15,6 +15,7 @@ from caloforge.report import (
     correlations,
     energy_figures,
     energy_map,
+    giveaways,
     impact_figures,
     joint_figures,
     layer_figures,
@@ -87,7 +88,12 @@ def report_sections(
 
 def joint_section(samples: Samples, comparisons: Sequence[Comparison]) -> Section:
     """Table and figures of what looks at all features together; empty where there is none."""
-    found = (tables.joint_table(samples, comparisons), tables.runs_table(comparisons))
+    found = (
+        tables.joint_table(samples, comparisons),
+        giveaways.giveaway_table(samples, comparisons),
+        giveaways.size_table(samples, comparisons),
+        tables.runs_table(comparisons),
+    )
     return Section(
         "All features together",
         "What no histogram of one observable can see: whether a trained classifier, or distances "

@@ -133,14 +133,16 @@ def _values(
 
 
 def _worst(samples: Samples, comparisons: Sequence[Comparison], energies: Sequence[float]) -> str:
-    """Where the AUC of the shower shapes is largest."""
+    """Where the AUC of the boosted trees, or else of the shower shapes, is largest."""
+    boosted = any(np.isfinite(_values(c, energies, "auc_boosted")[0]).any() for c in comparisons)
+    key = "auc_boosted" if boosted else "auc_high"
     found = []
     for look, comparison in zip(samples.looks, comparisons, strict=True):
-        value = _values(comparison, energies, "auc_high")[0]
+        value = _values(comparison, energies, key)[0]
         if np.isfinite(value).any():
-            k = int(np.nanargmax([distance("auc_high", v) for v in value]))
+            k = int(np.nanargmax([distance(key, v) for v in value]))
             found.append(f"{look.label} {value[k]:.3g} at {energies[k] / units.GEV:.3g} GeV")
-    return f" Largest AUC high: {names(found)}." if found else ""
+    return f" Largest {figure(key).name}: {names(found)}." if found else ""
 
 
 # --- precision and recall ------------------------------------------------------------------------

@@ -197,6 +197,8 @@ def _effort_note(comparisons: Sequence[Comparison]) -> str:
     ]
     if trained:
         text += f"Classifiers of {comparisons[0].name}: {'; '.join(trained)}. "
+    if any(c.details.get("boosted") for c in comparisons):
+        text += "AUC boosted: every shower judged once, in four folds. "
     if any(c.details.get("reduced") for c in comparisons):
         text += "Reduced: made with fewer showers than the published rule asks for. "
     return text + "An AUC grows with the training sample: read it beside its floor only."
