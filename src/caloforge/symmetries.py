@@ -66,7 +66,11 @@ def symmetry_group(geometry: Geometry, names: Sequence[str] | None = None) -> li
     Raises GeometryError for a symmetry the geometry does not have.
     """
     chosen = [name for name, _ in geometry.symmetries] if names is None else names
-    generators = [symmetry(geometry, name) for name in chosen]
+    return closure(geometry, [symmetry(geometry, name) for name in chosen])
+
+
+def closure(geometry: Geometry, generators: Sequence[Symmetry]) -> list[Symmetry]:
+    """All combinations of the given symmetries of a geometry, the identity first."""
     count = len(geometry.conditions)
     cells = np.arange(geometry.n_cells)
     group = [Symmetry("identity", cells, np.eye(count), np.zeros(count))]

@@ -11,6 +11,7 @@ from caloforge.models.base import Refusal, ShowerModel, check_hyper, parameter_c
 from caloforge.models.calogan import ConditionalCaloGAN
 from caloforge.models.calogan_ancestor import CaloGAN
 from caloforge.models.caloshowergan import CaloShowerGAN
+from caloforge.models.copula import Copula
 from caloforge.models.dnncalogan import DNNCaloGAN
 from caloforge.models.flowmatching import FlowMatching
 from caloforge.models.lagan import LAGAN
@@ -28,6 +29,7 @@ MODELS: dict[str, Callable[..., ShowerModel]] = {
     "calogan-conditional": ConditionalCaloGAN,
     "caloshowergan": CaloShowerGAN,
     "caloshowergan-split": EnergySplit,
+    "copula": Copula,
     "dnncalogan": DNNCaloGAN,
     "flow-matching": FlowMatching,
     "lagan": LAGAN,

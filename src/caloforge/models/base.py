@@ -72,7 +72,8 @@ class Phase:
     `source` says which showers an update is given: "next" of the shuffled training set; the "last"
     batch of the phases before it in this step; as many drawn from that step's batches ("step") or
     from the whole training set ("all"). `rates` are learning rates of the parameters, one each,
-    where they differ from the optimiser's.
+    where they differ from the optimiser's. `span` is the part of the training's steps in which it
+    takes turns, and over the last `fade` of that span its learning rate falls to zero.
     """
 
     name: str
@@ -82,20 +83,24 @@ class Phase:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     source: Source = "next"
     rates: tuple[float, ...] = ()
+    span: tuple[float, float] = (0.0, 1.0)
+    fade: float = 0.0
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A turn that is taken once, before the first update of any phase: `fit(showers)` sets buffers
-    of the model from the training showers, and returns numbers to log.
+    """A turn that is taken once: `fit(showers, rng)` sets buffers of the model from the training
+    showers, and returns numbers to log; every random number comes from `rng`.
 
     `showers` can be walked through as often as needed; each walk gives every training shower once,
-    batch by batch in the same order, not augmented. A model with fits alone is trained in one
+    batch by batch in the same order, not augmented. The turn comes before the first update of any
+    phase, or when `at` of the training's steps are done. A model with fits alone is trained in one
     step.
     """
 
     name: str
-    fit: Callable[[Iterable[Batch]], dict[str, float]]
+    fit: Callable[[Iterable[Batch], torch.Generator], dict[str, float]]
+    at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ class Parametrisation(ShowerModel):
 
     def phases(self) -> list[Fit]:
         """One fit."""
-        return [Fit("tables", self.fit)]
+        return [Fit("tables", lambda showers, _: self.fit(showers))]
 
     def kind(self, condition: Tensor) -> Tensor:
         """Class of each shower by its categories, (N,)."""

@@ -130,6 +130,7 @@ class Run:
         )
         self.rng = torch.Generator(device=data.device).manual_seed(settings.seed)
         self.step, self.best_step, self.best_score = 0, 0, math.inf
+        self.fitted: list[str] = []  # names of the fits that are done
         self.history: list[dict[str, Any]] = []
         self.average: dict[str, Tensor] | None = None
         if settings.ema > 0:
@@ -154,30 +155,45 @@ class Run:
     # --- one step ----------------------------------------------------------------------------
     def advance(self) -> dict[str, Tensor]:
         """One step: every phase its number of times. Returns the last losses, on the device."""
-        numbers = self._fit() if self.step == 0 else {}
-        pace = self.settings.pace(self.step)
+        numbers = self._fit()
         self.data.begin_step()
         for player, find in zip(self.players, self.gradients, strict=True):
             phase: Phase = player.phase
-            for _ in range(phase.repeats):
+            pace = self._pace(phase)
+            for _ in range(phase.repeats if pace > 0 else 0):
                 batch = self.data.draw(self.settings.batch_size, self.rng, phase.source)
                 loss, extra, gradients = find(batch, self.rng)
                 player.take(gradients, pace)
-            numbers[f"loss/{phase.name}"] = loss
-            numbers |= {f"{phase.name}/{key}": value for key, value in extra.items()}
+                numbers[f"loss/{phase.name}"] = loss
+                numbers |= {f"{phase.name}/{key}": value for key, value in extra.items()}
         self.step += 1
         if self.average is not None:
             self._update_average(self.average)
         return numbers
 
+    def _pace(self, phase: Phase) -> float:
+        """Factor of a phase's learning rates in this step; 0 outside of the phase's span."""
+        first, last = (round(share * self.settings.steps) for share in phase.span)
+        if not first <= self.step < last:
+            return 0.0
+        fading = phase.fade * (last - first)
+        own = min(1.0, (last - self.step) / fading) if fading else 1.0
+        return own * self.settings.pace(self.step)
+
     @torch.no_grad()
     def _fit(self) -> dict[str, Tensor]:
-        """What a model is fitted to rather than trained on; once, before its first update."""
+        """What a model is fitted to rather than trained on; each fit once, when its time comes."""
         numbers: dict[str, Tensor] = {}
-        for fit in self.fits:
-            found = fit.fit(Walks(self.data, self.settings.batch_size))
+        due = [
+            fit
+            for fit in self.fits
+            if fit.name not in self.fitted and self.step >= round(fit.at * self.settings.steps)
+        ]
+        for fit in due:
+            found = fit.fit(Walks(self.data, self.settings.batch_size), self.rng)
             numbers |= {f"{fit.name}/{key}": torch.tensor(value) for key, value in found.items()}
-        if self.fits and self.average is not None:  # what was there before the fit is nothing yet
+            self.fitted.append(fit.name)
+        if due and self.average is not None:  # what was there before the fit is nothing yet
             fitted = self.model.generator_state()
             self.average = {k: v.detach().clone() for k, v in fitted.items()}
         return numbers
@@ -251,6 +267,7 @@ class Run:
             "best_step": self.best_step,
             "best_score": self.best_score,
             "history": self.history,
+            "fitted": self.fitted,
             "seed": self.settings.seed,
             "batch_size": self.settings.batch_size,
             "init": self._init(),
@@ -301,6 +318,7 @@ class Run:
         self.average = average or None
         self.data.seek(about["epoch"], about["cursor"])
         self.step, self.history = about["step"], about["history"]
+        self.fitted = about.get("fitted", [fit.name for fit in self.fits])
         self.best_step, self.best_score = about["best_step"], about["best_score"]
         return True
 
@@ -384,7 +402,8 @@ class Run:
         """Nothing broken is ever kept: a loss may still be finite when its gradient is not."""
         named: dict[str, Tensor] = dict(self.model.named_parameters())
         named |= {k: v for k, v in self.model.named_buffers() if v.is_floating_point()}
-        if math.isfinite(float(nn.utils.get_total_norm(list(named.values()), norm_type=math.inf))):
+        values = [value for value in named.values() if value.numel()]
+        if math.isfinite(float(nn.utils.get_total_norm(values, norm_type=math.inf))):
             return  # in a few kernels and one wait, however many weights there are
         for name, value in named.items():
             if not torch.isfinite(value).all():

@@ -1,0 +1,238 @@
+"""The correlation of normal variables some of which are known only to lie below a threshold.
+
+Let y (N, V) be the normal variables of the cells and c (N, K) those of their context, the energies
+of the layers. Given thresholds t of the empty cells, the correlation matrix S of (y, c) is found by
+Monte-Carlo expectation maximisation (G. Wei, M. Tanner, 1990):
+
+    E: every empty cell is drawn from its normal distribution given all others, cut at t: with the
+       precision matrix P = S^-1 its mean is y_i - (P y)_i / P_ii and its variance 1 / P_ii;
+    M: S = mean of y y^T, averaged over the symmetries, scaled to unit variances, and shrunk by a
+       little towards the identity.
+
+A shower then is y = B c + R^(1/2) w with w standard normal, B = S_yc S_cc^-1 and R = S_yy - B S_cy,
+of which the symmetric root is taken. Matrices are kept at knots in log E, and B and R^(1/2) are
+interpolated linearly between them. Of each matrix one number is stored for every set of pairs that
+the symmetries carry into each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caloforge.models.copula.frame import pair_orbits
+from caloforge.models.copula.normal import draw_below
+
+BLOCK = 64  # cells drawn one after the other between two products of matrices
+_SMALLEST = 1e-4  # eigenvalues of R are not smaller
+
+
+class Correlation(nn.Module):
+    """y = B c + R^(1/2) w.
+
+    Parameters
+    ----------
+    permutations
+        The symmetries, each (V,): the identity at least.
+    context
+        K, how many variables y depends on.
+    knots
+        Most energies at which matrices are kept.
+    """
+
+    knots: Tensor
+    used: Tensor
+    slope: Tensor
+    values: Tensor
+    root: Tensor
+    pairs: Tensor
+
+    def __init__(self, permutations: Sequence[np.ndarray], context: int, knots: int) -> None:
+        super().__init__()
+        size = len(permutations[0])
+        pairs = torch.from_numpy(pair_orbits(permutations))
+        everything = np.arange(size, size + context)
+        self.group = [np.concatenate([p, everything]) for p in permutations]
+        self.register_buffer("pairs", pairs, persistent=False)
+        self.register_buffer("knots", torch.arange(knots).float())
+        self.register_buffer("used", torch.tensor(1))
+        self.register_buffer("slope", torch.zeros(knots, size, context))
+        start = torch.zeros(knots, int(pairs.max()) + 1)
+        start[:, pairs.diagonal().unique()] = 1.0
+        self.register_buffer("values", start)
+        self.register_buffer("root", start[:, pairs], persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, _: module.unfold())
+
+    def unfold(self) -> None:
+        """Make the whole matrices from the numbers that are stored of them."""
+        self.root = self.values[:, self.pairs]
+
+    # --- use ----------------------------------------------------------------------------------
+    def weights(self, log_energy: Tensor) -> Tensor:
+        """Share that the matrices of each knot have in those of a shower, (N, Q)."""
+        x = log_energy[:, None]
+        knots = self.knots
+        inside = torch.maximum(torch.minimum(x, knots[self.used - 1]), knots[:1])
+        rise = (inside - knots[:-1]) / (knots[1:] - knots[:-1])
+        one = torch.ones_like(x)
+        up, down = torch.cat([one, rise], dim=1), torch.cat([1 - rise, one], dim=1)
+        return torch.minimum(up, down).clamp(min=0)
+
+    def forward(self, w: Tensor, context: Tensor, log_energy: Tensor) -> Tensor:
+        """y (N, V) from white noise w (N, V) and the context (N, K)."""
+        if len(self.knots) == 1:
+            return w @ self.root[0] + context @ self.slope[0].T
+        share = self.weights(log_energy)
+        if not torch.compiler.is_exporting():
+            distinct, group = torch.unique(log_energy, return_inverse=True)
+            if len(distinct) * 8 < len(w) or len(distinct) == 1:
+                return self._grouped(w, context, share, group, len(distinct))
+        y = torch.zeros_like(w)
+        for k in range(len(self.knots)):
+            y = y + share[:, k : k + 1] * (w @ self.root[k] + context @ self.slope[k].T)
+        return y
+
+    def _grouped(
+        self, w: Tensor, context: Tensor, share: Tensor, group: Tensor, count: int
+    ) -> Tensor:
+        """The same with one product for each energy: for a scan."""
+        y = torch.empty_like(w)
+        for k in range(count):
+            rows = (group == k).nonzero()[:, 0]
+            part = share[rows[0]]
+            root, slope = (torch.einsum("q,qij->ij", part, m) for m in (self.root, self.slope))
+            y[rows] = w[rows] @ root + context[rows] @ slope.T
+        return y
+
+    # --- fitting ------------------------------------------------------------------------------
+    @torch.no_grad()
+    def fit(
+        self,
+        y: Tensor,
+        empty: Tensor,
+        threshold: Tensor,
+        log_energy: Tensor,
+        rng: torch.Generator,
+        *,
+        enough: int,
+        sweeps: int,
+        draws: int,
+        shrink: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Set the matrices from y (N, V + K), with thresholds where `empty`.
+
+        Returns white noise (N, D, V) and contexts (N, D, K) of D draws of the empty cells.
+        """
+        size = self.root.shape[1]
+        groups = energy_groups(log_energy, len(self.knots), enough)
+        self._place_knots(log_energy, groups)
+        y = y.clone()
+        level = torch.rand(y.shape, generator=rng, device=y.device)
+        y = torch.where(empty, draw_below(threshold, level.clamp(min=1e-7)), y)
+        white = torch.empty(len(y), draws, size)
+        context = torch.empty(len(y), draws, y.shape[1] - size)
+        for knot, rows in enumerate(groups):
+            part, hole, below = y[rows], empty[rows], threshold[rows]
+            kept = []
+            matrix = self._moments(part, shrink)
+            for sweep in range(1, sweeps + 3 * draws + 1):
+                fill(part, hole, below, torch.linalg.inv(matrix).float(), rng)
+                if sweep <= sweeps or sweep % 3 == 0:
+                    matrix = self._moments(part, shrink)
+                if sweep > sweeps and (sweep - sweeps) % 3 == 0:
+                    kept.append(part.clone())
+            slope, root = split(matrix, size)
+            self.slope[knot], self.values[knot] = slope.float(), self._folded(root)
+            inverse = torch.linalg.inv(root)
+            for k, full in enumerate(kept):
+                rest = full[:, :size].double() - full[:, size:].double() @ slope.T
+                white[rows, k] = (rest @ inverse).float().cpu()
+                context[rows, k] = full[:, size:].cpu()
+        for knot in range(len(groups), len(self.knots)):
+            self.slope[knot], self.values[knot] = self.slope[knot - 1], self.values[knot - 1]
+        self.unfold()
+        return white, context
+
+    def _place_knots(self, log_energy: Tensor, groups: list[Tensor]) -> None:
+        means = torch.stack([log_energy[rows].mean() for rows in groups])
+        beyond = means[-1] + 1.0 + torch.arange(len(self.knots) - len(groups)).to(means)
+        self.knots.copy_(torch.cat([means, beyond]))
+        self.used.fill_(len(groups))
+
+    def _moments(self, y: Tensor, shrink: float) -> Tensor:
+        """The correlation matrix of completed showers, averaged over the symmetries."""
+        plain = (y.T @ y).double() / len(y)
+        mean = torch.zeros_like(plain)
+        for p in self.group:
+            index = torch.from_numpy(p).to(y.device)
+            mean += plain[index][:, index] / len(self.group)
+        scale = mean.diagonal().rsqrt()
+        matrix = (1 - shrink) * mean * scale[:, None] * scale
+        matrix.diagonal().fill_(1.0)
+        return matrix
+
+    def _folded(self, root: Tensor) -> Tensor:
+        flat = self.pairs.flatten()
+        total = torch.zeros(self.values.shape[1], dtype=root.dtype, device=root.device)
+        total.index_add_(0, flat, root.flatten())
+        return (total / torch.bincount(flat, minlength=len(total))).float()
+
+
+def energy_groups(log_energy: Tensor, most: int, enough: int) -> list[Tensor]:
+    """Showers in groups of increasing energy, at least `enough` in each: the energies of a scan,
+    the sparse ones together, or as many parts of a spectrum.
+    """
+    distinct, owner = torch.unique(log_energy, return_inverse=True)
+    if len(distinct) > 64:
+        count = max(1, min(most, len(log_energy) // (4 * enough)))
+        order = log_energy.argsort()
+        return [part.sort().values for part in order.tensor_split(count)]
+    groups: list[Tensor] = []
+    for k in range(len(distinct)):
+        rows = (owner == k).nonzero()[:, 0]
+        if groups and (len(groups[-1]) < enough or len(rows) < enough or len(groups) == most):
+            groups[-1] = torch.cat([groups[-1], rows])
+        else:
+            groups.append(rows)
+    return groups
+
+
+@torch.no_grad()
+def fill(
+    y: Tensor, empty: Tensor, threshold: Tensor, precision: Tensor, rng: torch.Generator
+) -> None:
+    """Draw every empty variable given all others, one after the other, in place: a Gibbs sweep."""
+    for start in range(0, y.shape[1], BLOCK):
+        columns = slice(start, min(start + BLOCK, y.shape[1]))
+        product = y @ precision[:, columns]
+        level = torch.rand(product.shape, generator=rng, device=y.device).clamp(min=1e-7)
+        own = precision[columns, columns]
+        for k in range(product.shape[1]):
+            hole = empty[:, start + k]
+            if not hole.any():
+                continue
+            variance = 1 / own[k, k]
+            now = y[:, start + k]
+            mean, sigma = now - product[:, k] * variance, variance.sqrt()
+            drawn = mean + sigma * draw_below((threshold[:, start + k] - mean) / sigma, level[:, k])
+            change = torch.where(hole, drawn - now, 0.0)
+            y[:, start + k] += change
+            product[:, k:] += change[:, None] * own[k, k:]
+
+
+def split(matrix: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """B and R^(1/2) of the first `size` variables given the others, from their joint matrix."""
+    rest = matrix[:size, :size]
+    slope = matrix.new_zeros(size, matrix.shape[1] - size)
+    if matrix.shape[1] > size:
+        slope = torch.linalg.solve(matrix[size:, size:], matrix[size:, :size]).T
+        rest = rest - slope @ matrix[size:, :size]
+    value, vector = torch.linalg.eigh(rest)
+    return slope, (vector * value.clamp(min=_SMALLEST).sqrt()) @ vector.T
+
+
+__all__: list[Any] = ["Correlation", "energy_groups", "fill", "split"]

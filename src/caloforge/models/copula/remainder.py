@@ -1,0 +1,91 @@
+"""What is not Gaussian: a flow that moves white noise to the white noise of real showers.
+
+The copula makes w = R^(-1/2) (y - B c) white: mean 0, variance 1, no correlation. It is not quite
+normal all the same. Flow matching (Y. Lipman et al., 2023, arXiv:2210.02747) on the path
+
+    w(t) = cos(pi t / 2) w_0 + sin(pi t / 2) w_1,    w_0 standard normal, w_1 of a real shower,
+
+learns the velocity dw / ds of w along s = pi t / 2: the mean of cos(s) w_1 - sin(s) w_0 over all
+pairs that pass w(t). If w_1 were normal, that mean would be zero for every w and t: the network has to learn the
+remainder alone, displacements are small, and a few steps follow them. A second network can learn
+the whole displacement w_1 - w_0 from w_0 by regression: the map is deterministic, so that nothing
+is blurred.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_WAVES = 4
+
+
+class Velocity(nn.Module):
+    """dw / ds at w (N, V) and time t (N, 1), with context (N, K)."""
+
+    def __init__(self, size: int, context: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(size + context + 1 + 2 * _WAVES, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Linear(width, width),
+                nn.SiLU(),
+                nn.Linear(width, width),
+            )
+            for _ in range(blocks)
+        )
+        self.last = _silent(width, size)
+
+    def forward(self, w: Tensor, context: Tensor, t: Tensor) -> Tensor:
+        """The velocity, (N, V)."""
+        waves = [f(k * math.pi * t) for k in range(1, _WAVES + 1) for f in (torch.sin, torch.cos)]
+        h = self.first(torch.cat([w, context, t, *waves], dim=1))
+        for block in self.blocks:
+            h = h + block(h)
+        return self.last(functional.silu(h))
+
+    def move(self, w: Tensor, context: Tensor, steps: int) -> Tensor:
+        """w after the whole path, in equal steps (Euler's method)."""
+        for k in range(steps):
+            t = torch.full_like(w[:, :1], k / steps)
+            w = w + (0.5 * math.pi / steps) * self(w, context, t).to(w.dtype)
+        return w
+
+    def loss(self, target: Tensor, context: Tensor, rng: torch.Generator) -> Tensor:
+        """Mean squared error of the velocity towards `target` (N, V); 1 for a network that is
+        silent and a remainder of nothing.
+        """
+        start = torch.randn(target.shape, generator=rng, device=target.device)
+        t = torch.rand(len(target), 1, generator=rng, device=target.device)
+        a, b = (f(0.5 * math.pi * t) for f in (torch.cos, torch.sin))
+        found = self(a * start + b * target, context, t)
+        return (found - (a * target - b * start)).square().mean()
+
+
+class Jump(nn.Module):
+    """The whole displacement of w (N, V) in one pass, with context (N, K)."""
+
+    def __init__(self, size: int, context: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(size + context, width)
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.last = _silent(width, size)
+
+    def forward(self, w: Tensor, context: Tensor) -> Tensor:
+        """The displacement, (N, V)."""
+        h = functional.silu(self.first(torch.cat([w, context], dim=1)))
+        for block in self.blocks:
+            h = h + functional.silu(block(h))
+        return self.last(h)
+
+
+def _silent(width: int, size: int) -> nn.Linear:
+    """A layer that gives zero until it is trained."""
+    layer = nn.Linear(width, size)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

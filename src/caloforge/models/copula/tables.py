@@ -1,0 +1,226 @@
+"""Marginals as tables over the incident energy: for read-outs where showers differ by energy alone.
+
+A value x > 0 (a cell, a layer) of a shower of energy E is mapped to a normal number y. With fill
+probability p and the quantile function q of log(x / E) where x > 0,
+
+    filled: y = Phi^-1(1 - p + p q^-1(log(x / E)));    empty: y <= t = Phi^-1(1 - p).
+
+The tables hold t and the values of log(x / E) at equal steps of y from t to `HIGHEST`, at points
+in log E; between points both are interpolated linearly. Cells that symmetries carry into each
+other share a table. At a point with few showers, threshold and values are those of a straight line
+in log E through the points around it (local linear regression), so that sparse energies are
+carried by their neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+from torch import Tensor, nn
+
+from caloforge.models.copula.given import Given
+from caloforge.models.copula.normal import mean_below
+
+Array = NDArray[Any]
+
+HIGHEST = 5.0  # standard deviations: one number in three million lies beyond
+_UNUSED = -60.0  # log of nothing
+
+
+class Tables(nn.Module):
+    """Thresholds and quantiles of M variables at points in log E.
+
+    Shapes: values, y (N, M).
+
+    Parameters
+    ----------
+    groups
+        (M,) the number of the table of each variable.
+    kinds
+        Number of classes, each with tables of its own.
+    points, steps
+        Most energies with tables, and values in each.
+    """
+
+    knots: Tensor
+    threshold: Tensor
+    values: Tensor
+    group: Tensor
+
+    def __init__(self, groups: Array, kinds: int, points: int, steps: int) -> None:
+        super().__init__()
+        count = int(groups.max()) + 1
+        self.steps = steps
+        self.register_buffer("knots", torch.arange(points).float().repeat(kinds, 1))
+        self.register_buffer("threshold", torch.zeros(kinds, points, count))
+        self.register_buffer("values", torch.zeros(kinds, points, count, steps))
+        self.register_buffer("group", torch.from_numpy(groups.copy()).long(), persistent=False)
+
+    # --- use ----------------------------------------------------------------------------------
+    def _point(self, given: Given) -> tuple[Tensor, Tensor]:
+        """Number of the point below each energy and the way to the next, 0 to 1."""
+        knots = self.knots[given.kind]
+        low = (given.log_energy[:, None] >= knots[:, 1:-1]).sum(dim=1)
+        below, above = (knots.gather(1, k[:, None])[:, 0] for k in (low, low + 1))
+        return low, ((given.log_energy - below) / (above - below)).clamp(0, 1)
+
+    def thresholds(self, given: Given) -> Tensor:
+        """Phi^-1(1 - p) of each variable, (N, M)."""
+        low, part = self._point(given)
+        found = torch.lerp(
+            self.threshold[given.kind, low], self.threshold[given.kind, low + 1], part[:, None]
+        )
+        return found[:, self.group]
+
+    def decode(self, y: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+        """Values in units of the incident energy, 0 where y is below the threshold, and how far y
+        is above it.
+        """
+        threshold = self.thresholds(given)
+        above = y - threshold
+        place = (above / (HIGHEST - threshold) * (self.steps - 1)).clamp(0, self.steps - 1.001)
+        node = place.floor()
+        low, part = self._point(given)
+        count, points = self.threshold.shape[2], self.threshold.shape[1]
+        row = ((given.kind * points + low)[:, None] * count + self.group) * self.steps + node.long()
+        flat, way = self.values.flatten(), place - node
+        here = torch.lerp(flat[row], flat[row + 1], way)
+        row = row + count * self.steps
+        there = torch.lerp(flat[row], flat[row + 1], way)
+        value = torch.lerp(here, there, part[:, None]).exp()
+        return torch.where(above > 0, value, 0.0), above
+
+    def encode(self, x: Tensor, given: Given) -> Tensor:
+        """y of values in units of the incident energy; for x = 0 the mean of what it may be."""
+        threshold = self.thresholds(given)
+        low, part = self._point(given)
+        first, second = self.values[given.kind, low], self.values[given.kind, low + 1]
+        table = torch.lerp(first, second, part[:, None, None])[:, self.group]
+        wanted = x.clamp(min=1e-26).log()[..., None]
+        node = (wanted >= table[..., 1:-1]).sum(dim=-1, keepdim=True)
+        left, right = table.gather(2, node), table.gather(2, node + 1)
+        way = ((wanted - left) / (right - left).clamp(min=1e-9)).clamp(0, 1)
+        place = (node + way)[..., 0] / (self.steps - 1)
+        return torch.where(x > 0, threshold + place * (HIGHEST - threshold), mean_below(threshold))
+
+    # --- fitting ------------------------------------------------------------------------------
+    @torch.no_grad()
+    def fit(self, x: Array, kind: Array, log_energy: Array, enough: int) -> Array:
+        """Set the tables from values (N, M) in units of the incident energy.
+
+        Returns y (N, M), by rank within each point, with the threshold where x = 0. `enough`
+        showers make a point stand for itself.
+        """
+        y = np.zeros(x.shape, dtype=np.float32)
+        group, points = self.group.cpu().numpy(), self.knots.shape[1]
+        members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
+        for number in range(self.knots.shape[0]):
+            rows = np.flatnonzero(kind == number)
+            knots = choose_knots(log_energy[rows], points)
+            nearest = np.abs(log_energy[rows][:, None] - knots).argmin(axis=1)
+            table = _Table(len(knots), len(members), self.steps)
+            for point in range(len(knots)):
+                inside = rows[nearest == point]
+                for g, cells in enumerate(members):
+                    y[np.ix_(inside, cells)] = table.fill(point, g, x[np.ix_(inside, cells)])
+            threshold, values = table.smooth(knots, np.bincount(nearest), enough)
+            last = points - len(knots)
+            beyond = knots[-1] + 1.0 + np.arange(last)
+            for buffer, found in (
+                (self.knots, np.concatenate([knots, beyond])),
+                (self.threshold, np.concatenate([threshold, threshold[-1:].repeat(last, 0)])),
+                (self.values, np.concatenate([values, values[-1:].repeat(last, 0)])),
+            ):
+                buffer[number] = torch.from_numpy(found).to(buffer)
+        return y
+
+
+def choose_knots(log_energy: Array, most: int) -> Array:
+    """Energies at which tables are kept: those of a scan, or points of a spectrum that have the
+    same number of showers between them.
+    """
+    found = np.unique(log_energy.astype(np.float32)).astype(np.float64)
+    if len(found) > most:
+        count = int(np.clip(len(log_energy) // 150, 2, min(most, 8)))
+        edges = np.quantile(log_energy, (np.arange(count) + 0.5) / count)
+        found = np.unique(edges)
+    return found if len(found) > 1 else np.append(found, found + 1.0)
+
+
+class _Table:
+    """Thresholds and quantiles as they are at each point, before they are smoothed."""
+
+    def __init__(self, points: int, groups: int, steps: int) -> None:
+        self.threshold = np.zeros((points, groups))
+        self.values = np.full((points, groups, steps), _UNUSED)
+        self.seen, self.filled = np.zeros((points, groups)), np.zeros((points, groups))
+
+    def fill(self, point: int, group: int, x: Array) -> Array:
+        """Set one table from the values of its variables; returns their y."""
+        full = x > 0
+        count = int(full.sum())
+        p = np.clip(count / max(x.size, 1), 0.5 / max(x.size, 1), 1 - 1e-6)
+        threshold = ndtri(1 - p)
+        self.threshold[point, group] = threshold
+        self.seen[point, group], self.filled[point, group] = x.size, count
+        y = np.full(x.shape, threshold)
+        if count:
+            logs = np.log(x[full])
+            order = np.argsort(logs, kind="stable")
+            # Above ranks from 1 - p on; Phi(-y) is exact where 1 - Phi(y) is not.
+            rank = np.empty(count)
+            rank[order] = (np.arange(count) + 0.5) / count
+            y[full] = -ndtri(np.clip(p * (1 - rank), 1e-9, 1.0))
+            steps = self.values.shape[2]
+            grid = threshold + np.linspace(0, 1, steps) * (HIGHEST - threshold)
+            wanted = 1 - ndtr(-grid) / p
+            self.values[point, group] = np.interp(
+                wanted, (np.arange(count) + 0.5) / count, logs[order]
+            )
+        return y
+
+    def smooth(self, knots: Array, showers: Array, enough: int) -> tuple[Array, Array]:
+        """Thresholds (P, G) and values (P, G, S) where each point has `enough` showers, its own or
+        its neighbours'.
+        """
+        showers = np.pad(showers, (0, len(knots) - len(showers)))
+        threshold, values = np.empty_like(self.threshold), np.empty_like(self.values)
+        for point, knot in enumerate(knots):
+            away = np.abs(knots - knot)
+            width = 1e-6
+            for candidate in np.sort(away)[1:]:
+                if (showers * (away <= width)).sum() >= enough:
+                    break
+                width = candidate
+            kernel = np.maximum(1 - (away / (width + 1e-3)) ** 2, 0.0)
+            threshold[point] = _straight(knots - knot, kernel[:, None] * self.seen, self.threshold)
+            values[point] = _straight(
+                knots - knot, kernel[:, None] * self.filled, self.values
+            )
+        return threshold, np.maximum.accumulate(values, axis=2)
+
+
+def _straight(x: Array, weight: Array, y: Array) -> Array:
+    """The value at x = 0 of the straight line through y (P, G) or (P, G, S) at x (P,), by least
+    squares with weights (P, G); the mean where only one point has weight.
+    """
+    total = weight.sum(axis=0) + 1e-12
+    share = weight / total
+    mean = (share * x[:, None]).sum(axis=0)
+    centred = x[:, None] - mean
+    spread = (share * centred**2).sum(axis=0)
+    # A line is not carried far beyond the points that it goes through.
+    lever = np.where(spread > 1e-6, -mean / np.maximum(spread, 1e-6), 0.0)
+    factor = share * (1 + np.clip(lever, -2, 2) * centred)
+    extra = factor[..., None] if y.ndim == 3 else factor
+    found: Array = (extra * y).sum(axis=0)
+    nobody = weight.sum(axis=0) <= 0
+    if nobody.any():  # no shower anywhere near: what the nearest point with any has
+        for g in np.flatnonzero(nobody):
+            known = np.abs(x) + np.where(y[:, g].reshape(len(x), -1)[:, 0] > _UNUSED, 0, 1e3)
+            found[g] = y[known.argmin(), g]
+    return found
