@@ -47,7 +47,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain text; the first column names the row. `collapsed` shows its title only."""
+    """A table of plain text; the first column names the row.
+
+    `collapsed` shows its title only. The first table of a section that is not collapsed goes
+    without: the section's title is its own.
+    """
 
     title: str
     columns: tuple[str, ...]
