@@ -33,7 +33,7 @@ Array = NDArray[Any]
 TREES, RATE, FOLDS = 120, 0.06, 4
 SINGLE_TREES, SINGLE_FOLDS = 40, 2  # of one feature with the conditions: it needs less
 WORST = 10  # features in the list of what gives a generator away
-SLICES, BINS = 8, 20  # of energy and of a feature, for the choice of what is tried alone
+SLICES, BINS = 8, 20  # of a condition and of a feature, for the choice of what is tried alone
 MOST_TWINS = 10  # showers of one sample with the same condition; more make it a point
 # Conditions pass through float32 files and logarithmic labels: equal means equal to this.
 SAME = 1e-6
@@ -90,8 +90,7 @@ def boosted_auc(
     reference, generated
         Name -> (N,) and name -> (M,), the same names, as `inputs.for_trees` gives them.
     conditions
-        Names of the features that are conditions, the incident energy first; by them twins are
-        recognised.
+        Names of the features that are conditions; by them twins are recognised.
     seed
         Of the folds. The trees have no randomness of their own.
     groups
@@ -132,8 +131,8 @@ def giveaways(
     """What gives the generator away: the boosted AUC of single features with the conditions.
 
     The ten features with the largest AUC, the largest first; name -> what fewer trees (40, in two
-    folds) found. Only the `most` features are tried whose histograms differ most at given energy.
-    Parameters are those of `boosted_auc`.
+    folds) found. Only the `most` features are tried whose histograms at given conditions differ
+    most. Parameters are those of `boosted_auc`.
     """
     _check(reference, generated)
     found = {}
@@ -154,29 +153,33 @@ def _most_different(
     conditions: Sequence[str],
     most: int,
 ) -> list[str]:
-    """Names of the features with the largest mean distance of histograms in slices of energy."""
-    energy = reference[conditions[0]], generated[conditions[0]]
-    edges = np.quantile(np.concatenate(energy), np.linspace(0, 1, SLICES + 1)[1:-1])
-    slices = [np.searchsorted(edges, values) for values in energy]
+    """Names of the features with the largest mean distance of histograms in slices of conditions.
+
+    Each condition is sliced for itself. Features that do not differ at all are left out.
+    """
+    both = {name: np.concatenate([reference[name], generated[name]]) for name in reference}
+    sizes = len(reference[conditions[0]]), len(generated[conditions[0]])
+    first = np.repeat([True, False], sizes)
+    slices = []
+    for condition in conditions:
+        edges = np.unique(np.quantile(both[condition], np.linspace(0, 1, SLICES + 1)[1:-1]))
+        place = np.searchsorted(edges, both[condition])
+        slices += [np.flatnonzero(place == k) for k in np.unique(place)]
     found = {}
-    for name in reference:
-        if name in conditions:
-            continue
-        total = 0.0
-        for k in range(SLICES):
-            first, second = (
-                t[name][s == k] for t, s in zip((reference, generated), slices, strict=True)
-            )
-            if min(len(first), len(second)):
-                both = np.concatenate([first, second])
-                cuts = np.unique(np.quantile(both, np.linspace(0, 1, BINS + 1)[1:-1]))
-                shares = [
-                    np.bincount(np.searchsorted(cuts, x), minlength=len(cuts) + 1) / len(x)
-                    for x in (first, second)
-                ]
-                total += len(both) * float(np.abs(shares[0] - shares[1]).sum())
-        found[name] = total
+    for name in (name for name in both if name not in conditions):
+        found[name] = sum(len(s) * _distance(both[name][s], first[s]) for s in slices)
     return sorted((name for name in found if found[name] > 0), key=lambda x: -found[x])[:most]
+
+
+def _distance(values: Array, first: Array) -> float:
+    """Total difference of the histograms of two samples, in bins of equal numbers of both."""
+    sizes = np.count_nonzero(first), np.count_nonzero(~first)
+    if not min(sizes):
+        return 0.0
+    cuts = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
+    place, bins = np.searchsorted(cuts, values), len(cuts) + 1
+    one, two = (np.bincount(place[x], minlength=bins) for x in (first, ~first))
+    return float(np.abs(one / sizes[0] - two / sizes[1]).sum())
 
 
 def folds(conditions: Array, labels: Array, seed: int, number: int = FOLDS) -> Array:
