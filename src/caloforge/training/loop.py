@@ -184,10 +184,12 @@ class Run:
     def _fit(self) -> dict[str, Tensor]:
         """What a model is fitted to rather than trained on; each fit once, when its time comes."""
         numbers: dict[str, Tensor] = {}
+        steps = self.settings.steps
         due = [
             fit
             for fit in self.fits
-            if fit.name not in self.fitted and self.step >= round(fit.at * self.settings.steps)
+            # What comes after all steps comes before the last one, so that it is scored and kept.
+            if fit.name not in self.fitted and self.step >= min(round(fit.at * steps), steps - 1)
         ]
         for fit in due:
             found = fit.fit(Walks(self.data, self.settings.batch_size), self.rng)

@@ -126,13 +126,16 @@ class Conditional(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, MonotonicRQSTransform]:
         """Logit of p, a, b and the spline of each variable."""
         out = self.network(self.features(given, columns))
+        return out[..., 0], *self._map(out)
+
+    def _map(self, out: Tensor) -> tuple[Tensor, Tensor, MonotonicRQSTransform]:
         spline = MonotonicRQSTransform(
             out[..., 3 : 3 + BINS],
             out[..., 3 + BINS : 3 + 2 * BINS],
             out[..., 3 + 2 * BINS :],
             bound=WIDEST,
         )
-        return out[..., 0], out[..., 1].clamp(-6, 6).exp(), out[..., 2], spline
+        return out[..., 1].clamp(-6, 6).exp(), out[..., 2], spline
 
     def loss(
         self, x: Tensor, given: Given, columns: Tensor | None, rng: torch.Generator
@@ -141,12 +144,13 @@ class Conditional(nn.Module):
         group = self.group.expand_as(x) if columns is None else self.group[columns]
         level = torch.rand(x.shape, generator=rng, device=x.device)
         full = x > 0
-        logit, factor, offset, spline = self.maps(given, columns)
-        score = self.score(x, group, level)
+        out = self.network(self.features(given, columns)).float()
+        filled = nn.functional.binary_cross_entropy_with_logits(out[..., 0], full.to(out))
+        factor, offset, spline = self._map(out[full])
+        score = self.score(x[full], group[full], level[full])
         normal, slope = spline.call_and_ladj(factor * score + offset)
         density = -0.5 * normal.square() + slope + factor.log()
-        filled = nn.functional.binary_cross_entropy_with_logits(logit, full.to(logit))
-        return filled - torch.where(full, density, 0.0).mean()
+        return filled - density.sum() / x.numel()
 
     def decode(self, y: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         """Values, 0 where y is below its threshold, and how far y is above it."""

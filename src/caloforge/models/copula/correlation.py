@@ -55,6 +55,7 @@ class Correlation(nn.Module):
         super().__init__()
         size = len(permutations[0])
         pairs = torch.from_numpy(pair_orbits(permutations))
+        self.size = size
         everything = np.arange(size, size + context)
         self.group = [np.concatenate([p, everything]) for p in permutations]
         self.register_buffer("pairs", pairs, persistent=False)
@@ -107,6 +108,14 @@ class Correlation(nn.Module):
             root, slope = (torch.einsum("q,qij->ij", part, m) for m in (self.root, self.slope))
             y[rows] = w[rows] @ root + context[rows] @ slope.T
         return y
+
+    def seen(self, w: Tensor) -> Tensor:
+        """What the remainder sees of white noise (N, V): all of it."""
+        return w
+
+    def changed(self, w: Tensor, change: Tensor) -> Tensor:
+        """White noise (N, V) after a change (N, V) of what is seen of it."""
+        return w + change
 
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()

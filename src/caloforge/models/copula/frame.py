@@ -159,6 +159,9 @@ class Frame(nn.Module):
     def fit(self, energies: Tensor, condition: Tensor, log_energy: Tensor) -> None:
         """Set the depths of the layers, by least squares of barycentres against slopes weighted
         with their energies, and the lateral reach: the mean distance of energy from the line.
+
+        Showers that leave a layer sideways pull the barycentre back: no depth lies outside of
+        the layer.
         """
         if not self.moves:
             return
@@ -179,6 +182,8 @@ class Frame(nn.Module):
                     ((centre - passing)[..., None] * weight).double().reshape(-1, 1),
                 ).solution[:, 0]
                 self.depth[number, :2] = found.float()
+                if (z := self.geometry.layers[number].z) is not None:
+                    self.depth[number, 0].clamp_(*z)
         away = self.offsets(condition, log_energy).norm(dim=2)
         self.reach.copy_((away * energies).sum() / energies.sum())
 

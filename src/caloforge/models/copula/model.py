@@ -39,12 +39,15 @@ from caloforge.models.copula.given import (
     ParticleFeatures,
 )
 from caloforge.models.copula.layers import Shares
+from caloforge.models.copula.lowrank import LowRank
 from caloforge.models.copula.remainder import Jump, Velocity
 from caloforge.models.copula.tables import Tables
 from caloforge.transforms import IncidentFraction, Transform
 
 CELLS = 1 << 18  # cells made at a time: bounds the memory
-NEAR = 64  # cells of a shower that an update of the marginals looks at
+NEAR = 32  # cells of a shower that an update of the marginals looks at
+LARGEST = 2500  # cells that have a matrix: larger ones take minutes and tens of megabytes
+NEWTON = 3  # steps in which the cells of a layer are brought to its energy
 STRIDE = 2000  # showers whose empty cells are placed at a time
 
 Member = Literal["none", "flow", "one-step"]
@@ -66,6 +69,9 @@ class Copula(ShowerModel):
     knots
         Most energies with a correlation matrix of their own; 0: ten, or a single one for
         read-outs with an impact, whose matrices are large.
+    rank
+        Common factors of the cells, instead of a matrix; -1: a matrix up to `LARGEST` cells, 96
+        factors for more.
     sweeps, draws, shrink
         Of the expectation maximisation: how often every empty cell is drawn anew; how many of
         its draws are kept for the remainder; the share of the identity in the matrices.
@@ -95,6 +101,7 @@ class Copula(ShowerModel):
         quantiles: Annotated[int, Field(ge=8)] = 64,
         enough: PositiveInt = 300,
         knots: Annotated[int, Field(ge=0)] = 0,
+        rank: Annotated[int, Field(ge=-1)] = -1,
         sweeps: PositiveInt = 25,
         draws: PositiveInt = 4,
         shrink: PositiveFloat = 0.003,
@@ -128,9 +135,8 @@ class Copula(ShowerModel):
         permutations = [s.permutation for s in self.group]
         single = np.arange(layers)
         if self.frame.moves:
-            seen = CellFeatures(geometry, self.particle)
             self.cells: Conditional | Tables = Conditional(
-                seen, geometry.layer_of_cell, marginal_width
+                CellFeatures(geometry, self.particle), geometry.layer_of_cell, marginal_width
             )
             self.ranks, self.parts = (
                 Conditional(LayerFeatures(self.particle, layers), single, marginal_width)
@@ -142,7 +148,13 @@ class Copula(ShowerModel):
             self.ranks, self.parts = (Tables(single, kinds, points, quantiles) for _ in range(2))
         many = knots or (1 if self.frame.moves else 10)
         self.along = Correlation([single], 0, many)
-        self.across = Correlation(permutations, layers, many)
+        rank = (96 if cells > LARGEST else 0) if rank < 0 else rank
+        self.across: Correlation | LowRank = (
+            LowRank(permutations, layers, rank)
+            if rank
+            else Correlation(permutations, layers, many)
+        )
+        seen = self.across.size
         inputs = self.particle.size
         self.flow: nn.ModuleDict | None = None
         self.jump: nn.ModuleDict | None = None
@@ -150,7 +162,7 @@ class Copula(ShowerModel):
             flow = nn.ModuleDict(
                 {
                     "layers": Velocity(layers, inputs, 64 + layers, 2),
-                    "cells": Velocity(cells, inputs + layers, width, blocks),
+                    "cells": Velocity(seen, inputs + layers, width, blocks),
                 }
             )
             if remainder == "flow":
@@ -160,7 +172,7 @@ class Copula(ShowerModel):
                 self.jump = nn.ModuleDict(
                     {
                         "layers": Jump(layers, inputs, 64 + layers, 2),
-                        "cells": Jump(cells, inputs + layers, jump_width, jump_blocks),
+                        "cells": Jump(seen, inputs + layers, jump_width, jump_blocks),
                     }
                 )
             self.bank = Bank()
@@ -190,7 +202,9 @@ class Copula(ShowerModel):
         z, w = noise.split([self.geometry.n_layers, self.geometry.n_cells], dim=1)
         layers = self.layer_energies(given, about, z)
         ranks = self.ranks.encode(layers / given.log_energy.exp()[:, None], given)
-        w = self._moved("cells", w, torch.cat([about, ranks], dim=1))
+        plain = self.across.seen(w)
+        moved = self._moved("cells", plain, torch.cat([about, ranks], dim=1))
+        w = self.across.changed(w, moved - plain)
         y = self.across(w, ranks, given.log_energy)
         y = self.frame.read_out(y, condition, given.log_energy)
         values, above = self.cells.decode(y, given)
@@ -222,13 +236,28 @@ class Copula(ShowerModel):
             ],
             dim=1,
         )
-        values = torch.where(lost, best, values)
-        cells = values * (layers / self._sums(values).clamp(min=1e-30))[:, self.layer]
-        kept = torch.where(cells < self.shares.floor, 0.0, cells)
-        left = self._sums(kept)
-        # A layer whose cells are all below the smallest energy keeps them as they are.
-        kept = torch.where((left <= 0)[:, self.layer], cells, kept)
-        return kept * (layers / self._sums(kept).clamp(min=1e-30))[:, self.layer]
+        floor = self.shares.floor.clamp(min=1e-9)
+        values = torch.where(lost, best * layers[:, self.layer], values)
+        above = (values / floor).clamp(min=1.0).log()
+        power = self._power(above, values > 0, layers / floor)
+        cells = torch.where(values > 0, floor * (power[:, self.layer] * above).exp(), 0.0)
+        return cells * (layers / self._sums(cells).clamp(min=1e-30))[:, self.layer]
+
+    def _power(self, above: Tensor, filled: Tensor, wanted: Tensor) -> Tensor:
+        """g of each layer (N, L) with sum over its filled cells of exp(g above) = wanted, by
+        Newton's method on the logarithm of the sum.
+
+        In this way a layer gets its energy and no cell falls below the smallest energy that there
+        is, where multiplying all cells with one number would move the edge of their spectrum.
+        """
+        power = torch.ones_like(wanted)
+        goal = wanted.clamp(min=1.0).log()
+        for _ in range(NEWTON):
+            part = torch.where(filled, (power[:, self.layer] * above).exp(), 0.0)
+            total = self._sums(part).clamp(min=1e-30)
+            slope = self._sums(part * above) / total
+            power = (power + (goal - total.log()) / slope.clamp(min=0.1)).clamp(0.0, 3.0)
+        return power
 
     def _sums(self, cells: Tensor) -> Tensor:
         size = (cells.shape[0], self.geometry.n_layers)
@@ -292,7 +321,9 @@ class Copula(ShowerModel):
 
         row, draw, element = whole(len(bank.cells)), whole(bank.cells.shape[1]), whole(len(self.group))
         permutation, matrix, offset = self._symmetries(element)
-        cells = bank.cells[row, draw].float().gather(1, permutation)
+        cells = bank.cells[row, draw].float()
+        if isinstance(self.across, Correlation):  # else they were turned when they were drawn
+            cells = cells.gather(1, permutation)
         condition = torch.einsum("bij,bj->bi", matrix, bank.condition[row]) + offset
         about = self.particle(self.given(condition))
         ranks = bank.context[row, draw].float()
@@ -364,14 +395,13 @@ class Copula(ShowerModel):
             self.particle.fit(given)
         layers = self._fit_shares(energies, given)
         shares = self.shares(layers)
-        incident = given.log_energy.exp()[:, None]
-        y, threshold = self._place(self.cells, energies / incident, energies, given, rng)
+        y, threshold = self._place(self.cells, energies, given, rng)
         y, threshold, empty = (
             self.frame.seen(t, given.condition, given.log_energy)
             for t in (y, threshold, energies <= 0)
         )
-        ranks = self._place(self.ranks, layers, layers, given, rng)
-        parts = self._place(self.parts, shares, shares, given, rng)
+        ranks = self._place(self.ranks, layers, given, rng)
+        parts = self._place(self.parts, shares, given, rng)
         settings = {
             "enough": self.enough,
             "sweeps": self.sweeps,
@@ -403,33 +433,32 @@ class Copula(ShowerModel):
     def _place(
         self,
         marginals: Tables | Conditional,
-        ratio: Tensor,
-        plain: Tensor,
+        values: Tensor,
         given: Given,
         rng: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """y of every variable and its threshold; tables are fitted on the way."""
         if isinstance(marginals, Tables):
             y = marginals.fit(
-                ratio.double().cpu().numpy(),
+                values.double().cpu().numpy(),
                 given.kind.cpu().numpy(),
                 given.log_energy.double().cpu().numpy(),
                 self.enough,
             )
-            found = torch.from_numpy(y).to(ratio)
+            found = torch.from_numpy(y).to(values)
             return found, found
-        level = torch.rand(plain.shape, generator=rng, device=plain.device)
+        level = torch.rand(values.shape, generator=rng, device=values.device)
         parts = [
             marginals.place(x, Given(*known), u)
             for x, u, *known in zip(
-                plain.split(STRIDE),
+                values.split(STRIDE),
                 level.split(STRIDE),
                 *(k.split(STRIDE) for k in given),
                 strict=True,
             )
         ]
         y, threshold = (torch.cat([p[k] for p in parts]) for k in (0, 1))
-        return torch.where(plain > 0, y, threshold), threshold
+        return torch.where(values > 0, y, threshold), threshold
 
 
 __all__ = ["Copula"]

@@ -1,12 +1,12 @@
 """Marginals as tables over the incident energy: for read-outs where showers differ by energy alone.
 
 A value x > 0 (a cell, a layer) of a shower of energy E is mapped to a normal number y. With fill
-probability p and the quantile function q of log(x / E) where x > 0,
+probability p and the quantile function q of log x where x > 0,
 
-    filled: y = Phi^-1(1 - p + p q^-1(log(x / E)));    empty: y <= t = Phi^-1(1 - p).
+    filled: y = Phi^-1(1 - p + p q^-1(log x));    empty: y <= t = Phi^-1(1 - p).
 
-The tables hold t and the values of log(x / E) at equal steps of y from t to `HIGHEST`, at points
-in log E; between points both are interpolated linearly. Cells that symmetries carry into each
+The tables hold t and the values of log x at equal steps of y from t to `HIGHEST`, at points in
+log E; between points both are interpolated linearly. Cells that symmetries carry into each
 other share a table. At a point with few showers, threshold and values are those of a straight line
 in log E through the points around it (local linear regression), so that sparse energies are
 carried by their neighbours.
@@ -28,6 +28,7 @@ from caloforge.models.copula.normal import mean_below
 Array = NDArray[Any]
 
 HIGHEST = 5.0  # standard deviations: one number in three million lies beyond
+FEW = 60  # showers that a point of a spectrum has at least
 _UNUSED = -60.0  # log of nothing
 
 
@@ -77,9 +78,7 @@ class Tables(nn.Module):
         return found[:, self.group]
 
     def decode(self, y: Tensor, given: Given) -> tuple[Tensor, Tensor]:
-        """Values in units of the incident energy, 0 where y is below the threshold, and how far y
-        is above it.
-        """
+        """Values, 0 where y is below the threshold, and how far y is above it."""
         threshold = self.thresholds(given)
         above = y - threshold
         place = (above / (HIGHEST - threshold) * (self.steps - 1)).clamp(0, self.steps - 1.001)
@@ -95,7 +94,7 @@ class Tables(nn.Module):
         return torch.where(above > 0, value, 0.0), above
 
     def encode(self, x: Tensor, given: Given) -> Tensor:
-        """y of values in units of the incident energy; for x = 0 the mean of what it may be."""
+        """y of values; for x = 0 the mean of what it may be."""
         threshold = self.thresholds(given)
         low, part = self._point(given)
         first, second = self.values[given.kind, low], self.values[given.kind, low + 1]
@@ -110,7 +109,7 @@ class Tables(nn.Module):
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()
     def fit(self, x: Array, kind: Array, log_energy: Array, enough: int) -> Array:
-        """Set the tables from values (N, M) in units of the incident energy.
+        """Set the tables from values (N, M).
 
         Returns y (N, M), by rank within each point, with the threshold where x = 0. `enough`
         showers make a point stand for itself.
@@ -145,7 +144,7 @@ def choose_knots(log_energy: Array, most: int) -> Array:
     """
     found = np.unique(log_energy.astype(np.float32)).astype(np.float64)
     if len(found) > most:
-        count = int(np.clip(len(log_energy) // 150, 2, min(most, 8)))
+        count = int(np.clip(len(log_energy) // FEW, 2, most))
         edges = np.quantile(log_energy, (np.arange(count) + 0.5) / count)
         found = np.unique(edges)
     return found if len(found) > 1 else np.append(found, found + 1.0)
