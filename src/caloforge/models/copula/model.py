@@ -47,6 +47,7 @@ from caloforge.transforms import IncidentFraction, Transform
 CELLS = 1 << 18  # cells made at a time: bounds the memory
 NEAR = 32  # cells of a shower that an update of the marginals looks at
 LARGEST = 2500  # cells that have a matrix: larger ones take minutes and tens of megabytes
+LAYER_STEPS = 12  # in which the flow of the layers is followed: it moves far, and costs little
 NEWTON = 3  # steps in which the cells of a layer are brought to its energy
 STRIDE = 2000  # showers whose empty cells are placed at a time
 
@@ -221,8 +222,11 @@ class Copula(ShowerModel):
         if self.jump is not None:
             return w + self.jump[what](w, context)
         if self.flow is not None:
-            return self.flow[what].move(w, context, self.steps)
+            return self._flown(self.flow, what, w, context)
         return w
+
+    def _flown(self, flow: nn.ModuleDict, what: str, w: Tensor, context: Tensor) -> Tensor:
+        return flow[what].move(w, context, self.steps if what == "cells" else LAYER_STEPS)
 
     def _scaled(self, values: Tensor, above: Tensor, layers: Tensor) -> Tensor:
         """Cells in MeV that add up to the layers: a layer that has energy and no filled cell gives
@@ -356,7 +360,7 @@ class Copula(ShowerModel):
         for what, size, known in (("cells", cells, context), ("layers", layers, about)):
             w = torch.randn(size.shape, generator=rng, device=size.device)
             with torch.no_grad():
-                moved = self.teacher[what].move(w, known, self.steps)
+                moved = self._flown(self.teacher, what, w, known)
             found[what] = (self.jump[what](w, known) - (moved - w)).square().mean()
         return sum(found.values(), torch.zeros(())), found
 

@@ -5,8 +5,8 @@ probability p and the quantile function q of log x where x > 0,
 
     filled: y = Phi^-1(1 - p + p q^-1(log x));    empty: y <= t = Phi^-1(1 - p).
 
-The tables hold t and the values of log x at equal steps of y from t to `HIGHEST`, at points in
-log E; between points both are interpolated linearly. Cells that symmetries carry into each
+The tables hold t and the values of log x at y = t + s^2 (`HIGHEST` - t) for equal steps of s from 0
+to 1, close together above the threshold, where the edge of the spectrum is, at points in log E; between points both are interpolated linearly. Cells that symmetries carry into each
 other share a table. At a point with few showers, threshold and values are those of a straight line
 in log E through the points around it (local linear regression), so that sparse energies are
 carried by their neighbours.
@@ -81,7 +81,8 @@ class Tables(nn.Module):
         """Values, 0 where y is below the threshold, and how far y is above it."""
         threshold = self.thresholds(given)
         above = y - threshold
-        place = (above / (HIGHEST - threshold) * (self.steps - 1)).clamp(0, self.steps - 1.001)
+        part = (above / (HIGHEST - threshold)).clamp(1e-12, 1.0)
+        place = (part.sqrt() * (self.steps - 1)).clamp(max=self.steps - 1.001)
         node = place.floor()
         low, part = self._point(given)
         count, points = self.threshold.shape[2], self.threshold.shape[1]
@@ -103,7 +104,7 @@ class Tables(nn.Module):
         node = (wanted >= table[..., 1:-1]).sum(dim=-1, keepdim=True)
         left, right = table.gather(2, node), table.gather(2, node + 1)
         way = ((wanted - left) / (right - left).clamp(min=1e-9)).clamp(0, 1)
-        place = (node + way)[..., 0] / (self.steps - 1)
+        place = ((node + way)[..., 0] / (self.steps - 1)).square()
         return torch.where(x > 0, threshold + place * (HIGHEST - threshold), mean_below(threshold))
 
     # --- fitting ------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ class _Table:
             rank[order] = (np.arange(count) + 0.5) / count
             y[full] = -ndtri(np.clip(p * (1 - rank), 1e-9, 1.0))
             steps = self.values.shape[2]
-            grid = threshold + np.linspace(0, 1, steps) * (HIGHEST - threshold)
+            grid = threshold + np.linspace(0, 1, steps) ** 2 * (HIGHEST - threshold)
             wanted = 1 - ndtr(-grid) / p
             self.values[point, group] = np.interp(
                 wanted, (np.arange(count) + 0.5) / count, logs[order]
