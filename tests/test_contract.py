@@ -60,8 +60,13 @@ def toy_batch(geometry: str, count: int = 256) -> Batch:
     )
 
 
-def players(model: ShowerModel) -> list[Phase]:
-    return [phase for phase in model.phases() if isinstance(phase, Phase)]
+def players(model: ShowerModel, batch: Batch) -> list[Phase]:
+    """The phases of a model that is fitted already."""
+    turns = model.phases()
+    for turn in turns:
+        if isinstance(turn, Fit):
+            turn.fit([batch], torch.Generator().manual_seed(0))
+    return [turn for turn in turns if isinstance(turn, Phase)]
 
 
 @every_model
@@ -147,7 +152,7 @@ def test_gradients_reach_every_parameter(model: ShowerModel) -> None:
     model.train()
     batch = toy_batch(model.geometry.name)
     reached: dict[int, torch.Tensor] = {}
-    for phase in players(model):
+    for phase in players(model, batch):
         loss, extra = phase.loss(batch, torch.Generator().manual_seed(0))
         assert loss.ndim == 0
         assert all(value.ndim == 0 and not value.requires_grad for value in extra.values())
@@ -166,7 +171,7 @@ def test_gradients_reach_every_parameter(model: ShowerModel) -> None:
 def test_a_few_updates_lower_each_loss(model: ShowerModel) -> None:
     model.train()
     batch = toy_batch(model.geometry.name)
-    for phase in players(model):  # the other players stand still
+    for phase in players(model, batch):  # the other players stand still
         optimiser = torch.optim.Adam(phase.parameters, lr=1e-3)
         losses = []
         for _ in range(40):
@@ -185,7 +190,7 @@ def test_losses_take_their_noise_from_the_generator_given(model: ShowerModel) ->
     model.train()
     batch = toy_batch(model.geometry.name)
     before = torch.get_rng_state()
-    for phase in players(model):
+    for phase in players(model, batch):
         first, second, third = (
             phase.loss(batch, torch.Generator().manual_seed(seed))[0].item() for seed in (1, 1, 2)
         )

@@ -312,7 +312,7 @@ class Copula(ShowerModel):
             "layers": self.ranks.loss(layers, given, None, rng),
             "shares": self.parts.loss(self.shares(layers), given, None, rng),
         }
-        return sum(found.values(), torch.zeros(())), found
+        return _joint(found)
 
     def _from_bank(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """White noise of cells and layers and their contexts, of random showers, draws of their
@@ -323,7 +323,8 @@ class Copula(ShowerModel):
         def whole(below: int) -> Tensor:
             return torch.randint(below, (count,), generator=rng, device=device)
 
-        row, draw, element = whole(len(bank.cells)), whole(bank.cells.shape[1]), whole(len(self.group))
+        row, draw = whole(len(bank.cells)), whole(bank.cells.shape[1])
+        element = whole(len(self.group))
         permutation, matrix, offset = self._symmetries(element)
         cells = bank.cells[row, draw].float()
         if isinstance(self.across, Correlation):  # else they were turned when they were drawn
@@ -350,7 +351,7 @@ class Copula(ShowerModel):
             "cells": flow["cells"].loss(cells, context, rng),
             "layers": flow["layers"].loss(layers, about, rng),
         }
-        return sum(found.values(), torch.zeros(())), found
+        return _joint(found)
 
     def jump_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of the one pass against the displacement of the flow."""
@@ -362,7 +363,7 @@ class Copula(ShowerModel):
             with torch.no_grad():
                 moved = self._flown(self.teacher, what, w, known)
             found[what] = (self.jump[what](w, known) - (moved - w)).square().mean()
-        return sum(found.values(), torch.zeros(())), found
+        return _joint(found)
 
     # --- fitting ------------------------------------------------------------------------------
     def _read(self, showers: Iterable[Batch]) -> tuple[Tensor, Given]:
@@ -463,6 +464,11 @@ class Copula(ShowerModel):
         ]
         y, threshold = (torch.cat([p[k] for p in parts]) for k in (0, 1))
         return torch.where(values > 0, y, threshold), threshold
+
+
+def _joint(losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum of losses, and each of them to log."""
+    return torch.stack(list(losses.values())).sum(), {k: v.detach() for k, v in losses.items()}
 
 
 __all__ = ["Copula"]

@@ -84,8 +84,9 @@ class Jump(nn.Module):
 
 
 def _silent(width: int, size: int) -> nn.Linear:
-    """A layer that gives zero until it is trained."""
+    """A layer that gives next to nothing until it is trained."""
     layer = nn.Linear(width, size)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        layer.weight.mul_(0.01)
+        layer.bias.zero_()
     return layer
