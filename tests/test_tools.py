@@ -1,0 +1,98 @@
+"""The programs of tools/ that make, ship and judge the flagship."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from caloforge.config import load_recipe, parse_recipe
+from caloforge.data import read_showers, sample_path
+from caloforge.errors import TrainingError
+from caloforge.models.file import load_model
+from caloforge.showers import Showers
+from caloforge.training import train, with_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tool(name: str) -> dict[str, Any]:
+    """Names that a program of tools/ defines."""
+    return runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
+
+
+@pytest.fixture(scope="module")
+def showers() -> Showers:
+    return read_showers(sample_path("ds1-photons-train"))[:400]
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory: pytest.TempPathFactory, showers: Showers) -> Path:
+    """A finished training of the whole family, in ten steps."""
+    run = tmp_path_factory.mktemp("tools") / "run"
+    train(load_recipe("smoke-copula"), showers, run, device="cpu")
+    return run
+
+
+def showers_of(path: Path) -> torch.Tensor:
+    """What a model file makes of fixed conditions and noise, (N, V)."""
+    model = load_model(path).model
+    rng = torch.Generator().manual_seed(7)
+    noise = torch.randn(16, model.noise_size, generator=rng)
+    condition = torch.full((16, 1), 8192.0)
+    with torch.no_grad():
+        return model.sample(condition, noise)
+
+
+def test_family_takes_three_generators_out_of_one_training(
+    one_step: Path, showers: Showers, tmp_path: Path
+) -> None:
+    paths = tool("family")["write_family"](one_step, tmp_path)
+    assert [path.parent.name for path in paths] == ["copula", "copula-flow", "one-step"]
+    closed, flow, one = (load_model(path) for path in paths)
+    assert [f.model.hyper["remainder"] for f in (closed, flow, one)] == [
+        "none",
+        "flow",
+        "one-step",
+    ]
+    whole = load_model(one_step / "model.safetensors")
+    torch.testing.assert_close(
+        showers_of(paths[2]), showers_of(one_step / "model.safetensors"), rtol=0, atol=0
+    )
+    made = [showers_of(path) for path in paths]
+    assert not torch.equal(made[0], made[1])
+    for file in (closed, flow, one):
+        assert file.about["trained_on"] == whole.about["trained_on"]
+        assert file.about["condition_range"] == whole.about["condition_range"]
+    assert closed.about["recipe"]["name"] == "copula-smoke-copula"
+    assert flow.about["chosen"] == {"step": 7}  # the one pass has the last three tenths
+    assert flow.about["part_of"] == {"recipe": "smoke-copula", "steps": 10}
+
+
+def test_a_member_is_what_its_recipe_would_have_trained(
+    one_step: Path, showers: Showers, tmp_path: Path
+) -> None:
+    """The recipe inside the model file of a member makes the same showers when it is trained."""
+    for path in tool("family")["write_family"](one_step, tmp_path)[:2]:
+        again = tmp_path / "again" / path.parent.name
+        train(parse_recipe(load_model(path).about["recipe"]), showers, again, device="cpu")
+        torch.testing.assert_close(showers_of(again / "model.safetensors"), showers_of(path))
+
+
+def test_family_refuses_other_trainings(showers: Showers, tmp_path: Path) -> None:
+    recipe = with_settings(load_recipe("smoke-flow-matching"), steps=2)
+    train(recipe, showers, tmp_path / "run", device="cpu")
+    with pytest.raises(TrainingError, match="expected one of a one-step recipe"):
+        tool("family")["write_family"](tmp_path / "run", tmp_path)
+
+
+def test_minutes_are_summed_over_the_lines_of_a_log(tmp_path: Path) -> None:
+    """Ten steps at 1 a second and ten at 0.5 a second are 30 seconds."""
+    minutes = tool("family")["training_minutes"]
+    assert minutes(tmp_path) is None
+    lines = ['{"step": 10, "steps_per_second": 1.0}', '{"step": 20, "steps_per_second": 0.5}']
+    (tmp_path / "log.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert minutes(tmp_path) == 0.5
+    assert minutes(tmp_path, 10) == pytest.approx(1 / 6, abs=0.01)
+    assert minutes(tmp_path, 15) is None
