@@ -1,5 +1,6 @@
 """The programs of tools/ that make, ship and judge the flagship."""
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from caloforge.config import load_recipe, parse_recipe
-from caloforge.data import read_showers, sample_path
+from caloforge.data import create_showers, read_showers, sample_path
 from caloforge.errors import TrainingError
 from caloforge.models.file import load_model
 from caloforge.showers import Showers
@@ -96,3 +97,47 @@ def test_minutes_are_summed_over_the_lines_of_a_log(tmp_path: Path) -> None:
     assert minutes(tmp_path) == 0.5
     assert minutes(tmp_path, 10) == pytest.approx(1 / 6, abs=0.01)
     assert minutes(tmp_path, 15) is None
+
+
+@pytest.mark.slow
+def test_shipping_writes_generator_results_and_page(
+    one_step: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The closed form, with the conditions of another file than the reference."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    tool("family")["write_family"](one_step, tmp_path)
+    names = tool("ship")
+    monkeypatch.setitem(names["ship"].__globals__, "SHELF", tmp_path / "shelf")
+    (tmp_path / "shelf").mkdir()
+    files = sample_files(tmp_path)
+    names["ship"](
+        tmp_path / "copula",
+        "small",
+        "caloforge train smoke-copula",
+        reference=str(files["reference"]),
+        floor=str(files["floor"]),
+        like=str(files["like"]),
+    )
+    folder = tmp_path / "shelf" / "small"
+    shipped = load_model(folder / "model.safetensors")
+    assert shipped.about["part_of"]["recipe"] == "smoke-copula"
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["like"] == "like.hdf5"
+    (found,) = results["generators"].values()
+    # As many showers as the reference has, although there are more conditions.
+    assert found["metrics"]["auc_boosted"]["n"] == results["reference"]["n"] == 200
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert "of `like.hdf5`, so that none is the twin" in page
+    assert "It was taken out of a training of `smoke-copula` (10 steps)" in page
+    assert "16 bits" not in page  # tables and matrices are kept as they are
+
+
+def sample_files(folder: Path) -> dict[str, Path]:
+    """Small files of photon showers: a reference, a floor, and others for their conditions."""
+    showers = read_showers(sample_path("ds1-photons-test"))
+    showers = showers[showers.incident_energy < 3e5]  # as those that `one_step` was trained on
+    rows = {"reference": slice(0, 200), "floor": slice(200, 400), "like": slice(400, 700)}
+    for name, part in rows.items():
+        with create_showers(folder / f"{name}.hdf5", showers.geometry) as writer:
+            writer.append(showers[part])
+    return {name: folder / f"{name}.hdf5" for name in rows}

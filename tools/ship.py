@@ -5,26 +5,37 @@
 Writes src/caloforge/pretrained/NAME/: model.safetensors, README.md and results.json, the judge's
 results on showers that the shipped file generates with the conditions of the reference. With that
 folder itself as RUN the generator is judged again and its file stays as it is.
+
+A generated shower that was made with exactly the condition of a reference shower is its twin:
+where conditions are continuous, a classifier that remembers the condition of one of them calls the
+other one wrongly, and its AUC comes out too small. `--like FILE` takes the conditions of another
+file instead, best of a run that is independent of both the reference and the training showers.
 """
 
 import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from family import training_minutes
+
+from caloforge.data import holdout_split, open_showers, resolve_data
 from caloforge.evaluation.results import markdown_table
 from caloforge.generate import Conditions, generate_file
+from caloforge.geometry import Geometry
 from caloforge.judge import judge_files
 from caloforge.models.file import load_model, save_model
 
 SHELF = Path(__file__).resolve().parents[1] / "src" / "caloforge" / "pretrained"
 # What a model file says about itself beside what `save_model` adds.
 KEPT = ("recipe", "seed", "trained_on", "condition_range", "chosen")
+KEPT_IF_THERE = ("part_of", "training_minutes")
+LARGEST = 10e6  # bytes of a shipped model file
 
 TEXT = """# {name}
 
-{description}. {shown} showers trained it, {held_out} were held out for
-the choice; kept is step {step} of {steps}.
+{description}. {trained}
 
 Made by
 
@@ -33,7 +44,7 @@ Made by
 ```
 
 {note}{stored}Judged on {n} Geant4 showers of an independent run
-(`{reference}`), the floor from `{floor}`:
+(`{reference}`), the floor from `{floor}`; {like}:
 
 {table}"""
 
@@ -47,6 +58,9 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what the command does not tell")
     parser.add_argument("--reference", required=True)
     parser.add_argument("--floor", required=True)
+    parser.add_argument(
+        "--like", help="file whose conditions are generated (default: those of the reference)"
+    )
     parser.add_argument("--train", help="training showers, for the check of memorising")
     ship(**vars(parser.parse_args()))
 
@@ -58,23 +72,32 @@ def ship(
     *,
     reference: str,
     floor: str,
+    like: str | None = None,
     train: str | None = None,
     note: str = "",
 ) -> None:
     """Write the folder of a generator: what the command line's options say."""
     trained = load_model(run / "model.safetensors")
     about = {key: trained.about[key] for key in KEPT}
+    about |= {key: trained.about[key] for key in KEPT_IF_THERE if key in trained.about}
+    minutes = training_minutes(run)
+    if minutes is not None:
+        about["training_minutes"] = minutes
     folder = SHELF / name
     folder.mkdir(exist_ok=True)
     if run.resolve() != folder:
         save_model(folder / "model.safetensors", trained.model, about, half=True)
+    size = (folder / "model.safetensors").stat().st_size
+    print(f"{name}: {size / 1e6:.1f} MB{' (too large to ship)' if size > LARGEST else ''}")
 
     shipped = load_model(folder / "model.safetensors")
+    extra = {"command": command, "like": Path(like or reference).name}
+    if "training_minutes" in about:
+        extra["training_minutes"] = about["training_minutes"]
     with tempfile.TemporaryDirectory() as scratch:
         showers = Path(scratch) / f"{name}.hdf5"
-        conditions = Conditions.like(reference, shipped.model.geometry)
+        conditions = conditions_like(like or reference, reference, shipped.model.geometry)
         generate_file(shipped, conditions, showers)
-        extra = {"command": command}
         judged = judge_files(
             reference,
             [showers],
@@ -89,19 +112,69 @@ def ship(
     page = TEXT.format(
         name=name,
         description=about["recipe"]["description"],
-        shown=about["trained_on"]["showers"],
-        held_out=about["trained_on"]["held_out"],
-        step=about["chosen"]["step"],
-        steps=about["recipe"]["training"]["steps"],
+        trained=training_in_words(about),
         command=command,
         note=f"{note}\n\n" if note else "",
         stored="Weights are stored in 16 bits. " if list(shipped.model.parameters()) else "",
         n=results["reference"]["n"],
         reference=Path(reference).name,
         floor=Path(floor).name,
+        like=like_in_words(like, len(conditions.table)),
         table=markdown_table(judged),
     )
     (folder / "README.md").write_text(page, encoding="utf-8")
+
+
+def conditions_like(like: str, reference: str, geometry: Geometry, seed: int = 0) -> Conditions:
+    """The conditions of the file `like`, as many as the reference has showers.
+
+    Where `like` has more, its rows are chosen at random (seeded) with the same spectrum of
+    incident energies; where it has fewer, all of them are taken.
+    """
+    conditions = Conditions.like(resolve_data(like), geometry)
+    with open_showers(resolve_data(reference)) as source:
+        wanted = len(source)
+    count = len(conditions.table)
+    if wanted >= count:
+        return conditions
+    energies = geometry.incident_energy(conditions.table)
+    _, chosen = holdout_split(energies, wanted / count, seed)
+    return Conditions(geometry, conditions.table[chosen])
+
+
+def training_in_words(about: dict[str, Any]) -> str:
+    """On how many showers and for how long a generator was trained, and what was kept."""
+    used, settings = about["trained_on"], about["recipe"]["training"]
+    step, steps = about["chosen"]["step"], settings["steps"]
+    shown, held_out = used["showers"], used["held_out"]
+    if settings["selection"]["keep"] != "newest":
+        text = (
+            f"{shown} showers trained it, {held_out} were held out for\n"
+            f"the choice; kept is step {step} of {steps}."
+        )
+    else:
+        took = "It was fitted in one step." if steps == 1 else f"It was trained for {steps} steps."
+        text = (
+            f"{shown} showers trained it, {held_out} were held out and had no part in it. {took}"
+        )
+    if "part_of" in about:
+        text += (
+            f" It was taken out of a training of `{about['part_of']['recipe']}` "
+            f"({about['part_of']['steps']} steps)."
+        )
+    if "training_minutes" in about:
+        text += f" This took {about['training_minutes']:.3g} minutes."
+    return text
+
+
+def like_in_words(like: str | None, count: int) -> str:
+    """Whose conditions the judged showers were made with."""
+    if like is None:
+        return "the showers were generated with the conditions\nof that run"
+    return (
+        f"{count} showers were generated with the conditions\n"
+        f"of `{Path(like).name}`, so that none is the twin of a reference shower"
+    )
 
 
 if __name__ == "__main__":
