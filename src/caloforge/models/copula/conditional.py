@@ -6,37 +6,27 @@ features f of the variable in its shower, a network gives the probability p that
 monotone map of that score: a line followed by a rational-quadratic spline (C. Durkan et al., 2019,
 arXiv:1906.04032), so that n = spline(a s + b) is normal. With both,
 
-    filled: Phi(-y) = p Phi(-n);    empty: Phi(-y) >= p.
+    filled: Phi(-y) = p Phi(-n), or Phi(y) = 1 - p + p Phi(n);    empty: Phi(-y) >= p.
 
 The network is trained by maximum likelihood.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import itertools
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from zuko.transforms import MonotonicRQSTransform
 
-from caloforge.models.copula.given import Given
+from caloforge.models.copula.given import CellFeatures, Given, LayerFeatures
 from caloforge.models.copula.normal import cdf, mean_below, quantile
+from caloforge.models.copula.spline import Spline
 
 WIDEST = 5.0  # standard deviations: the ends of tables and splines
 BINS = 8  # of the spline
 KNOTS = 1024  # of the pooled tables
-_LAST = 1 - 1e-6  # a filled cell's Phi(-n) is not larger
-
-
-class Features(Protocol):
-    """What the network is shown of each variable."""
-
-    size: int
-    count: int
-
-    def __call__(self, given: Given, columns: Tensor | None = None) -> Tensor:
-        """(N, M, F) of all variables or (N, m, F) of those in `columns` (N, m)."""
+_RARE, _LAST = 1e-12, 1 - 1e-6  # probabilities are between these
 
 
 class Conditional(nn.Module):
@@ -55,22 +45,15 @@ class Conditional(nn.Module):
     pooled: Tensor
     group: Tensor
 
-    def __init__(self, features: nn.Module, groups: np.ndarray, width: int) -> None:
+    def __init__(
+        self, features: LayerFeatures | CellFeatures, groups: np.ndarray, width: int
+    ) -> None:
         super().__init__()
         self.features = features
         start = torch.linspace(-WIDEST, WIDEST, KNOTS)
         self.register_buffer("pooled", start.repeat(int(groups.max()) + 1, 1))
         self.register_buffer("group", torch.from_numpy(groups.copy()).long(), persistent=False)
-        self.network = nn.Sequential(
-            nn.Linear(features.size, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, 3 + 3 * BINS - 1),
-        )
-        nn.init.zeros_(self.network[-1].bias)
-        with torch.no_grad():
-            self.network[-1].weight *= 0.1
+        self.network = Columns([features.size, width, width, 3 + 3 * BINS - 1])
 
     # --- the pooled tables --------------------------------------------------------------------
     @torch.no_grad()
@@ -87,22 +70,24 @@ class Conditional(nn.Module):
                 high = (low + 1).clamp(max=len(logs) - 1)
                 self.pooled[number] = torch.lerp(logs[low], logs[high], place - low).float()
 
-    def score(self, x: Tensor, group: Tensor, level: Tensor | float = 0.5) -> Tensor:
-        """Normal scores of values x > 0 of tables `group`, both (N, m); of values that fill
-        several steps of a table, as those of a spectral line do, at `level` between 0 and 1.
+    def score(self, x: Tensor, group: Tensor, level: Tensor | None = None) -> Tensor:
+        """Normal scores of values x > 0 of tables `group`, both (N, m).
+
+        Values that fill several steps of a table, as those of a spectral line do, get scores at
+        `level` between 0 and 1 of these steps, or all the same one without.
         """
         logs = x.clamp(min=1e-26).log()
         if torch.compiler.is_exporting():  # ONNX has no operator for searching
             low = (logs[..., None] > self.pooled[group]).sum(dim=-1)
-            high = (logs[..., None] >= self.pooled[group]).sum(dim=-1)
         else:
-            low, high = (self._search(logs, group, right) for right in (False, True))
+            low = self._search(logs, group, right=False)
         left = (low - 1).clamp(0, KNOTS - 2)
         table = self.pooled.flatten()
         first, second = (table[group * KNOTS + k] for k in (left, left + 1))
-        way = ((logs - first) / (second - first).clamp(min=1e-9)).clamp(0, 1)
-        inside = left + way
-        place = torch.where(high > low + 1, low + level * (high - 1.0 - low), inside)
+        place = left + ((logs - first) / (second - first).clamp(min=1e-9)).clamp(0, 1)
+        if level is not None:
+            high = self._search(logs, group, right=True)
+            place = torch.where(high > low + 1, low + level * (high - 1.0 - low), place)
         return (2 * place / (KNOTS - 1) - 1) * WIDEST
 
     def _search(self, logs: Tensor, group: Tensor, right: bool) -> Tensor:
@@ -113,29 +98,22 @@ class Conditional(nn.Module):
         return found
 
     def value(self, score: Tensor, group: Tensor) -> Tensor:
-        """Values of normal scores: the inverse of `score`."""
-        place = ((score / WIDEST + 1) * (0.5 * (KNOTS - 1))).clamp(0, KNOTS - 1.01)
+        """Logarithms of the values of normal scores: the inverse of `score`."""
+        place = ((score / WIDEST + 1) * (0.5 * (KNOTS - 1))).clamp(min=0.0).clamp(max=KNOTS - 1.01)
         node = place.floor()
         row = group * KNOTS + node.long()
         table = self.pooled.flatten()
-        return torch.lerp(table[row], table[row + 1], place - node).exp()
+        return torch.lerp(table[row], table[row + 1], place - node)
+
+    def near(self, given: Given, count: int, rng: torch.Generator) -> Tensor:
+        """Numbers of `count` variables of each shower to train on, (N, count)."""
+        assert isinstance(self.features, CellFeatures)
+        return self.features.near(given, count, rng)
 
     # --- the conditional part -----------------------------------------------------------------
-    def maps(
-        self, given: Given, columns: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, MonotonicRQSTransform]:
-        """Logit of p, a, b and the spline of each variable."""
-        out = self.network(self.features(given, columns))
-        return out[..., 0], *self._map(out)
-
-    def _map(self, out: Tensor) -> tuple[Tensor, Tensor, MonotonicRQSTransform]:
-        spline = MonotonicRQSTransform(
-            out[..., 3 : 3 + BINS],
-            out[..., 3 + BINS : 3 + 2 * BINS],
-            out[..., 3 + 2 * BINS :],
-            bound=WIDEST,
-        )
-        return out[..., 1].clamp(-6, 6).exp(), out[..., 2], spline
+    def maps(self, out: Tensor) -> tuple[Tensor, Tensor, Spline]:
+        """a, b and the spline from what the network gives (3 + 3 K - 1, ...)."""
+        return out[1].clamp(-6, 6).exp(), out[2], Spline(out[3:], WIDEST)
 
     def loss(
         self, x: Tensor, given: Given, columns: Tensor | None, rng: torch.Generator
@@ -145,33 +123,68 @@ class Conditional(nn.Module):
         level = torch.rand(x.shape, generator=rng, device=x.device)
         full = x > 0
         out = self.network(self.features(given, columns)).float()
-        filled = nn.functional.binary_cross_entropy_with_logits(out[..., 0], full.to(out))
-        factor, offset, spline = self._map(out[full])
-        score = self.score(x[full], group[full], level[full])
-        normal, slope = spline.call_and_ladj(factor * score + offset)
+        filled = nn.functional.binary_cross_entropy_with_logits(out[0], full.to(out))
+        factor, offset, spline = self.maps(out[:, full])
+        normal, slope = spline(factor * self.score(x[full], group[full], level[full]) + offset)
         density = -0.5 * normal.square() + slope + factor.log()
         return filled - density.sum() / x.numel()
 
     def decode(self, y: Tensor, given: Given) -> tuple[Tensor, Tensor]:
-        """Values, 0 where y is below its threshold, and how far y is above it."""
-        logit, factor, offset, spline = self.maps(given)
-        p = logit.sigmoid()
+        """Logarithms of the values, and how far y is above its threshold: below it, the value is
+        0 and its logarithm means nothing.
+        """
+        out = self.network(self.features(given))
+        logit, (factor, offset, spline) = out[0], self.maps(out)
+        p, empty = logit.sigmoid().clamp(min=_RARE), (-logit).sigmoid()
         above = y + quantile(p)
-        level = (cdf(-y) / p.clamp(min=1e-12)).clamp(1e-12, _LAST)
-        score = (spline.inv(-quantile(level)) - offset) / factor
-        return torch.where(above > 0, self.value(score, self.group.expand_as(y)), 0.0), above
+        # From the tail that y is in: a difference of two numbers near one has no digits left.
+        low = y < 0
+        outside = cdf(-y.abs())
+        level = (torch.where(low, outside - empty, outside) / p).clamp(_RARE, _LAST)
+        normal = quantile(level)
+        score = (spline.inverse(torch.where(low, normal, -normal)) - offset) / factor
+        return self.value(score, self.group.expand_as(y)), above
 
-    def encode(self, x: Tensor, given: Given, level: Tensor | float = 0.5) -> Tensor:
+    def encode(self, x: Tensor, given: Given, level: Tensor | None = None) -> Tensor:
         """y of values; for x = 0 the mean of what it may be."""
         y, threshold = self.place(x, given, level)
         return torch.where(x > 0, y, mean_below(threshold))
 
-    def place(self, x: Tensor, given: Given, level: Tensor | float) -> tuple[Tensor, Tensor]:
+    def place(self, x: Tensor, given: Given, level: Tensor | None) -> tuple[Tensor, Tensor]:
         """y of values, whatever it is where x = 0, and the thresholds."""
-        logit, factor, offset, spline = self.maps(given)
-        p = logit.sigmoid()
-        normal = spline(factor * self.score(x, self.group.expand_as(x), level) + offset)
-        return -quantile(p * cdf(-normal)), -quantile(p)
+        out = self.network(self.features(given))
+        logit, (factor, offset, spline) = out[0], self.maps(out)
+        p, empty = logit.sigmoid().clamp(min=_RARE), (-logit).sigmoid()
+        normal, _ = spline(factor * self.score(x, self.group.expand_as(x), level) + offset)
+        low = normal < 0
+        outside = p * cdf(-normal.abs())
+        found = quantile(torch.where(low, empty + outside, outside))
+        return torch.where(low, found, -found), -quantile(p)
 
 
-__all__ = ["Conditional", "Features"]
+class Columns(nn.Module):
+    """A small dense network on features in the slow axis: (F, ...) to (O, ...).
+
+    Of many variables with few features each, every operation then runs along the variables.
+    """
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        pairs = list(itertools.pairwise(sizes))
+        self.weight = nn.ParameterList(torch.empty(b, a) for a, b in pairs)
+        self.bias = nn.ParameterList(torch.zeros(b, 1) for _, b in pairs)
+        for k, weight in enumerate(self.weight):
+            nn.init.normal_(weight, std=(0.2 if k == len(pairs) - 1 else 1) / sizes[k] ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of each column."""
+        shape = x.shape[1:]
+        x = x.flatten(1)
+        for k, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
+            x = weight @ x + bias
+            if k < len(self.weight) - 1:
+                x = nn.functional.hardswish(x)
+        return x.reshape(-1, *shape)
+
+
+__all__ = ["Columns", "Conditional"]

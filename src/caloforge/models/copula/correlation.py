@@ -1,18 +1,18 @@
 """The correlation of normal variables some of which are known only to lie below a threshold.
 
-Let y (N, V) be the normal variables of the cells and c (N, K) those of their context, the energies
-of the layers. Given thresholds t of the empty cells, the correlation matrix S of (y, c) is found by
-Monte-Carlo expectation maximisation (G. Wei, M. Tanner, 1990):
+Let y (N, V) be the normal variables of the cells and c (N, K) those of their context, the
+energies of the layers. Given thresholds t of the empty cells, the correlation matrix S of (y, c)
+is found by Monte-Carlo expectation maximisation (G. Wei, M. Tanner, 1990):
 
     E: every empty cell is drawn from its normal distribution given all others, cut at t: with the
        precision matrix P = S^-1 its mean is y_i - (P y)_i / P_ii and its variance 1 / P_ii;
     M: S = mean of y y^T, averaged over the symmetries, scaled to unit variances, and shrunk by a
        little towards the identity.
 
-A shower then is y = B c + R^(1/2) w with w standard normal, B = S_yc S_cc^-1 and R = S_yy - B S_cy,
-of which the symmetric root is taken. Matrices are kept at knots in log E, and B and R^(1/2) are
-interpolated linearly between them. Of each matrix one number is stored for every set of pairs that
-the symmetries carry into each other.
+A shower then is y = B c + R^(1/2) w with w standard normal, B = S_yc S_cc^-1 and
+R = S_yy - B S_cy, of which the symmetric root is taken. Matrices are kept at knots in log E, and B
+and R^(1/2) are interpolated linearly between them. Of each matrix one number is stored for every
+set of pairs that the symmetries carry into each other.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Correlation(nn.Module):
         self.register_buffer("used", torch.tensor(1))
         self.register_buffer("slope", torch.zeros(knots, size, context))
         start = torch.zeros(knots, int(pairs.max()) + 1)
-        start[:, pairs.diagonal().unique()] = 1.0
+        start[:, torch.unique(pairs.diagonal())] = 1.0
         self.register_buffer("values", start)
         self.register_buffer("root", start[:, pairs], persistent=False)
-        self.register_load_state_dict_post_hook(lambda module, _: module.unfold())
+        self.register_load_state_dict_post_hook(_unfold)  # type: ignore[no-untyped-call]
 
     def unfold(self) -> None:
         """Make the whole matrices from the numbers that are stored of them."""
@@ -191,6 +191,10 @@ class Correlation(nn.Module):
         return (total / torch.bincount(flat, minlength=len(total))).float()
 
 
+def _unfold(module: Correlation, _: Any) -> None:
+    module.unfold()
+
+
 def energy_groups(log_energy: Tensor, most: int, enough: int) -> list[Tensor]:
     """Showers in groups of increasing energy, at least `enough` in each: the energies of a scan,
     the sparse ones together, or as many parts of a spectrum.
@@ -227,7 +231,9 @@ def fill(
             variance = 1 / own[k, k]
             now = y[:, start + k]
             mean, sigma = now - product[:, k] * variance, variance.sqrt()
-            drawn = mean + sigma * draw_below((threshold[:, start + k] - mean) / sigma, level[:, k])
+            drawn = mean + sigma * draw_below(
+                (threshold[:, start + k] - mean) / sigma, level[:, k]
+            )
             change = torch.where(hole, drawn - now, 0.0)
             y[:, start + k] += change
             product[:, k:] += change[:, None] * own[k, k:]
@@ -244,4 +250,4 @@ def split(matrix: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return slope, (vector * value.clamp(min=_SMALLEST).sqrt()) @ vector.T
 
 
-__all__: list[Any] = ["Correlation", "energy_groups", "fill", "split"]
+__all__ = ["Correlation", "energy_groups", "fill", "split"]

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.geometry import Geometry, Layer
@@ -142,7 +143,7 @@ class Frame(nn.Module):
             ]
         return closure(self.geometry, generators)
 
-    def _mirrored(self, name: str) -> np.ndarray:
+    def _mirrored(self, name: str) -> NDArray[np.int64]:
         pieces = []
         for layer, where in zip(self.geometry.layers, self.geometry.slices, strict=True):
             index = np.arange(where.start, where.stop).reshape(layer.shape)
@@ -166,7 +167,7 @@ class Frame(nn.Module):
         if not self.moves:
             return
         self.depth[:, 2] = log_energy.mean()
-        impact, slope = self.line(condition)
+        _, slope = self.line(condition)
         if slope.square().mean() > _STEEP:
             grown = log_energy - log_energy.mean()
             for number, where in enumerate(self.geometry.slices):
@@ -195,13 +196,14 @@ def _even(layer: Layer) -> bool:
     )
 
 
-def orbits(permutations: Sequence[np.ndarray]) -> np.ndarray:
+def orbits(permutations: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """The number of the set of cells that the permutations carry each cell into, (V,)."""
     least = np.min(np.stack(permutations), axis=0)
-    return np.unique(least, return_inverse=True)[1]
+    number: NDArray[np.int64] = np.unique(least, return_inverse=True)[1]
+    return number
 
 
-def pair_orbits(permutations: Sequence[np.ndarray]) -> np.ndarray:
+def pair_orbits(permutations: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """The number of the set that each pair of cells is carried into, either way round, (V, V):
     a matrix with these symmetries has one value for each number.
     """

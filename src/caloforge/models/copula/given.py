@@ -92,7 +92,7 @@ class ParticleFeatures(nn.Module):
 
 
 class LayerFeatures(nn.Module):
-    """The particle as each of M variables of the layers sees it, (N, M, F)."""
+    """The particle as each of M variables of the layers sees it, (F, N, M)."""
 
     def __init__(self, particle: ParticleFeatures, count: int) -> None:
         super().__init__()
@@ -101,16 +101,16 @@ class LayerFeatures(nn.Module):
 
     def forward(self, given: Given, columns: Tensor | None = None) -> Tensor:
         """Features of all variables, or of those in `columns` (N, m)."""
-        plain = self.particle(given)
+        plain = self.particle(given).T
         which = torch.eye(self.count, device=plain.device)
-        code = which.expand(len(plain), -1, -1) if columns is None else which[columns]
-        both = torch.cat([plain, plain.square()], dim=1)[:, None].expand(-1, code.shape[1], -1)
-        grown = code * self.particle.log_energy(given)[:, None, None]
-        return torch.cat([both, code, grown], dim=2)
+        size = (-1, plain.shape[1], -1)
+        code = which[:, None].expand(size) if columns is None else which[:, columns]
+        both = torch.cat([plain, plain.square()])[..., None].expand(-1, -1, code.shape[2])
+        return torch.cat([both, code, code * self.particle.log_energy(given)[:, None]])
 
 
 class CellFeatures(nn.Module):
-    """Where each cell lies from the particle's line, (N, M, F): what the energy in it depends on
+    """Where each cell lies from the particle's line, (F, N, M): what the energy in it depends on
     where showers have an impact or a slope.
 
     Distances are taken in cells (u, v), where a narrow core matters, and in units of the lateral
@@ -125,21 +125,23 @@ class CellFeatures(nn.Module):
 
     def forward(self, given: Given, columns: Tensor | None = None) -> Tensor:
         """Features of all cells, or of those in `columns` (N, m)."""
-        frame, n = self.frame, len(given.condition)
-        if columns is None:
-            columns = torch.arange(self.count, device=given.condition.device).expand(n, -1)
-        layer = frame.layer[columns]
+        frame = self.frame
+        layer = frame.layer if columns is None else frame.layer[columns]
+        place = frame.centre if columns is None else frame.centre[columns]
         crossing = frame.crossing(given.condition, given.log_energy)
-        at = crossing.gather(1, layer[..., None].expand(-1, -1, 2))
-        offset = frame.centre[columns] - at
-        u, v = (offset / frame.width[layer]).unbind(dim=2)
-        x, y = (offset / frame.reach).unbind(dim=2)
+        away = []
+        for axis in range(2):
+            line = crossing[..., axis]
+            at = line[:, layer] if columns is None else line.gather(1, layer)
+            away.append(place[..., axis] - at)
+        u, v = (d / frame.width[layer, axis] for axis, d in enumerate(away))
+        x, y = (d / frame.reach for d in away)
         squared, far = u.square() + v.square(), (x.square() + y.square() + 1e-4).sqrt()
         _, slope = frame.line(given.condition)
         slope = slope / self.particle.scale[2]
         tx, ty = (s[:, None].expand_as(u) for s in slope.unbind(dim=1))
         energy = self.particle.log_energy(given)[:, None].expand_as(u)
-        code = torch.eye(self.layers, device=u.device)[layer]
+        halo, core = (far + 0.05).log(), torch.exp(-far)
         found = [
             energy,
             energy.square(),
@@ -148,23 +150,27 @@ class CellFeatures(nn.Module):
             tx.square() + ty.square(),
             u.asinh(),
             v.asinh(),
-            (far + 0.05).log(),
+            halo,
             (squared + 0.05).log(),
             torch.exp(-0.5 * u.square()),
             torch.exp(-0.5 * v.square()),
             (2 * u).tanh(),
             (2 * v).tanh(),
             torch.exp(-squared / 8),
-            torch.exp(-far),
+            core,
             torch.exp(-far / 3),
             x * tx,
             y * ty,
-            energy * (far + 0.05).log(),
-            energy * torch.exp(-far),
+            energy * halo,
+            energy * core,
+            # Whether the line is near the border to the next cell.
             torch.exp(-8 * (u.abs() - 0.5).square()),
             torch.exp(-8 * (v.abs() - 0.5).square()),
         ]
-        return torch.cat([torch.stack(found, dim=2), code, code * energy[..., None]], dim=2)
+        for number in range(self.layers):
+            own = (layer == number).to(u).expand_as(u)
+            found += [own, own * energy]
+        return torch.stack(found)
 
     def near(self, given: Given, count: int, rng: torch.Generator) -> Tensor:
         """Cells to train on, (N, count): half of them within two of the line in some layer, the

@@ -1,4 +1,4 @@
-"""The layer energies as numbers that are independent enough for a copula: the response, and shares.
+"""The layer energies as numbers that a copula can hold: the response, and shares.
 
 Let E_1 ... E_L be the layers in order of increasing mean energy. The variables are the response
 sum(E_l) / E and, for every layer but the last, its share of what the layers before it have left:
@@ -19,19 +19,15 @@ class Shares(nn.Module):
     """Layer energies (N, L) in units of the incident energy to variables (N, L) and back."""
 
     order: Tensor
-    floor: Tensor
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
         self.register_buffer("order", torch.arange(geometry.n_layers))
-        # MeV: the smallest energy of a cell that there is.
-        self.register_buffer("floor", torch.tensor(0.0))
 
     @torch.no_grad()
-    def fit(self, layers: Tensor, least: Tensor) -> None:
-        """Set the order of the layers, and the smallest energy that a layer may have, in MeV."""
+    def fit(self, layers: Tensor) -> None:
+        """Set the order of the layers."""
         self.order.copy_(layers.mean(dim=0).argsort(stable=True))
-        self.floor.copy_(least)
 
     def forward(self, layers: Tensor) -> Tensor:
         """Response and shares."""
@@ -39,11 +35,10 @@ class Shares(nn.Module):
         left = ordered.flip(1).cumsum(dim=1).flip(1)
         return torch.cat([left[:, :1], (ordered / left.clamp(min=1e-20))[:, :-1]], dim=1)
 
-    def inverse(self, shares: Tensor, energy: Tensor) -> Tensor:
-        """Layer energies in MeV from response and shares, and the incident energy (N, 1) in MeV."""
-        left, found = shares[:, :1] * energy, []
-        for share in shares[:, 1:].clamp(0, 1).split(1, dim=1):
+    def inverse(self, shares: Tensor) -> Tensor:
+        """Layer energies from response and shares."""
+        left, found = shares[:, :1], []
+        for share in torch.split(shares[:, 1:].clamp(0, 1), 1, dim=1):
             found.append(share * left)
             left = left - found[-1]
-        layers = torch.cat([*found, left], dim=1)[:, self.order.argsort()]
-        return torch.where(layers < self.floor, 0.0, layers)
+        return torch.cat([*found, left], dim=1)[:, self.order.argsort()]

@@ -1,7 +1,7 @@
 """The correlation of very many normal variables: a few common factors, and every cell for itself.
 
-For a read-out of tens of thousands of cells no matrix is kept. Here, in the words of factor analysis
-(D. Rubin, D. Thayer, 1982),
+For a read-out of tens of thousands of cells no matrix is kept. Here, in the words of factor
+analysis (D. Rubin, D. Thayer, 1982),
 
     y = B c + Lambda f + D^(1/2) e,    f (R) and e (V) standard normal, D diagonal,
 
@@ -199,7 +199,7 @@ class _Factors:
             cells[rows] = torch.where(empty[rows], drawn, cells[rows])
 
     def normalise(self, context: Tensor) -> None:
-        """Scale B, Lambda and D until every cell has the variance one that its marginal expects."""
+        """Scale B, Lambda and D so that every cell has the variance one of its marginal."""
         known = (self.slope @ (context.T @ context / len(context)) * self.slope).sum(dim=1)
         scale = (self.own + self._mean(self.loading.square().sum(dim=1)) + known).rsqrt()
         self.slope = self.slope * scale[:, None]

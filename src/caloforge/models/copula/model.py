@@ -5,9 +5,9 @@ Not after a paper: a method of this package, described in docs/flagship.md.
 1. Each layer energy and each cell, in units of the incident energy, is mapped to a normal variable
    by its own distribution at the shower's condition; an empty cell is a variable below a
    threshold (`tables`, `conditional`).
-2. Response and shares of the layers have a correlation matrix, and so have the cells with the layer
-   energies; both are found by expectation maximisation (`correlation`). Cells are counted from
-   the particle's line (`frame`).
+2. Response and shares of the layers have a correlation matrix, and so have the cells with the
+   layer energies; both are found by expectation maximisation (`correlation`, `lowrank`). Cells
+   are counted from the particle's line (`frame`).
 3. A shower: layer energies; then y = B c + R^(1/2) w, c the normal variables of the layer energies
    and w white noise; then the cells by threshold and quantile. Each layer is scaled to its energy.
 4. What is not Gaussian is learnt by a flow that moves w (`remainder`), in a few steps or in one.
@@ -18,6 +18,7 @@ Shapes: condition (N, C), noise (N, L + V): first the layers, then the cells.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -26,7 +27,14 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from caloforge.geometry import Geometry
-from caloforge.models.base import Batch, Fit, OptimiserSettings, Phase, ShowerModel
+from caloforge.models.base import (
+    Batch,
+    Fit,
+    Loss,
+    OptimiserSettings,
+    Phase,
+    ShowerModel,
+)
 from caloforge.models.copula.bank import Bank
 from caloforge.models.copula.conditional import Conditional
 from caloforge.models.copula.correlation import Correlation
@@ -40,17 +48,20 @@ from caloforge.models.copula.given import (
 )
 from caloforge.models.copula.layers import Shares
 from caloforge.models.copula.lowrank import LowRank
-from caloforge.models.copula.remainder import Jump, Velocity
+from caloforge.models.copula.remainder import Flow, Jump, Jumps, Velocity
+from caloforge.models.copula.scale import Scale
 from caloforge.models.copula.tables import Tables
 from caloforge.transforms import IncidentFraction, Transform
 
-CELLS = 1 << 18  # cells made at a time: bounds the memory
+CELLS = 1 << 16  # cells made at a time: bounds the memory
 NEAR = 32  # cells of a shower that an update of the marginals looks at
 LARGEST = 2500  # cells that have a matrix: larger ones take minutes and tens of megabytes
+LAYER_WIDTH = 64  # of the networks of the layers' remainder, and one more for each layer
+FADE = 0.7  # of every network's turn: the last part, in which its learning rate falls to zero
 LAYER_STEPS = 12  # in which the flow of the layers is followed: it moves far, and costs little
-NEWTON = 3  # steps in which the cells of a layer are brought to its energy
 STRIDE = 2000  # showers whose empty cells are placed at a time
 
+Marginals = Conditional | Tables
 Member = Literal["none", "flow", "one-step"]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -131,22 +142,22 @@ class Copula(ShowerModel):
         layers, cells = geometry.n_layers, geometry.n_cells
         self.given, self.frame = Givens(geometry), Frame(geometry)
         self.particle = ParticleFeatures(geometry, self.frame)
-        self.shares = Shares(geometry)
+        self.shares, self.scale = Shares(geometry), Scale(geometry)
         self.group = self.frame.symmetries()
         permutations = [s.permutation for s in self.group]
         single = np.arange(layers)
         if self.frame.moves:
-            self.cells: Conditional | Tables = Conditional(
+            known = partial(LayerFeatures, self.particle, layers)
+            self.cells: Marginals = Conditional(
                 CellFeatures(geometry, self.particle), geometry.layer_of_cell, marginal_width
             )
-            self.ranks, self.parts = (
-                Conditional(LayerFeatures(self.particle, layers), single, marginal_width)
-                for _ in range(2)
-            )
+            self.ranks: Marginals = Conditional(known(), single, marginal_width)
+            self.parts: Marginals = Conditional(known(), single, marginal_width)
         else:
             kinds = self.given.kinds
             self.cells = Tables(orbits(permutations), kinds, points, quantiles)
-            self.ranks, self.parts = (Tables(single, kinds, points, quantiles) for _ in range(2))
+            self.ranks = Tables(single, kinds, points, quantiles)
+            self.parts = Tables(single, kinds, points, quantiles)
         many = knots or (1 if self.frame.moves else 10)
         self.along = Correlation([single], 0, many)
         rank = (96 if cells > LARGEST else 0) if rank < 0 else rank
@@ -157,30 +168,22 @@ class Copula(ShowerModel):
         )
         seen = self.across.size
         inputs = self.particle.size
-        self.flow: nn.ModuleDict | None = None
-        self.jump: nn.ModuleDict | None = None
+        self.flow: Flow | None = None
+        self.jump: Jumps | None = None
         if remainder != "none":
-            flow = nn.ModuleDict(
-                {
-                    "layers": Velocity(layers, inputs, 64 + layers, 2),
-                    "cells": Velocity(seen, inputs + layers, width, blocks),
-                }
+            self.bank = Bank()
+            flow = Flow(
+                Velocity(layers, inputs, LAYER_WIDTH + layers, 2),
+                Velocity(seen, inputs + layers, width, blocks),
             )
             if remainder == "flow":
                 self.flow = flow
             else:
                 self.teacher = flow
-                self.jump = nn.ModuleDict(
-                    {
-                        "layers": Jump(layers, inputs, 64 + layers, 2),
-                        "cells": Jump(seen, inputs + layers, jump_width, jump_blocks),
-                    }
+                self.jump = Jumps(
+                    Jump(layers, inputs, LAYER_WIDTH + layers, 2),
+                    Jump(seen, inputs + layers, jump_width, jump_blocks),
                 )
-            self.bank = Bank()
-        layer = torch.from_numpy(geometry.layer_of_cell.copy())
-        self.register_buffer("layer", layer, persistent=False)
-
-    layer: Tensor
 
     @property
     def noise_size(self) -> int:
@@ -200,119 +203,84 @@ class Copula(ShowerModel):
         """Showers (N, V) in MeV, all at once."""
         given = self.given(condition)
         about = self.particle(given)
-        z, w = noise.split([self.geometry.n_layers, self.geometry.n_cells], dim=1)
+        first = self.geometry.n_layers
+        z, w = noise[:, :first], noise[:, first:]
         layers = self.layer_energies(given, about, z)
         ranks = self.ranks.encode(layers / given.log_energy.exp()[:, None], given)
-        plain = self.across.seen(w)
-        moved = self._moved("cells", plain, torch.cat([about, ranks], dim=1))
-        w = self.across.changed(w, moved - plain)
+        w = self._moved_cells(w, torch.cat([about, ranks], dim=1))
         y = self.across(w, ranks, given.log_energy)
         y = self.frame.read_out(y, condition, given.log_energy)
-        values, above = self.cells.decode(y, given)
-        return self._scaled(values, above, layers)
+        logs, above = self.cells.decode(y, given)
+        return self.scale(logs, above, layers)
 
     def layer_energies(self, given: Given, about: Tensor, z: Tensor) -> Tensor:
         """Energies of the layers (N, L) in MeV from their noise."""
-        z = self._moved("layers", z, about)
+        z = self._moved_layers(z, about)
         y = self.along(z, z[:, :0], given.log_energy)
-        shares, _ = self.parts.decode(y, given)
-        return self.shares.inverse(shares, given.log_energy.exp()[:, None])
+        logs, above = self.parts.decode(y, given)
+        shares = torch.where(above > 0, logs.exp(), 0.0)
+        layers = self.shares.inverse(shares) * given.log_energy.exp()[:, None]
+        return torch.where(layers < self.scale.floor, 0.0, layers)
 
-    def _moved(self, what: str, w: Tensor, context: Tensor) -> Tensor:
+    def _moved_layers(self, z: Tensor, about: Tensor) -> Tensor:
         if self.jump is not None:
-            return w + self.jump[what](w, context)
-        if self.flow is not None:
-            return self._flown(self.flow, what, w, context)
-        return w
+            return z + self.jump.layers(z, about)
+        return z if self.flow is None else self.flow.layers.move(z, about, LAYER_STEPS)
 
-    def _flown(self, flow: nn.ModuleDict, what: str, w: Tensor, context: Tensor) -> Tensor:
-        return flow[what].move(w, context, self.steps if what == "cells" else LAYER_STEPS)
-
-    def _scaled(self, values: Tensor, above: Tensor, layers: Tensor) -> Tensor:
-        """Cells in MeV that add up to the layers: a layer that has energy and no filled cell gives
-        it to the cell that was nearest to being filled, one without energy is empty.
-        """
-        lost = (self._sums(values) <= 0)[:, self.layer]
-        best = torch.cat(
-            [
-                (part == part.amax(dim=1, keepdim=True)).to(values.dtype)
-                for part in (above[:, where] for where in self.geometry.slices)
-            ],
-            dim=1,
-        )
-        floor = self.shares.floor.clamp(min=1e-9)
-        values = torch.where(lost, best * layers[:, self.layer], values)
-        above = (values / floor).clamp(min=1.0).log()
-        power = self._power(above, values > 0, layers / floor)
-        cells = torch.where(values > 0, floor * (power[:, self.layer] * above).exp(), 0.0)
-        return cells * (layers / self._sums(cells).clamp(min=1e-30))[:, self.layer]
-
-    def _power(self, above: Tensor, filled: Tensor, wanted: Tensor) -> Tensor:
-        """g of each layer (N, L) with sum over its filled cells of exp(g above) = wanted, by
-        Newton's method on the logarithm of the sum.
-
-        In this way a layer gets its energy and no cell falls below the smallest energy that there
-        is, where multiplying all cells with one number would move the edge of their spectrum.
-        """
-        power = torch.ones_like(wanted)
-        goal = wanted.clamp(min=1.0).log()
-        for _ in range(NEWTON):
-            part = torch.where(filled, (power[:, self.layer] * above).exp(), 0.0)
-            total = self._sums(part).clamp(min=1e-30)
-            slope = self._sums(part * above) / total
-            power = (power + (goal - total.log()) / slope.clamp(min=0.1)).clamp(0.0, 3.0)
-        return power
-
-    def _sums(self, cells: Tensor) -> Tensor:
-        size = (cells.shape[0], self.geometry.n_layers)
-        return cells.new_zeros(size).index_add(1, self.layer, cells)
+    def _moved_cells(self, w: Tensor, context: Tensor) -> Tensor:
+        if self.jump is None and self.flow is None:
+            return w
+        seen = self.across.seen(w)
+        if self.jump is not None:
+            return self.across.changed(w, self.jump.cells(seen, context))
+        assert self.flow is not None
+        moved = self.flow.cells.move(seen, context, self.steps)
+        return self.across.changed(w, moved - seen)
 
     # --- training -----------------------------------------------------------------------------
     def phases(self) -> list[Phase | Fit]:
         """The closed form is fitted; networks are trained one after the other, where there are
         any: marginals, flow, one pass.
         """
-        begin = self.marginal_share if self.frame.moves else 0.0
+        networks = self.remainder != "none"
+        begin = (self.marginal_share if networks else 1.0) if self.frame.moves else 0.0
         end = 1 - self.jump_share if self.remainder == "one-step" else 1.0
         turns: list[Phase | Fit] = []
         if self.frame.moves:
-            end = end if self.remainder != "none" else 1.0
-            begin = begin if self.remainder != "none" else 1.0
             turns.append(Fit("tables", lambda showers, _: self.fit_tables(showers)))
-            parts = [self.cells, self.ranks, self.parts]
-            turns.append(self._phase("marginals", nn.ModuleList(parts), (0, begin)))
+            parts = (self.cells, self.ranks, self.parts)
+            turns.append(self._phase("marginals", self.marginal_loss, (0, begin), *parts))
         turns.append(Fit("copula", self.fit_copula, at=begin))
-        if self.remainder != "none":
-            flow = self.flow if self.remainder == "flow" else self.teacher
-            turns.append(self._phase("flow", flow, (begin, end)))
+        if networks:
+            flow = self.teacher if self.flow is None else self.flow
+            turns.append(self._phase("flow", self.flow_loss, (begin, end), flow))
         if self.jump is not None:
-            turns.append(self._phase("one pass", self.jump, (end, 1)))
+            turns.append(self._phase("one pass", self.jump_loss, (end, 1), self.jump))
         return turns
 
-    def _phase(self, name: str, part: nn.Module | None, span: tuple[float, float]) -> Phase:
-        losses = {
-            "marginals": self.marginal_loss,
-            "flow": self.flow_loss,
-            "one pass": self.jump_loss,
-        }
-        parameters = [] if part is None else list(part.parameters())
-        return Phase(
-            name, parameters, losses[name], optimiser=self.optimiser, span=span, fade=0.7
-        )
+    def _phase(self, name: str, loss: Loss, span: tuple[float, float], *parts: nn.Module) -> Phase:
+        parameters = [p for part in parts for p in part.parameters()]
+        return Phase(name, parameters, loss, optimiser=self.optimiser, span=span, fade=FADE)
 
     def marginal_loss(
         self, batch: Batch, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Likelihood of cells, layer energies, and response and shares."""
-        given = self.given(batch.condition)
-        layers = self._sums(batch.energies) / given.log_energy.exp()[:, None]
-        columns = self.cells.features.near(given, NEAR, rng)
-        found = {
-            "cells": self.cells.loss(batch.energies.gather(1, columns), given, columns, rng),
-            "layers": self.ranks.loss(layers, given, None, rng),
-            "shares": self.parts.loss(self.shares(layers), given, None, rng),
-        }
-        return _joint(found)
+        parts = (self.cells, self.ranks, self.parts)
+        cells, ranks, shares = (part for part in parts if isinstance(part, Conditional))
+        with self._exactly():
+            given = self.given(batch.condition)
+            layers = self.scale.sums(batch.energies) / given.log_energy.exp()[:, None]
+            columns = cells.near(given, NEAR, rng)
+            return _joint(
+                cells=cells.loss(batch.energies.gather(1, columns), given, columns, rng),
+                layers=ranks.loss(layers, given, None, rng),
+                shares=shares.loss(self.shares(layers), given, None, rng),
+            )
+
+    def _exactly(self) -> torch.autocast:
+        """In single precision, whatever that of the training: response and energy need it."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _from_bank(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """White noise of cells and layers and their contexts, of random showers, draws of their
@@ -329,8 +297,9 @@ class Copula(ShowerModel):
         cells = bank.cells[row, draw].float()
         if isinstance(self.across, Correlation):  # else they were turned when they were drawn
             cells = cells.gather(1, permutation)
-        condition = torch.einsum("bij,bj->bi", matrix, bank.condition[row]) + offset
-        about = self.particle(self.given(condition))
+        with self._exactly():
+            condition = torch.einsum("bij,bj->bi", matrix, bank.condition[row]) + offset
+            about = self.particle(self.given(condition))
         ranks = bank.context[row, draw].float()
         return cells, bank.layers[row, draw].float(), about, torch.cat([about, ranks], dim=1)
 
@@ -345,25 +314,21 @@ class Copula(ShowerModel):
 
     def flow_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Flow matching of cells and layers."""
-        flow = self.flow if self.flow is not None else self.teacher
+        flow = self.teacher if self.flow is None else self.flow
         cells, layers, about, context = self._from_bank(len(batch.condition), rng)
-        found = {
-            "cells": flow["cells"].loss(cells, context, rng),
-            "layers": flow["layers"].loss(layers, about, rng),
-        }
-        return _joint(found)
+        return _joint(
+            cells=flow.cells.loss(cells, context, rng), layers=flow.layers.loss(layers, about, rng)
+        )
 
     def jump_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of the one pass against the displacement of the flow."""
         assert self.jump is not None
         cells, layers, about, context = self._from_bank(len(batch.condition), rng)
-        found = {}
-        for what, size, known in (("cells", cells, context), ("layers", layers, about)):
-            w = torch.randn(size.shape, generator=rng, device=size.device)
-            with torch.no_grad():
-                moved = self._flown(self.teacher, what, w, known)
-            found[what] = (self.jump[what](w, known) - (moved - w)).square().mean()
-        return _joint(found)
+        jump, teacher = self.jump, self.teacher
+        return _joint(
+            cells=_displaced(jump.cells, teacher.cells, cells.shape, context, self.steps, rng),
+            layers=_displaced(jump.layers, teacher.layers, layers.shape, about, LAYER_STEPS, rng),
+        )
 
     # --- fitting ------------------------------------------------------------------------------
     def _read(self, showers: Iterable[Batch]) -> tuple[Tensor, Given]:
@@ -379,17 +344,21 @@ class Copula(ShowerModel):
         self.frame.fit(energies, given.condition, given.log_energy)
         self.particle.fit(given)
         layers = self._fit_shares(energies, given)
-        assert isinstance(self.cells, Conditional)
-        self.cells.fit(energies)
-        self.ranks.fit(layers)
-        self.parts.fit(self.shares(layers))
+        for marginals, values in (
+            (self.cells, energies),
+            (self.ranks, layers),
+            (self.parts, self.shares(layers)),
+        ):
+            assert isinstance(marginals, Conditional)
+            marginals.fit(values)
         depth = self.frame.depth[:, 0]
         return {f"depth_{k}": float(z) for k, z in enumerate(depth)}
 
     def _fit_shares(self, energies: Tensor, given: Given) -> Tensor:
         """Order of the layers; returns layer energies in units of the incident energy."""
-        layers = self._sums(energies) / given.log_energy.exp()[:, None]
-        self.shares.fit(layers, energies[energies > 0].min())
+        layers = self.scale.sums(energies) / given.log_energy.exp()[:, None]
+        self.shares.fit(layers)
+        self.scale.fit(energies)
         return layers
 
     @torch.no_grad()
@@ -407,7 +376,7 @@ class Copula(ShowerModel):
         )
         ranks = self._place(self.ranks, layers, given, rng)
         parts = self._place(self.parts, shares, given, rng)
-        settings = {
+        settings: dict[str, Any] = {
             "enough": self.enough,
             "sweeps": self.sweeps,
             "draws": self.draws,
@@ -444,29 +413,40 @@ class Copula(ShowerModel):
     ) -> tuple[Tensor, Tensor]:
         """y of every variable and its threshold; tables are fitted on the way."""
         if isinstance(marginals, Tables):
-            y = marginals.fit(
+            ranked = marginals.fit(
                 values.double().cpu().numpy(),
                 given.kind.cpu().numpy(),
                 given.log_energy.double().cpu().numpy(),
                 self.enough,
             )
-            found = torch.from_numpy(y).to(values)
+            found = torch.from_numpy(ranked).to(values)
             return found, found
         level = torch.rand(values.shape, generator=rng, device=values.device)
         parts = [
-            marginals.place(x, Given(*known), u)
-            for x, u, *known in zip(
-                values.split(STRIDE),
-                level.split(STRIDE),
-                *(k.split(STRIDE) for k in given),
-                strict=True,
-            )
+            marginals.place(values[rows], Given(*(known[rows] for known in given)), level[rows])
+            for start in range(0, len(values), STRIDE)
+            for rows in [slice(start, start + STRIDE)]
         ]
         y, threshold = (torch.cat([p[k] for p in parts]) for k in (0, 1))
         return torch.where(values > 0, y, threshold), threshold
 
 
-def _joint(losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+def _displaced(
+    jump: Jump,
+    teacher: Velocity,
+    size: torch.Size,
+    context: Tensor,
+    steps: int,
+    rng: torch.Generator,
+) -> Tensor:
+    """Mean squared error of the displacement of fresh noise."""
+    w = torch.randn(size, generator=rng, device=context.device)
+    with torch.no_grad():
+        moved = teacher.move(w, context, steps)
+    return (jump(w, context) - (moved - w)).square().mean()
+
+
+def _joint(**losses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The sum of losses, and each of them to log."""
     return torch.stack(list(losses.values())).sum(), {k: v.detach() for k, v in losses.items()}
 

@@ -6,10 +6,10 @@ normal all the same. Flow matching (Y. Lipman et al., 2023, arXiv:2210.02747) on
     w(t) = cos(pi t / 2) w_0 + sin(pi t / 2) w_1,    w_0 standard normal, w_1 of a real shower,
 
 learns the velocity dw / ds of w along s = pi t / 2: the mean of cos(s) w_1 - sin(s) w_0 over all
-pairs that pass w(t). If w_1 were normal, that mean would be zero for every w and t: the network has to learn the
-remainder alone, displacements are small, and a few steps follow them. A second network can learn
-the whole displacement w_1 - w_0 from w_0 by regression: the map is deterministic, so that nothing
-is blurred.
+pairs that pass w(t). If w_1 were normal, that mean would be zero for every w and t: the network
+has to learn the remainder alone, displacements are small, and a few steps follow them. A second
+network can learn the whole displacement w_1 - w_0 from w_0 by regression: the map is
+deterministic, so that nothing is blurred.
 """
 
 from __future__ import annotations
@@ -81,6 +81,22 @@ class Jump(nn.Module):
         for block in self.blocks:
             h = h + functional.silu(block(h))
         return self.last(h)
+
+
+class Flow(nn.Module):
+    """The remainders of the layers and of the cells, as flows."""
+
+    def __init__(self, layers: Velocity, cells: Velocity) -> None:
+        super().__init__()
+        self.layers, self.cells = layers, cells
+
+
+class Jumps(nn.Module):
+    """The remainders of the layers and of the cells, in one pass."""
+
+    def __init__(self, layers: Jump, cells: Jump) -> None:
+        super().__init__()
+        self.layers, self.cells = layers, cells
 
 
 def _silent(width: int, size: int) -> nn.Linear:

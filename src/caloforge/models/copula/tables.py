@@ -1,14 +1,15 @@
-"""Marginals as tables over the incident energy: for read-outs where showers differ by energy alone.
+"""Marginals as tables over the incident energy: for showers that differ by energy alone.
 
 A value x > 0 (a cell, a layer) of a shower of energy E is mapped to a normal number y. With fill
 probability p and the quantile function q of log x where x > 0,
 
     filled: y = Phi^-1(1 - p + p q^-1(log x));    empty: y <= t = Phi^-1(1 - p).
 
-The tables hold t and the values of log x at y = t + s^2 (`HIGHEST` - t) for equal steps of s from 0
-to 1, close together above the threshold, where the edge of the spectrum is, at points in log E; between points both are interpolated linearly. Cells that symmetries carry into each
-other share a table. At a point with few showers, threshold and values are those of a straight line
-in log E through the points around it (local linear regression), so that sparse energies are
+The tables hold t and the values of log x at y = t + s^2 (`HIGHEST` - t) for equal steps of s from
+0 to 1, close together above the threshold, where the edge of the spectrum is. They are kept at
+points in log E, between which both are interpolated linearly. Cells that symmetries carry into
+each other share a table. At a point with few showers, threshold and values are those of a straight
+line in log E through the points around it (local linear regression), so that sparse energies are
 carried by their neighbours.
 """
 
@@ -29,6 +30,7 @@ Array = NDArray[Any]
 
 HIGHEST = 5.0  # standard deviations: one number in three million lies beyond
 FEW = 60  # showers that a point of a spectrum has at least
+_NEAR = 1e-4  # of the way to the next point: rounding of an energy that is at a point
 _UNUSED = -60.0  # log of nothing
 
 
@@ -67,7 +69,8 @@ class Tables(nn.Module):
         knots = self.knots[given.kind]
         low = (given.log_energy[:, None] >= knots[:, 1:-1]).sum(dim=1)
         below, above = (knots.gather(1, k[:, None])[:, 0] for k in (low, low + 1))
-        return low, ((given.log_energy - below) / (above - below)).clamp(0, 1)
+        way = ((given.log_energy - below) / (above - below)).clamp(0, 1)
+        return low, torch.where(way < _NEAR, 0.0, way)
 
     def thresholds(self, given: Given) -> Tensor:
         """Phi^-1(1 - p) of each variable, (N, M)."""
@@ -78,21 +81,26 @@ class Tables(nn.Module):
         return found[:, self.group]
 
     def decode(self, y: Tensor, given: Given) -> tuple[Tensor, Tensor]:
-        """Values, 0 where y is below the threshold, and how far y is above it."""
+        """Logarithms of the values, and how far y is above its threshold: below it, the value is
+        0 and its logarithm means nothing.
+        """
+        low, way = self._point(given)
         threshold = self.thresholds(given)
         above = y - threshold
-        part = (above / (HIGHEST - threshold)).clamp(1e-12, 1.0)
-        place = (part.sqrt() * (self.steps - 1)).clamp(max=self.steps - 1.001)
-        node = place.floor()
-        low, part = self._point(given)
-        count, points = self.threshold.shape[2], self.threshold.shape[1]
-        row = ((given.kind * points + low)[:, None] * count + self.group) * self.steps + node.long()
-        flat, way = self.values.flatten(), place - node
-        here = torch.lerp(flat[row], flat[row + 1], way)
-        row = row + count * self.steps
-        there = torch.lerp(flat[row], flat[row + 1], way)
-        value = torch.lerp(here, there, part[:, None]).exp()
-        return torch.where(above > 0, value, 0.0), above
+        height = (above / (HIGHEST - threshold)).clamp(1e-12, 1.0)
+        place = (height.sqrt() * (self.steps - 1)).clamp(max=self.steps - 1.001)
+        node = place.long()
+        part = place - node
+        points, count = self.threshold.shape[1:]
+        row = ((given.kind * points + low) * count)[:, None] + self.group
+        row = row * self.steps + node
+        flat = self.values.flatten()
+        value = torch.lerp(flat[row], flat[row + 1], part)
+        # All at the energies of a scan: nothing comes from the next point.
+        if torch.compiler.is_exporting() or bool((way > 0).any()):
+            row = row + count * self.steps
+            value = torch.lerp(value, torch.lerp(flat[row], flat[row + 1], part), way[:, None])
+        return value, above
 
     def encode(self, x: Tensor, given: Given) -> Tensor:
         """y of values; for x = 0 the mean of what it may be."""
@@ -198,9 +206,7 @@ class _Table:
                 width = candidate
             kernel = np.maximum(1 - (away / (width + 1e-3)) ** 2, 0.0)
             threshold[point] = _straight(knots - knot, kernel[:, None] * self.seen, self.threshold)
-            values[point] = _straight(
-                knots - knot, kernel[:, None] * self.filled, self.values
-            )
+            values[point] = _straight(knots - knot, kernel[:, None] * self.filled, self.values)
         return threshold, np.maximum.accumulate(values, axis=2)
 
 

@@ -1,0 +1,73 @@
+"""Cells brought to the energies of their layers without moving the edge of their spectrum.
+
+No cell is recorded below a smallest energy e_0, the read-out's threshold. Multiplying all cells of
+a layer with one number would move that edge, from shower to shower, which is seen at once. Here a
+cell e becomes e_0 (e / e_0)^g with the g that gives the layer its energy, found by Newton's method
+on the logarithm of the sum, which is almost straight in g; what little is missing after two steps
+is multiplied.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.geometry import Geometry
+
+NEWTON = 2
+EMPTY = -80.0  # logarithm of the energy of an empty cell while sums are taken
+_POWERS = (0.05, 3.0)  # g is between these
+
+
+class Scale(nn.Module):
+    """Cells (N, V) in MeV that add up to layer energies (N, L)."""
+
+    floor: Tensor
+    member: Tensor
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.slices = geometry.slices
+        layer = torch.from_numpy(geometry.layer_of_cell.copy())
+        member = nn.functional.one_hot(layer, geometry.n_layers).float()
+        self.register_buffer("member", member, persistent=False)
+        # MeV: the smallest energy of a cell that there is.
+        self.register_buffer("floor", torch.tensor(1e-9))
+
+    @torch.no_grad()
+    def fit(self, energies: Tensor) -> None:
+        """Set the smallest energy from the training showers."""
+        self.floor.copy_(energies[energies > 0].min())
+
+    def sums(self, cells: Tensor) -> Tensor:
+        """Layer energies (N, L) of cells (N, V)."""
+        return cells @ self.member
+
+    def spread(self, layers: Tensor) -> Tensor:
+        """To every cell (N, V) what its layer has (N, L)."""
+        return layers @ self.member.T
+
+    def forward(self, logs: Tensor, above: Tensor, layers: Tensor) -> Tensor:
+        """Cells from the logarithms of their energies where they are filled, from how far they are
+        above their thresholds, and from the layer energies in MeV.
+
+        A layer that has energy and no filled cell gives it to the cell that was nearest to being
+        filled; one without energy is empty.
+        """
+        filled = above > 0
+        if torch.compiler.is_exporting() or bool((self.sums(filled.float()) < 0.5).any()):
+            best = [
+                part == part.amax(dim=1, keepdim=True)
+                for part in (above[:, where] for where in self.slices)
+            ]
+            filled = filled | torch.cat(best, dim=1)
+        height = torch.where(filled, (logs - self.floor.log()).clamp(min=0.0), EMPTY)
+        goal = (layers / self.floor).clamp(min=1.0).log()
+        power = torch.ones_like(layers)
+        for _ in range(NEWTON):
+            part = (self.spread(power) * height).exp()
+            total = self.sums(part)
+            slope = self.sums(part * height) / total
+            power = (power + (goal - total.log()) / slope.clamp(min=0.1)).clamp(*_POWERS)
+        cells = torch.where(filled, (self.spread(power) * height).exp(), 0.0)
+        return cells * self.spread(layers / self.sums(cells))
