@@ -127,7 +127,7 @@ def test_shipping_writes_generator_results_and_page(
     # As many showers as the reference has, although there are more conditions.
     assert found["metrics"]["auc_boosted"]["n"] == results["reference"]["n"] == 200
     page = (folder / "README.md").read_text(encoding="utf-8")
-    assert "of `like.hdf5`, so that none is the twin" in page
+    assert "of another run (`like.hdf5`), so that none is the twin" in page
     assert "It was taken out of a training of `smoke-copula` (10 steps)" in page
     assert "16 bits" not in page  # tables and matrices are kept as they are
 

@@ -1,18 +1,35 @@
 """All generators of a system in one leaderboard, judged on Geant4 showers no training has seen.
 
-    python tools/leaderboard.py S2 [RUN ...] [--data FOLDER] [--out FOLDER]
+    python tools/leaderboard.py S2 [RUN ...] [--data FOLDER] [--like FOLDER] [--out FOLDER]
 
 Takes every shipped generator of the system's read-outs and the trainings given as RUN folders (or
 model files), generates under the conditions of the test showers, and judges all of them together:
-OUT/READ-OUT/report.html, results.json and results.md. Without --data the shipped samples are used.
+OUT/SYSTEM/READ-OUT/report.html, results.json and results.md. Without --data the shipped samples
+are used.
+
+The system `flagship` is all detectors: on each the three members of the flagship stand beside
+every other shipped generator of that detector, with the same conditions and as many showers.
+OUT/flagship/leaderboard.md has the figures that matter most in one table a detector, with the time
+per shower and the length of the training. Members that are not shipped yet are left out.
 """
 
 import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+from family import MEMBERS
 from rich.console import Console
+from ship import conditions_like
 
-from caloforge.generate import Conditions, generate_file
+from caloforge.data import open_showers, resolve_data, sample_path
+from caloforge.evaluation.compare import Comparison
+from caloforge.evaluation.timing import time_generator
+from caloforge.files import write_text
+from caloforge.generate import Conditions, generate_file, make_engine, stream
 from caloforge.judge import judge_files
 from caloforge.models.file import ModelFile, load_model
 from caloforge.pretrained import pretrained_names, resolve_model
@@ -26,24 +43,101 @@ SYSTEMS = {
     "S4": {"ds1-photons": "ds1_photons", "ds1-pions": "ds1_pions"},
     "S5": {"lhcb": "lhcb_electrons"},
 }
+FLAGSHIP = "flagship"
+# The detectors of the flagship, as in the names of its recipes -> the shipped samples.
+DETECTORS = {
+    "photons": "ds1-photons",
+    "pions": "ds1-pions",
+    "atlas": "atlas-cells",
+    "calogan": "calogan-eplus",
+    "lcd": "lcd",
+    "lhcb": "lhcb",
+}
+# Heading -> key of the figures in the flagship's table.
+FIGURES = {
+    "AUC boosted": "auc_boosted",
+    "AUC low": "auc_low",
+    "AUC high": "auc_high",
+    "χ²/NDF of E_tot": "chi2_ndf_energy",
+    "coverage": "coverage",
+    "PRD-AUC physics": "prd_auc_physics",
+    "copies": "memorising",
+}
+BATCHES = (1, 10_000)
+MOST_CELLS = 1 << 26  # of a timed batch; of read-outs with many cells fewer showers are timed
+REPEATS = 3
+NOTHING = "–"
+LEGEND = (
+    "Floors, two independent Geant4 samples of the same number of showers, in brackets. AUC and "
+    "χ²/NDF: smaller is better, and an AUC of 0.5 means that a classifier cannot tell the showers "
+    "from Geant4's; coverage and PRD-AUC: larger is better. Copies: the probability that a "
+    "generated shower is closer to the training showers than a held-out Geant4 shower is (0.5 is "
+    "expected, 1 means copies); it says something only of generators that were trained on the "
+    "same file as the floor. Times: milliseconds per shower on {threads} CPU threads, in batches "
+    "of so many showers. Minutes: length of the training, where its log says."
+)
+
+
+@dataclass(frozen=True)
+class Board:
+    """What one leaderboard is made of.
+
+    Parameters
+    ----------
+    train, test
+        Files or names of shipped samples: the floor, and the reference.
+    like
+        File whose conditions are generated; the reference's where it is the reference itself.
+    out
+        Folder of the report.
+    timed
+        Whether generators are timed.
+    """
+
+    train: str
+    test: str
+    like: str
+    out: Path
+    timed: bool
 
 
 def main() -> None:
     """Judge the generators of the system that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("system", choices=SYSTEMS)
+    parser.add_argument("system", choices=[*SYSTEMS, FLAGSHIP])
     parser.add_argument("runs", nargs="*", type=Path, help="trainings beside the shipped ones")
     parser.add_argument("--data", type=Path, help="folder with the whole files of showers")
+    parser.add_argument(
+        "--like", type=Path, help="folder with files of other conditions: no twins, see ship.py"
+    )
     parser.add_argument("--out", type=Path, default=Path("leaderboard"))
     parser.add_argument("--metrics", default="fast", choices=("fast", "full"))
+    parser.add_argument("--detector", choices=DETECTORS, help="of the flagship: only this one")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     known = {name: resolve_model(name) for name in pretrained_names()}
-    known |= {run.stem if run.suffix else run.name: resolve_model(run) for run in given.runs}
+    known |= {run_name(run): resolve_model(run) for run in given.runs}
     generators = {name: load_model(path) for name, path in known.items()}
+    if given.system == FLAGSHIP:
+        flagship(generators, given)
+        return
     for sample, stem in SYSTEMS[given.system].items():
-        train, test = (showers(given.data, sample, stem, kind) for kind in ("train", "test"))
-        board(generators, train, test, given.out / given.system / sample, given)
+        board(generators, _board(sample, stem, given), given)
+
+
+def run_name(run: Path) -> str:
+    """How a training is called: its folder, or its recipe where tools/family.py wrote it."""
+    name = run.stem if run.suffix else run.name
+    if name in MEMBERS:
+        return str(load_model(resolve_model(run)).about["recipe"]["name"])
+    return name
+
+
+def _board(sample: str, stem: str, given: argparse.Namespace) -> Board:
+    train, test = (showers(given.data, sample, stem, kind) for kind in ("train", "test"))
+    like = test if given.like is None else showers(given.like, sample, stem, "test")
+    out = given.out / given.system / sample
+    return Board(train, test, like, out, given.system == FLAGSHIP)
 
 
 def showers(folder: Path | None, sample: str, stem: str, kind: str) -> str:
@@ -57,44 +151,161 @@ def showers(folder: Path | None, sample: str, stem: str, kind: str) -> str:
 
 
 def board(
-    generators: dict[str, ModelFile],
-    train: str,
-    test: str,
-    out: Path,
-    given: argparse.Namespace,
-) -> None:
-    """Generate and judge with all generators of the read-out of `test`."""
-    from caloforge.data import open_showers, resolve_data
-
+    generators: Mapping[str, ModelFile], what: Board, given: argparse.Namespace
+) -> tuple[list[Comparison], list[dict[str, Any]]]:
+    """Generate and judge with all generators of the read-out; returns comparisons and times."""
     screen = Console()
-    with open_showers(resolve_data(test)) as source:
+    with open_showers(resolve_data(what.test)) as source:
         read_out = source.geometry.hash
-    made = {}
+    mine = {name: f for name, f in generators.items() if f.model.geometry.hash == read_out}
+    made: dict[str, Path] = {}
+    times: list[dict[str, Any]] = []
     with screen.status("") as status:
-        for name, file in generators.items():
-            if file.model.geometry.hash != read_out:
-                continue
+        for name, file in mine.items():
             status.update(f"generating with {name}")
-            conditions = Conditions.like(resolve_data(test), file.model.geometry)
-            made[name] = out / "showers" / f"{name}.hdf5"
+            conditions = conditions_like(what.like, what.test, file.model.geometry, given.seed)
+            made[name] = what.out / "showers" / f"{name}.hdf5"
             made[name].parent.mkdir(parents=True, exist_ok=True)
-            generate_file(file, conditions, made[name], seed=given.seed)
+            # Conditions of an independent run may lie a little beyond those of the training.
+            generate_file(file, conditions, made[name], seed=given.seed, extrapolate=True)
+            if what.timed:
+                status.update(f"timing {name}")
+                times += [{"generator": name, **row} for row in timed(file, conditions)]
         if not made:
-            screen.print(f"No generator is shipped for {test} yet; give trainings as RUN.")
-            return
+            screen.print(f"No generator is shipped for {what.test} yet; give trainings as RUN.")
+            return [], []
         judged = judge_files(
-            test,
+            what.test,
             made,
-            out,
-            floor=train,
-            train=train,
+            what.out,
+            floor=what.train,
+            train=what.train,
             effort=given.metrics,
             seed=given.seed,
+            extra={"like": Path(what.like).name, **({"timing": times} if times else {})},
             tell=status.update,
             announce=screen.print,
         )
     screen.print(leaderboard(judged))
-    screen.print(f"report: {out / 'report.html'}")
+    screen.print(f"report: {what.out / 'report.html'}")
+    return judged, times
+
+
+def timed(file: ModelFile, conditions: Conditions) -> list[dict[str, Any]]:
+    """Milliseconds per shower in batches of one and of many, one row each."""
+    most = min(BATCHES[-1], max(1, MOST_CELLS // file.model.geometry.n_cells))
+    rows = []
+    for batch in (BATCHES[0], most):
+        engine = make_engine(file, "auto", batch, batch)
+
+        def make(count: int, engine: Any = engine) -> None:
+            for _ in stream(file, conditions, count, batch=count, engine=engine):
+                pass
+
+        (row,) = time_generator(make, torch.get_num_threads(), (batch,), REPEATS)
+        rows.append(
+            {
+                "batch": batch,
+                "ms per shower": row.ms_per_shower,
+                "± ms": row.error,
+                "CPU threads": row.threads,
+            }
+        )
+    return rows
+
+
+# --- the flagship ----------------------------------------------------------------------------
+def flagship(generators: Mapping[str, ModelFile], given: argparse.Namespace) -> None:
+    """One leaderboard a detector, and one page with the most important figures of all."""
+    screen = Console()
+    stems = {sample: stem for system in SYSTEMS.values() for sample, stem in system.items()}
+    texts = []
+    for detector, sample in DETECTORS.items():
+        if given.detector not in (None, detector):
+            continue
+        for member in MEMBERS:
+            if f"{member}-{detector}" not in generators:
+                screen.print(f"{member}-{detector} is not shipped yet: it is left out.")
+        try:
+            what = _board(sample, stems[sample], given)
+        except SystemExit as missing:
+            screen.print(f"{detector} is left out. {missing}")
+            continue
+        judged, times = board(of_particle(generators, sample), what, given)
+        if judged:
+            texts.append(section(sample, what, judged, times, minutes_of(generators)))
+            page = "\n".join([*texts, LEGEND.format(threads=torch.get_num_threads()), ""])
+            write_text(given.out / FLAGSHIP / "leaderboard.md", page)
+    screen.print(f"page: {given.out / FLAGSHIP / 'leaderboard.md'}")
+
+
+def of_particle(generators: Mapping[str, ModelFile], sample: str) -> dict[str, ModelFile]:
+    """Without the generators that were trained on another particle than the sample's."""
+    with open_showers(sample_path(f"{sample}-test")) as source:
+        wanted = source.read(0, 1).provenance.get("particle")
+
+    def other(file: ModelFile) -> bool:
+        particle = file.about.get("trained_on", {}).get("particle")
+        return None not in (wanted, particle) and particle != wanted
+
+    return {name: file for name, file in generators.items() if not other(file)}
+
+
+def minutes_of(generators: Mapping[str, ModelFile]) -> dict[str, float]:
+    """Minutes of training of each generator, where its file or its results say."""
+    found = {}
+    for name, file in generators.items():
+        minutes = file.about.get("training_minutes")
+        if minutes is None and name in pretrained_names():
+            results = resolve_model(name).with_name("results.json")
+            minutes = json.loads(results.read_text(encoding="utf-8")).get("training_minutes")
+        if minutes is not None:
+            found[name] = float(minutes)
+    return found
+
+
+def section(
+    sample: str,
+    what: Board,
+    judged: Sequence[Comparison],
+    times: Sequence[Mapping[str, Any]],
+    minutes: Mapping[str, float],
+) -> str:
+    """A detector's table in Markdown, the generator that trees tell from Geant4 least first."""
+    headings = [key for key, name in FIGURES.items() if any(name in c.metrics for c in judged)]
+    batches = sorted({int(row["batch"]) for row in times})
+    columns = ["generator", "N", *headings, *(f"ms at {b}" for b in batches), "minutes"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for comparison in sorted(judged, key=_boosted):
+        own = {int(r["batch"]): r for r in times if r["generator"] == comparison.name}
+        long = minutes.get(comparison.name)
+        cells = [
+            f"`{comparison.name}`",
+            str(comparison.metrics["chi2_ndf_energy"].n),
+            *(_cell(comparison, FIGURES[heading]) for heading in headings),
+            *(f"{own[b]['ms per shower']:.3g} ± {own[b]['± ms']:.1g}" for b in batches),
+            NOTHING if long is None else f"{long:.3g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    whose = "its conditions"
+    if what.like != what.test:
+        whose = f"the conditions of another run (`{Path(what.like).name}`)"
+    told = f"Judged on `{Path(what.test).name}`, with {whose}; floor: `{Path(what.train).name}`."
+    return "\n".join([f"## {sample}", "", told, "", *lines, ""])
+
+
+def _boosted(comparison: Comparison) -> float:
+    found = comparison.metrics.get("auc_boosted")
+    return float("inf") if found is None else found.value
+
+
+def _cell(comparison: Comparison, key: str) -> str:
+    found = comparison.metrics.get(key)
+    if found is None:
+        return NOTHING
+    floor = f" ({found.floor:.3g})" if found.floor is not None else ""
+    error = f" ± {found.error:.1g}" if found.error is not None else ""
+    return f"{found.value:.3g}{error}{floor}"
 
 
 if __name__ == "__main__":

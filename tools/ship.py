@@ -173,7 +173,7 @@ def like_in_words(like: str | None, count: int) -> str:
         return "the showers were generated with the conditions\nof that run"
     return (
         f"{count} showers were generated with the conditions\n"
-        f"of `{Path(like).name}`, so that none is the twin of a reference shower"
+        f"of another run (`{Path(like).name}`), so that none is the twin of a reference shower"
     )
 
 
