@@ -5,13 +5,16 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from caloforge.config import load_recipe, parse_recipe
 from caloforge.data import create_showers, read_showers, sample_path
 from caloforge.errors import TrainingError
+from caloforge.evaluation.compare import Comparison, Value
 from caloforge.models.file import load_model
+from caloforge.pretrained import resolve_model
 from caloforge.showers import Showers
 from caloforge.training import train, with_settings
 
@@ -32,7 +35,8 @@ def showers() -> Showers:
 def one_step(tmp_path_factory: pytest.TempPathFactory, showers: Showers) -> Path:
     """A finished training of the whole family, in ten steps."""
     run = tmp_path_factory.mktemp("tools") / "run"
-    train(load_recipe("smoke-copula"), showers, run, device="cpu")
+    recipe = load_recipe("smoke-copula", ["training.selection.keep=newest"])
+    train(recipe, showers, run, device="cpu")
     return run
 
 
@@ -141,3 +145,58 @@ def sample_files(folder: Path) -> dict[str, Path]:
         with create_showers(folder / f"{name}.hdf5", showers.geometry) as writer:
             writer.append(showers[part])
     return {name: folder / f"{name}.hdf5" for name in rows}
+
+
+def compared(name: str, boosted: float) -> Comparison:
+    """A generator that was judged by two figures."""
+    metrics = {
+        "auc_boosted": Value(boosted, 0.01, 0.51, 200),
+        "chi2_ndf_energy": Value(1.0, 0.1, 0.9, 200),
+    }
+    return Comparison(name, metrics, {}, {})
+
+
+def test_the_flagship_table_has_the_best_generator_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    names = tool("leaderboard")
+    what = names["Board"]("a-train", "a-test", "a-test", tmp_path, True)
+    judged = [compared("worse", 0.9), compared("better", 0.6)]
+    times = [
+        {"generator": name, "batch": batch, "ms per shower": 2.0 / batch, "± ms": 0.1}
+        for name in ("worse", "better")
+        for batch in (1, 100)
+    ]
+    text = names["section"]("a", what, judged, times, {"better": 2.5})
+    heading, _, first, second = (line for line in text.splitlines() if line.startswith("|"))
+    assert heading == (
+        "| generator | N | AUC boosted | χ²/NDF of E_tot | ms at 1 | ms at 100 | minutes |"
+    )
+    assert first.startswith("| `better` | 200 | 0.6 ± 0.01 (0.51) | 1 ± 0.1 (0.9) | 2 ± 0.1 |")
+    assert first.endswith("| 2.5 |") and second.endswith("| – |")
+    assert "with its conditions" in text
+
+
+def test_the_flagship_table_leaves_out_generators_of_another_particle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The CaloGAN read-out has shipped generators of positrons and of photons."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    both = {name: load_model(resolve_model(name)) for name in ("calogan-eplus", "calogan-gamma")}
+    assert set(tool("leaderboard")["of_particle"](both, "calogan-eplus")) == {"calogan-eplus"}
+
+
+def test_a_part_of_the_showers_has_the_spectrum_of_all(showers: Showers) -> None:
+    """A quarter of the showers has a quarter of those of each incident energy, to one or two."""
+    part = tool("learning_curve")["a_part"](showers, 4, 0)
+    assert len(part) == len(showers) // 4
+    for energy in np.unique(showers.incident_energy):
+        expected = (showers.incident_energy == energy).sum() / 4
+        assert abs((part.incident_energy == energy).sum() - expected) < 2
+
+
+def test_an_ablation_judges_the_showers_that_the_training_held_out(showers: Showers) -> None:
+    recipe = load_recipe("smoke-copula", ["model.remainder=none", "training.steps=1"])
+    value, error, _ = tool("ablations")["ablation"](recipe, showers, 1)
+    assert 0.3 < value <= 1.0 and error > 0.02  # an AUC of forty showers

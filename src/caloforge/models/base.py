@@ -73,7 +73,8 @@ class Phase:
     batch of the phases before it in this step; as many drawn from that step's batches ("step") or
     from the whole training set ("all"). `rates` are learning rates of the parameters, one each,
     where they differ from the optimiser's. `span` is the part of the training's steps in which it
-    takes turns, and over the last `fade` of that span its learning rate falls to zero.
+    takes turns; its learning rate rises from zero over the first `rise` of that span, and falls
+    to zero over the last `fade`.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Phase:
     source: Source = "next"
     rates: tuple[float, ...] = ()
     span: tuple[float, float] = (0.0, 1.0)
+    rise: float = 0.0
     fade: float = 0.0
 
 

@@ -176,8 +176,9 @@ class Run:
         first, last = (round(share * self.settings.steps) for share in phase.span)
         if not first <= self.step < last:
             return 0.0
-        fading = phase.fade * (last - first)
-        own = min(1.0, (last - self.step) / fading) if fading else 1.0
+        rising, fading = (share * (last - first) for share in (phase.rise, phase.fade))
+        own = min(1.0, (self.step + 1 - first) / rising) if rising else 1.0
+        own *= min(1.0, (last - self.step) / fading) if fading else 1.0
         return own * self.settings.pace(self.step)
 
     @torch.no_grad()

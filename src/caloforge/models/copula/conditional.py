@@ -145,12 +145,12 @@ class Conditional(nn.Module):
         score = (spline.inverse(torch.where(low, normal, -normal)) - offset) / factor
         return self.value(score, self.group.expand_as(y)), above
 
-    def encode(self, x: Tensor, given: Given, level: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, given: Given) -> Tensor:
         """y of values; for x = 0 the mean of what it may be."""
-        y, threshold = self.place(x, given, level)
+        y, threshold = self.place(x, given)
         return torch.where(x > 0, y, mean_below(threshold))
 
-    def place(self, x: Tensor, given: Given, level: Tensor | None) -> tuple[Tensor, Tensor]:
+    def place(self, x: Tensor, given: Given, level: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """y of values, whatever it is where x = 0, and the thresholds."""
         out = self.network(self.features(given))
         logit, (factor, offset, spline) = out[0], self.maps(out)
@@ -184,7 +184,7 @@ class Columns(nn.Module):
             x = weight @ x + bias
             if k < len(self.weight) - 1:
                 x = nn.functional.hardswish(x)
-        return x.reshape(-1, *shape)
+        return x.reshape(x.shape[0], *shape)
 
 
 __all__ = ["Columns", "Conditional"]

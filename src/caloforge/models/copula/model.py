@@ -57,7 +57,10 @@ CELLS = 1 << 16  # cells made at a time: bounds the memory
 NEAR = 32  # cells of a shower that an update of the marginals looks at
 LARGEST = 2500  # cells that have a matrix: larger ones take minutes and tens of megabytes
 LAYER_WIDTH = 64  # of the networks of the layers' remainder, and one more for each layer
-FADE = 0.7  # of every network's turn: the last part, in which its learning rate falls to zero
+# Of every network's turn: the first part, in which its learning rate rises (a network that starts
+# with full steps learns from the noise of its gradients to be silent for ever), and the last part,
+# in which it falls.
+RISE, FADE = 0.03, 0.7
 LAYER_STEPS = 12  # in which the flow of the layers is followed: it moves far, and costs little
 STRIDE = 2000  # showers whose empty cells are placed at a time
 
@@ -260,7 +263,9 @@ class Copula(ShowerModel):
 
     def _phase(self, name: str, loss: Loss, span: tuple[float, float], *parts: nn.Module) -> Phase:
         parameters = [p for part in parts for p in part.parameters()]
-        return Phase(name, parameters, loss, optimiser=self.optimiser, span=span, fade=FADE)
+        return Phase(
+            name, parameters, loss, optimiser=self.optimiser, span=span, rise=RISE, fade=FADE
+        )
 
     def marginal_loss(
         self, batch: Batch, rng: torch.Generator

@@ -38,7 +38,8 @@ class Velocity(nn.Module):
             )
             for _ in range(blocks)
         )
-        self.last = _silent(width, size)
+        # Normalised, so that no activation can die of the noise that the loss is full of.
+        self.norm, self.last = nn.LayerNorm(width), _silent(width, size)
 
     def forward(self, w: Tensor, context: Tensor, t: Tensor) -> Tensor:
         """The velocity, (N, V)."""
@@ -46,7 +47,7 @@ class Velocity(nn.Module):
         h = self.first(torch.cat([w, context, t, *waves], dim=1))
         for block in self.blocks:
             h = h + block(h)
-        return self.last(functional.silu(h))
+        return self.last(self.norm(h))
 
     def move(self, w: Tensor, context: Tensor, steps: int) -> Tensor:
         """w after the whole path, in equal steps (Euler's method)."""

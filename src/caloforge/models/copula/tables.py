@@ -29,6 +29,7 @@ from caloforge.models.copula.normal import mean_below
 Array = NDArray[Any]
 
 HIGHEST = 5.0  # standard deviations: one number in three million lies beyond
+REACH = 1.5  # of the kernel, in units of the distance of the farthest point that is needed
 FEW = 60  # showers that a point of a spectrum has at least
 _NEAR = 1e-4  # of the way to the next point: rounding of an energy that is at a point
 _UNUSED = -60.0  # log of nothing
@@ -104,6 +105,11 @@ class Tables(nn.Module):
 
     def encode(self, x: Tensor, given: Given) -> Tensor:
         """y of values; for x = 0 the mean of what it may be."""
+        y, threshold = self.place(x, given)
+        return torch.where(x > 0, y, mean_below(threshold))
+
+    def place(self, x: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+        """y of values, whatever it is where x = 0, and the thresholds."""
         threshold = self.thresholds(given)
         low, part = self._point(given)
         first, second = self.values[given.kind, low], self.values[given.kind, low + 1]
@@ -113,7 +119,7 @@ class Tables(nn.Module):
         left, right = table.gather(2, node), table.gather(2, node + 1)
         way = ((wanted - left) / (right - left).clamp(min=1e-9)).clamp(0, 1)
         place = ((node + way)[..., 0] / (self.steps - 1)).square()
-        return torch.where(x > 0, threshold + place * (HIGHEST - threshold), mean_below(threshold))
+        return threshold + place * (HIGHEST - threshold), threshold
 
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()
@@ -200,11 +206,13 @@ class _Table:
         for point, knot in enumerate(knots):
             away = np.abs(knots - knot)
             width = 1e-6
+            # A point with few showers takes two neighbours at least: a line needs them.
             for candidate in np.sort(away)[1:]:
-                if (showers * (away <= width)).sum() >= enough:
+                near = away <= width
+                if showers[near].sum() >= enough and (near.sum() != 2 or len(knots) == 2):
                     break
                 width = candidate
-            kernel = np.maximum(1 - (away / (width + 1e-3)) ** 2, 0.0)
+            kernel = np.maximum(1 - (away / (REACH * width)) ** 2, 0.0)
             threshold[point] = _straight(knots - knot, kernel[:, None] * self.seen, self.threshold)
             values[point] = _straight(knots - knot, kernel[:, None] * self.filled, self.values)
         return threshold, np.maximum.accumulate(values, axis=2)
@@ -219,9 +227,8 @@ def _straight(x: Array, weight: Array, y: Array) -> Array:
     mean = (share * x[:, None]).sum(axis=0)
     centred = x[:, None] - mean
     spread = (share * centred**2).sum(axis=0)
-    # A line is not carried far beyond the points that it goes through.
     lever = np.where(spread > 1e-6, -mean / np.maximum(spread, 1e-6), 0.0)
-    factor = share * (1 + np.clip(lever, -2, 2) * centred)
+    factor = share * (1 + lever * centred)
     extra = factor[..., None] if y.ndim == 3 else factor
     found: Array = (extra * y).sum(axis=0)
     nobody = weight.sum(axis=0) <= 0

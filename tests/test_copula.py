@@ -1,0 +1,410 @@
+"""The flagship, part by part: closed forms, symmetries, exact layer energies."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import zuko
+from conftest import sample_showers
+from scipy.special import ndtr, ndtri
+from scipy.stats import kstest
+
+from caloforge.config import load_recipe
+from caloforge.geometry import load_geometry
+from caloforge.models import make_model
+from caloforge.models.base import Batch
+from caloforge.models.copula.check import departures
+from caloforge.models.copula.correlation import Correlation, energy_groups, split
+from caloforge.models.copula.frame import Frame, orbits, pair_orbits
+from caloforge.models.copula.given import Given
+from caloforge.models.copula.layers import Shares
+from caloforge.models.copula.lowrank import LowRank
+from caloforge.models.copula.model import Copula
+from caloforge.models.copula.normal import cdf, draw_below, mean_below, quantile, tail, wichura
+from caloforge.models.copula.remainder import Velocity
+from caloforge.models.copula.scale import Scale
+from caloforge.models.copula.spline import SLOPE, Spline
+from caloforge.models.copula.tables import Tables
+from caloforge.symmetries import symmetry_group
+
+EM = {"enough": 10, "sweeps": 20, "draws": 4, "shrink": 1e-4}
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batch_of(name: str, count: int | None = None) -> Batch:
+    showers = sample_showers(name)[:count]
+    return Batch(
+        torch.from_numpy(showers.energies).float(), torch.from_numpy(showers.conditions).float()
+    )
+
+
+# --- normal numbers below a threshold ---------------------------------------------------------
+@pytest.mark.parametrize("threshold", [-4.0, -1.0, 0.5, 3.0])
+def test_numbers_below_a_threshold_have_the_mean_and_shape_of_a_cut_normal(threshold) -> None:
+    level = torch.rand(20_000, generator=rng())
+    drawn = draw_below(torch.full_like(level, threshold), level)
+    assert (drawn <= threshold).all()
+    assert kstest(ndtr(drawn.numpy()) / ndtr(threshold), "uniform").pvalue > 1e-3
+    assert float(mean_below(torch.tensor(threshold))) == pytest.approx(drawn.mean(), abs=0.02)
+
+
+def test_what_onnx_is_given_for_phi_agrees_with_scipy() -> None:
+    x = torch.linspace(-6, 6, 2001)
+    np.testing.assert_allclose(tail(x), ndtr(-x.double().numpy()), rtol=5e-6)
+    p = torch.cat([torch.logspace(-25, -0.3, 500), 1 - torch.logspace(-6, -0.3, 500)])
+    np.testing.assert_allclose(wichura(p), ndtri(p.double().numpy()), atol=4e-6)
+    np.testing.assert_allclose(cdf(x), ndtr(x.double().numpy()), rtol=3e-6)
+    np.testing.assert_allclose(quantile(cdf(x[x < 4])), x[x < 4], atol=5e-3)
+
+
+# --- splines ----------------------------------------------------------------------------------
+def test_the_splines_are_those_of_zuko() -> None:
+    parameters = 2 * torch.randn(23, 500, 3, generator=rng(), dtype=torch.float64)
+    x = 3 * torch.randn(500, 3, generator=rng(1), dtype=torch.float64)
+    theirs = zuko.transforms.MonotonicRQSTransform(
+        *(part.movedim(0, -1) for part in torch.split(parameters, [8, 8, 7])), 5.0, SLOPE
+    )
+    expected, slope = theirs.call_and_ladj(x)
+    ours = Spline(parameters, 5.0)
+    y, ladj = ours(x)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(ladj, slope)
+    torch.testing.assert_close(ours.inverse(y), x)
+
+
+# --- correlations -----------------------------------------------------------------------------
+def truth(size: int) -> torch.Tensor:
+    """A correlation matrix with both signs."""
+    factors = torch.randn(size, 3, generator=rng(5), dtype=torch.float64)
+    matrix = factors @ factors.T + torch.eye(size, dtype=torch.float64)
+    scale = matrix.diagonal().rsqrt()
+    return matrix * scale[:, None] * scale
+
+
+def censored(matrix: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+    """Normal variables of which up to four fifths are known only to lie below a threshold."""
+    size = len(matrix)
+    y = torch.randn(count, size, generator=rng(6), dtype=torch.float64)
+    y = (y @ torch.linalg.cholesky(matrix).T).float()
+    threshold = torch.linspace(-3, 0.8, size).expand(count, size)
+    empty = y < threshold
+    return torch.where(empty, threshold, y), empty, threshold
+
+
+def test_a_known_copula_is_recovered_from_censored_variables() -> None:
+    matrix = truth(12)
+    y, empty, threshold = censored(matrix, 6000)
+    assert 0.2 < empty.float().mean() < 0.6
+    fitted = Correlation([np.arange(10)], 2, 1)
+    white, context = fitted.fit(y, empty, threshold, torch.zeros(len(y)), rng(), **EM)
+    slope, root = split(matrix, 10)
+    torch.testing.assert_close(fitted.slope[0].double(), slope, atol=0.09, rtol=0)
+    found = fitted.root[0].double()
+    torch.testing.assert_close(found @ found, root @ root, atol=0.09, rtol=0)
+    # What is left is white, and the way back is the way there.
+    covariance = torch.cov(white.flatten(0, 1).T)
+    torch.testing.assert_close(covariance, torch.eye(10), atol=0.09, rtol=0)
+    again = fitted(white[:, 0], context[:, 0], torch.zeros(len(y)))
+    torch.testing.assert_close(again[~empty[:, :10]], y[:, :10][~empty[:, :10]], atol=1e-3, rtol=0)
+
+
+def test_filling_empty_cells_independently_would_lose_correlation() -> None:
+    """What the expectation maximisation is for."""
+    matrix = truth(12)
+    y, empty, threshold = censored(matrix, 6000)
+    level = torch.rand(y.shape, generator=rng())
+    naive = torch.corrcoef(torch.where(empty, draw_below(threshold, level), y).T)
+    fitted = Correlation([np.arange(12)], 0, 1)
+    fitted.fit(y, empty, threshold, torch.zeros(len(y)), rng(), **EM)
+    found = fitted.root[0] @ fitted.root[0]
+    hidden = slice(7, 12)  # most of these are empty
+    errors = [(m.double() - matrix)[hidden, hidden].abs().max() for m in (naive, found)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_matrices_have_the_symmetries_exactly() -> None:
+    geometry = load_geometry("ds1-photons")
+    group = [s.permutation for s in symmetry_group(geometry)]
+    small = [p[8:168] - 8 for p in group]  # of layer 1
+    fitted = Correlation(small, 0, 1)
+    count = len(small[0])
+    y = torch.randn(400, count, generator=rng())
+    fitted.fit(y, y < -9, y, torch.zeros(400), rng(), **EM)
+    for p in small:
+        assert torch.equal(fitted.root[0][p][:, p], fitted.root[0])
+    assert pair_orbits(small).max() + 1 == fitted.values.shape[1] < count**2 / 20
+
+
+def test_few_factors_are_recovered_from_censored_variables() -> None:
+    size, rank = 60, 2
+    loading = 0.6 * torch.randn(size, rank, generator=rng(3))
+    own = 1 - loading.square().sum(dim=1)
+    loading, own = loading[own > 0.2], own[own > 0.2]
+    size = len(loading)
+    factors = torch.randn(4000, rank, generator=rng(4))
+    y = factors @ loading.T + own.sqrt() * torch.randn(4000, size, generator=rng(7))
+    threshold = torch.linspace(-2, 0.5, size).expand(4000, size)
+    empty = y < threshold
+    censored_y = torch.where(empty, threshold, y)
+    fitted = LowRank([np.arange(size)], 1, rank)
+    context = torch.randn(4000, 1, generator=rng(8))  # of nothing
+    seen, _ = fitted.fit(
+        torch.cat([censored_y, context], dim=1),
+        torch.cat([empty, torch.zeros(4000, 1, dtype=torch.bool)], dim=1),
+        torch.cat([threshold, context], dim=1),
+        torch.zeros(4000),
+        rng(),
+        **{**EM, "sweeps": 40},
+    )
+    made = fitted(torch.randn(200_000, size, generator=rng(9)), torch.zeros(200_000, 1), context)
+    expected = loading @ loading.T + own.diag()
+    torch.testing.assert_close(torch.cov(made.T), expected, atol=0.08, rtol=0)
+    assert seen.shape == (4000, 4, rank)
+    assert float(seen.var()) == pytest.approx(1, abs=0.1)
+
+
+def test_energies_of_a_scan_are_groups_and_sparse_ones_join() -> None:
+    energy = torch.tensor([1.0] * 50 + [2.0] * 40 + [3.0] * 5 + [4.0] * 2)
+    groups = energy_groups(energy, 10, 20)
+    assert [sorted(set(energy[rows].tolist())) for rows in groups] == [[1.0], [2.0, 3.0, 4.0]]
+    spectrum = torch.rand(1000, generator=rng())
+    groups = energy_groups(spectrum, 4, 20)
+    assert sorted(torch.cat(groups).tolist()) == list(range(1000))
+    assert all(
+        spectrum[a].max() <= spectrum[b].min() for a, b in zip(groups, groups[1:], strict=False)
+    )
+
+
+# --- the particle's frame ---------------------------------------------------------------------
+MOVING = ("calogan", "lhcb", "atlas-cells")
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_mirrored_shower_looks_mirrored_to_its_particle(name: str) -> None:
+    """Exactly: the particle sees the same cells in the mirrored order."""
+    batch, geometry = batch_of(name, 200), load_geometry(name)
+    model = make_model("copula", geometry)
+    model.fit_tables([batch])
+    seen = {s.name: s for s in model.frame.symmetries()}
+    assert len(seen) == len(symmetry_group(geometry)) > 1
+    log_energy = model.given(batch.condition).log_energy
+    plain = model.frame.seen(batch.energies, batch.condition, log_energy)
+    assert torch.equal(model.frame.read_out(plain, batch.condition, log_energy), batch.energies)
+    for mirror in symmetry_group(geometry):
+        condition = batch.condition.double() @ torch.from_numpy(mirror.matrix).T
+        condition = (condition + torch.from_numpy(mirror.offset)).float()
+        mirrored = model.frame.seen(batch.energies[:, mirror.permutation], condition, log_energy)
+        expected = plain[:, seen[mirror.name].permutation]
+        assert (mirrored == expected).all(dim=1).float().mean() > 0.98  # but for lines on edges
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_the_crossed_cell_is_the_hottest_of_the_mean_shower(name: str) -> None:
+    batch, geometry = batch_of(name), load_geometry(name)
+    model = make_model("copula", geometry)
+    model.fit_tables([batch])
+    log_energy = model.given(batch.condition).log_energy
+    mean = model.frame.seen(batch.energies, batch.condition, log_energy).mean(dim=0)
+    for layer, where in zip(geometry.layers, geometry.slices, strict=True):
+        middle = (layer.shape[0] // 2) * layer.shape[1] + layer.shape[1] // 2
+        assert int(mean[where].argmax()) == middle, layer.name
+
+
+def test_nothing_moves_where_there_is_no_impact() -> None:
+    frame = Frame(load_geometry("ds1-photons"))
+    assert not frame.moves
+    assert len(frame.symmetries()) == 20
+    cells = torch.rand(3, 368)
+    assert frame.seen(cells, torch.ones(3, 1), torch.ones(3)) is cells
+
+
+# --- marginals --------------------------------------------------------------------------------
+def given(energy: torch.Tensor) -> Given:
+    return Given(energy[:, None], energy.log(), torch.zeros(len(energy), dtype=torch.long))
+
+
+def spectrum(energy: np.ndarray) -> np.ndarray:
+    """A variable that is filled with probability 0.6 and grows with energy, four alike."""
+    random = np.random.default_rng(1)
+    value = energy[:, None] * np.exp(0.5 * random.standard_normal((len(energy), 4)))
+    return np.where(random.random(value.shape) < 0.6, value, 0.0)
+
+
+def test_tables_keep_spectrum_and_filling_and_have_no_seam() -> None:
+    energy = np.repeat([1.0, 2.0, 4.0, 8.0], [800, 800, 800, 4])
+    tables = Tables(np.zeros(4, dtype=int), 1, 6, 64)
+    y = tables.fit(spectrum(energy), np.zeros(len(energy), int), np.log(energy), enough=100)
+    assert y.shape == (len(energy), 4)
+    normal = torch.randn(20_000, 4, generator=rng())
+    for at in (1.0, 1.0001, 2.0, 3.0, 4.0, 8.0):
+        logs, above = tables.decode(normal, given(torch.full((20_000,), at)))
+        assert float((above > 0).float().mean()) == pytest.approx(0.6, abs=0.03)
+        kept = logs[above > 0]
+        # Also at 8, of which there are four showers: the line through its neighbours says so.
+        assert float(kept.mean()) == pytest.approx(np.log(at), abs=0.07), at
+        assert float(kept.std()) == pytest.approx(0.5, abs=0.05)
+    # Monotone in y, at and between the points.
+    line = torch.linspace(-1, 4, 400)[:, None].expand(-1, 4)
+    logs, above = tables.decode(line, given(torch.full((400,), 2.7)))
+    assert (logs[1:][above[:-1] > 0] >= logs[:-1][above[:-1] > 0]).all()
+
+
+def test_encoding_is_the_way_back_from_decoding() -> None:
+    energy = np.repeat([1.0, 2.0, 4.0], 800)
+    tables = Tables(np.zeros(4, dtype=int), 1, 4, 64)
+    tables.fit(spectrum(energy), np.zeros(len(energy), int), np.log(energy), enough=100)
+    at = given(torch.linspace(1, 4, 300))
+    y = torch.rand(300, 4, generator=rng()) * 2
+    logs, above = tables.decode(y, at)
+    found = tables.encode(torch.where(above > 0, logs.exp(), 0.0), at)
+    torch.testing.assert_close(found[above > 0], y[above > 0], atol=2e-3, rtol=0)
+    assert torch.equal(found[above <= 0], mean_below(tables.thresholds(at))[above <= 0])
+
+
+def test_the_marginal_network_learns_a_spectrum_that_moves_with_the_impact() -> None:
+    """After some updates the levels of held-out showers are nearly uniform."""
+    batch = batch_of("lhcb")
+    train, rest = (Batch(*(t[part] for t in batch)) for part in (slice(0, 300), slice(300, None)))
+    model = make_model("copula", load_geometry("lhcb"), marginal_width=32)
+    model.fit_tables([train])
+    before = departures(model, *rest, rng())[0].distance
+    phase = next(p for p in model.phases() if p.name == "marginals")
+    optimiser = torch.optim.Adam(phase.parameters, lr=5e-3)
+    random = rng(1)
+    for _ in range(250):
+        loss, _ = phase.loss(train, random)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    found = departures(model, *rest, rng())
+    assert found[0].distance < 0.12 < 0.3 < before
+    assert {"px", "x", "distance from the line in mm"} <= {d.what for d in found}
+
+
+# --- layers -----------------------------------------------------------------------------------
+def test_response_and_shares_are_the_layer_energies() -> None:
+    geometry = load_geometry("ds1-photons")
+    layers = torch.rand(50, 5, generator=rng()) * torch.tensor([0.1, 0.3, 0.9, 0.01, 0.001])
+    layers[layers < 0.002] = 0
+    shares = Shares(geometry)
+    shares.fit(layers)
+    found = shares(layers)
+    torch.testing.assert_close(found[:, 0], layers.sum(dim=1))
+    assert ((found[:, 1:] >= 0) & (found[:, 1:] <= 1)).all()
+    torch.testing.assert_close(shares.inverse(found), layers, atol=1e-7, rtol=1e-5)
+
+
+def test_cells_add_up_to_their_layers_and_none_is_below_the_threshold() -> None:
+    geometry = load_geometry("ds1-photons")
+    scale = Scale(geometry)
+    batch = batch_of("ds1-photons", 300)
+    scale.fit(batch.energies)
+    above = torch.where(batch.energies > 0, 1.0, -1.0)
+    wanted = scale.sums(batch.energies) * torch.exp(0.2 * torch.randn(300, 5, generator=rng()))
+    above[:, 0:8] = -1.0  # no cell of the first layer is filled: one gets its energy
+    above[torch.arange(300), torch.arange(300) % 8] = -0.5
+    made = scale(batch.energies.clamp(min=1e-9).log(), above, wanted)
+    torch.testing.assert_close(scale.sums(made), wanted, rtol=2e-6, atol=0)
+    assert (made[:, :8] > 0).sum(dim=1).max() == 1
+    large = wanted > 50 * scale.floor * scale.sums((above > 0).float()).clamp(min=1)
+    cells = made[scale.spread(large.float()) > 0]
+    assert (cells[cells > 0] >= 0.98 * scale.floor).all()
+
+
+# --- remainder --------------------------------------------------------------------------------
+def velocity_seen(target: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+    start = torch.randn(target.shape, generator=rng(11))
+    a, b = np.cos(0.5 * np.pi * t), np.sin(0.5 * np.pi * t)
+    return a * start + b * target, a * target - b * start
+
+
+@pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
+def test_the_remainder_of_a_gaussian_is_zero(t: float) -> None:
+    """At every place the mean velocity vanishes for a normal target, and does not for another."""
+    normal = torch.randn(400_000, generator=rng(10))
+    skew = (torch.randn(400_000, generator=rng(10)).exp() - 1.6487) / 2.1612
+    largest = []
+    for target in (normal, skew):
+        w, velocity = velocity_seen(target, t)
+        bins = torch.bucketize(w, torch.linspace(-1, 1, 9))
+        largest.append(max(abs(float(velocity[bins == k].mean())) for k in range(1, 9)))
+    assert largest[0] < 0.02 < 0.05 < largest[1]
+
+
+def test_a_flow_moves_noise_to_what_it_was_shown() -> None:
+    flow = Velocity(1, 1, 32, 1)
+    optimiser = torch.optim.Adam(flow.parameters(), lr=3e-3)
+    random = rng(2)
+    for _ in range(600):
+        sign = torch.randint(2, (256, 1), generator=random) * 2.0 - 1
+        target = 0.9 * sign + 0.3 * torch.randn(256, 1, generator=random)
+        loss = flow.loss(target, torch.zeros(256, 1), random)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        made = flow.move(torch.randn(4000, 1, generator=rng(3)), torch.zeros(4000, 1), 20)
+    assert float((made.abs() - 0.9).abs().mean()) < 0.35  # of a normal: 0.54
+    assert float(made.abs().mean()) == pytest.approx(0.9, abs=0.1)
+
+
+# --- the whole --------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def closed() -> Copula:
+    """The closed form of the shipped photons."""
+    hyper = {**load_recipe("copula-photons").hyper(), "sweeps": 3, "draws": 1, "enough": 30}
+    model = make_model("copula", load_geometry("ds1-photons"), **hyper)
+    batch = batch_of("ds1-photons")
+    model.fit_copula([batch], rng())
+    return model.eval()
+
+
+def test_layer_energies_are_kept_to_single_precision(closed: Copula) -> None:
+    batch = batch_of("ds1-photons", 200)
+    noise = torch.randn(200, closed.noise_size, generator=rng(1))
+    with torch.inference_mode():
+        known = closed.given(batch.condition)
+        layers = closed.layer_energies(known, closed.particle(known), noise[:, :5])
+        made = closed.sample(batch.condition, noise)
+    torch.testing.assert_close(closed.scale.sums(made), layers, rtol=3e-6, atol=1e-6)
+
+
+def test_the_closed_form_has_the_response_and_occupancy_of_geant4(closed: Copula) -> None:
+    batch = batch_of("ds1-photons")
+    low = batch.condition[:, 0] < 7e4  # enough showers
+    condition = batch.condition[low].repeat(4, 1)
+    noise = torch.randn(len(condition), closed.noise_size, generator=rng(1))
+    with torch.inference_mode():
+        made = closed.sample(condition, noise)
+    for value in torch.unique(condition):
+        real, fake = batch.energies[batch.condition[:, 0] == value], made[condition[:, 0] == value]
+        sums = [cells.sum(dim=1) / value for cells in (real, fake)]
+        error = float(sums[0].std()) / len(real) ** 0.5
+        assert float(sums[1].mean()) == pytest.approx(float(sums[0].mean()), abs=4 * error)
+        filled = [float((cells > 0).float().mean()) for cells in (real, fake)]
+        assert filled[1] == pytest.approx(filled[0], abs=0.03)
+
+
+def test_showers_turn_with_their_noise(closed: Copula) -> None:
+    """The photons' symmetries are exact: the noise of the cells turned, the shower turned."""
+    condition = torch.tensor([[1024.0], [16384.0]]).repeat(20, 1)
+    noise = torch.randn(40, closed.noise_size, generator=rng(1))
+    with torch.inference_mode():
+        plain = closed.sample(condition, noise)
+        for turn in symmetry_group(closed.geometry)[1::6]:
+            turned = torch.cat([noise[:, :5], noise[:, 5:][:, turn.permutation]], dim=1)
+            made = closed.sample(condition, turned)
+            torch.testing.assert_close(
+                made, plain[:, turn.permutation], atol=1e-4 * 16384, rtol=1e-3
+            )
+
+
+def test_orbits_number_what_symmetries_carry_into_each_other() -> None:
+    group = [s.permutation for s in symmetry_group(load_geometry("ds1-photons"))]
+    found = orbits(group)
+    assert found.max() + 1 == 8 + 16 + 19 + 5 + 5
+    assert all((found[p] == found).all() for p in group)
