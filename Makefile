@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/.installed  ## Train on shipped Geant4 showers, generate, judge: about five minutes
+demo: .venv/.installed  ## Fit and train the flagship on shipped Geant4 showers, generate, judge: about five minutes
 	$(BIN)/caloforge demo
 
 test: .venv/.test  ## All tests that take seconds
@@ -32,8 +32,8 @@ format: .venv/.dev  ## Let ruff repair what it can
 	$(BIN)/ruff format .
 
 SYSTEM ?= S4
-leaderboard: .venv/.installed  ## Judge all shipped generators of SYSTEM=S1...S5; DATA=FOLDER: on whole files, not samples
-	$(BIN)/python tools/leaderboard.py $(SYSTEM) $(RUNS) $(if $(DATA),--data $(DATA))
+leaderboard: .venv/.installed  ## Judge all shipped generators of SYSTEM=S1...S5 or flagship; DATA=FOLDER: on whole files, not samples
+	$(BIN)/python tools/leaderboard.py $(SYSTEM) $(RUNS) $(if $(DATA),--data $(DATA)) $(if $(LIKE),--like $(LIKE))
 
 bench: .venv/.installed  ## All benchmarks, short: see benchmarks/README.md
 	$(BIN)/python benchmarks/training.py --quick
