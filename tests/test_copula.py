@@ -1,5 +1,6 @@
 """The flagship, part by part: closed forms, symmetries, exact layer energies."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -49,7 +50,8 @@ def test_numbers_below_a_threshold_have_the_mean_and_shape_of_a_cut_normal(thres
     drawn = draw_below(torch.full_like(level, threshold), level)
     assert (drawn <= threshold).all()
     assert kstest(ndtr(drawn.numpy()) / ndtr(threshold), "uniform").pvalue > 1e-3
-    assert float(mean_below(torch.tensor(threshold))) == pytest.approx(drawn.mean(), abs=0.02)
+    mean = float(mean_below(torch.tensor(threshold)))
+    assert mean == pytest.approx(float(drawn.mean()), abs=0.02)
 
 
 def test_what_onnx_is_given_for_phi_agrees_with_scipy() -> None:
@@ -174,9 +176,7 @@ def test_energies_of_a_scan_are_groups_and_sparse_ones_join() -> None:
     spectrum = torch.rand(1000, generator=rng())
     groups = energy_groups(spectrum, 4, 20)
     assert sorted(torch.cat(groups).tolist()) == list(range(1000))
-    assert all(
-        spectrum[a].max() <= spectrum[b].min() for a, b in zip(groups, groups[1:], strict=False)
-    )
+    assert all(spectrum[a].max() <= spectrum[b].min() for a, b in pairwise(groups))
 
 
 # --- the particle's frame ---------------------------------------------------------------------
@@ -401,6 +401,18 @@ def test_showers_turn_with_their_noise(closed: Copula) -> None:
             torch.testing.assert_close(
                 made, plain[:, turn.permutation], atol=1e-4 * 16384, rtol=1e-3
             )
+
+
+def test_networks_take_turns_one_after_the_other(smoke) -> None:
+    """The log of a training: flow, then one pass; learning rates rise and fall in each turn."""
+    folder = smoke("copula")
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    turns = {
+        name: [line["step"] for line in lines if f"loss/{name}" in line]
+        for name in ("flow", "one pass")
+    }
+    assert turns == {"flow": list(range(1, 15)), "one pass": list(range(15, 21))}
+    assert [line["step"] for line in lines if "copula/variance" in line] == [1]
 
 
 def test_orbits_number_what_symmetries_carry_into_each_other() -> None:

@@ -1,4 +1,4 @@
-"""The straight line of the incident particle, from whatever conditions a geometry describes it by."""
+"""The straight line of the incident particle, whatever conditions a geometry has for it."""
 
 from __future__ import annotations
 

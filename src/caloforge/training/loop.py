@@ -366,7 +366,11 @@ class Run:
 
     def _tell(self, numbers: dict[str, Tensor], rate: float, observer: Observer) -> None:
         """Losses, gradients and speed into the log: the only numbers that leave the device."""
-        norms = {f"{GRADIENT}{p.phase.name}": p.gradient_norm() for p in self.players}
+        norms = {
+            f"{GRADIENT}{p.phase.name}": p.gradient_norm()
+            for p in self.players
+            if f"loss/{p.phase.name}" in numbers  # it took its turn in this step
+        }
         device = self.data.device
         told = {k: v.to(device).float().reshape(()) for k, v in {**numbers, **norms}.items()}
         values: dict[str, float] = {}
