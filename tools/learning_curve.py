@@ -4,7 +4,8 @@
 
 Fits the recipe `copula-DETECTOR` to 1/16, 1/4 and all of the training showers, each part chosen at
 random (seeded) with the spectrum of incident energies of the whole, and judges as many generated
-showers as the test file has. Prints a Markdown table: the boosted AUC and the AUC of the judge's
+showers as the test file has. (As in every training, a tenth of the part is held out and has no
+share in the fit.) Prints a Markdown table: the boosted AUC and the AUC of the judge's
 networks (see docs/results.md), each with the floor that the training showers give against the test
 showers. 0.5 means that nobody can tell the showers from Geant4's.
 """
@@ -53,6 +54,7 @@ def main() -> None:
         made = {}
         for part in given.parts:
             own = a_part(showers, part, given.seed)
+            name = "all" if part == 1 else f"1/{part}"
             folder = Path(scratch) / f"part{part}"
             begin = time.perf_counter()
             train(recipe, own, folder / "run")
@@ -60,10 +62,10 @@ def main() -> None:
             counts.append(len(own))
             model = load_model(folder / "run" / "model.safetensors")
             conditions = Conditions.like(resolve_data(given.test), model.model.geometry)
-            made[f"1/{part}"] = folder / "showers.hdf5"
+            made[name] = folder / "showers.hdf5"
             # A small part may lack the rarest energies of the test showers.
-            generate_file(model, conditions, made[f"1/{part}"], seed=given.seed, extrapolate=True)
-            print(f"1/{part}: fitted to {len(own)} showers", file=sys.stderr)
+            generate_file(model, conditions, made[name], seed=given.seed, extrapolate=True)
+            print(f"{name}: fitted to {len(own)} showers", file=sys.stderr)
         judged = judge_files(given.test, made, scratch, floor=given.train, seed=given.seed)
     print(table(judged, counts, seconds))
 
