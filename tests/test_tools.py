@@ -35,7 +35,7 @@ def showers() -> Showers:
 def one_step(tmp_path_factory: pytest.TempPathFactory, showers: Showers) -> Path:
     """A finished training of the whole family, in ten steps."""
     run = tmp_path_factory.mktemp("tools") / "run"
-    recipe = load_recipe("smoke-copula", ["training.selection.keep=newest"])
+    recipe = load_recipe("smoke-copula", ["training.steps=10", "training.selection.keep=newest"])
     train(recipe, showers, run, device="cpu")
     return run
 
