@@ -46,7 +46,6 @@ class LowRank(nn.Module):
 
     slope: Tensor
     own: Tensor
-    basis: Tensor
     strength: Tensor
     orbit: Tensor
 
@@ -58,7 +57,8 @@ class LowRank(nn.Module):
         self.register_buffer("orbit", torch.from_numpy(orbit), persistent=False)
         self.register_buffer("slope", torch.zeros(count, context))
         self.register_buffer("own", torch.ones(count))
-        self.register_buffer("basis", torch.eye(size, rank))
+        # A weight, though never trained: it is the largest part, and shipped in 16 bits like weights.
+        self.basis = nn.Parameter(torch.eye(size, rank), requires_grad=False)
         self.register_buffer("strength", torch.zeros(rank))
 
     # --- use ----------------------------------------------------------------------------------
