@@ -55,7 +55,7 @@ class Correlation(nn.Module):
         super().__init__()
         size = len(permutations[0])
         pairs = torch.from_numpy(pair_orbits(permutations))
-        self.size = size
+        self.size, self.group_seen = size, list(permutations)
         everything = np.arange(size, size + context)
         self.group = [np.concatenate([p, everything]) for p in permutations]
         self.register_buffer("pairs", pairs, persistent=False)

@@ -12,12 +12,12 @@ Lambda^T D^(-1/2) (U orthonormal, S diagonal),
 
     y = B c + D^(1/2) (w + U ((1 + S)^(1/2) - 1) U^T w).
 
-U^T w are the R numbers in which showers differ from noise; the remainder moves those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class LowRank(nn.Module):
         self.register_buffer("orbit", torch.from_numpy(orbit), persistent=False)
         self.register_buffer("slope", torch.zeros(count, context))
         self.register_buffer("own", torch.ones(count))
-        # A weight, though never trained: it is the largest part, and shipped in 16 bits like weights.
+        # A weight, though never trained: it is large, and shipped in 16 bits like weights.
         self.basis = nn.Parameter(torch.eye(size, rank), requires_grad=False)
         self.register_buffer("strength", torch.zeros(rank))
 
@@ -67,14 +67,6 @@ class LowRank(nn.Module):
         common = (w @ self.basis) * ((1 + self.strength).sqrt() - 1)
         own = self.own[self.orbit].sqrt()
         return (context @ self.slope.T)[:, self.orbit] + own * (w + common @ self.basis.T)
-
-    def seen(self, w: Tensor) -> Tensor:
-        """What the remainder sees of white noise (N, V): (N, R)."""
-        return w @ self.basis
-
-    def changed(self, w: Tensor, change: Tensor) -> Tensor:
-        """White noise (N, V) after a change (N, R) of what is seen of it."""
-        return w + change @ self.basis.T
 
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()
@@ -86,16 +78,10 @@ class LowRank(nn.Module):
         log_energy: Tensor,
         rng: torch.Generator,
         *,
-        enough: int,
         sweeps: int,
-        draws: int,
-        shrink: float,
-    ) -> tuple[Tensor, Tensor]:
-        """Set B, Lambda and D from y (N, V + K), with thresholds where `empty`.
-
-        Returns what the remainder sees of white noise (N, T, R) and contexts (N, T, K) of T draws
-        of the empty cells, each turned by a random symmetry.
-        """
+        **_: Any,
+    ) -> None:
+        """Set B, Lambda and D from y (N, V + K), with thresholds where `empty`."""
         size = len(self.orbit)
         level = torch.rand(y.shape, generator=rng, device=y.device).clamp(min=1e-7)
         y = torch.where(empty, draw_below(threshold, level), y)
@@ -103,15 +89,12 @@ class LowRank(nn.Module):
         cells, context = y[:, :size].contiguous(), y[:, size:].contiguous()
         empty, threshold = empty[:, :size], threshold[:, :size]
         factors = _Factors(self.orbit, self.group, self.size)
-        found = []
-        for sweep in range(sweeps + draws):
+        for sweep in range(sweeps):
             if sweep < FIRST:
                 factors.begin(cells, context, rng)
             else:
                 factors.improve(cells, context, rng)
             factors.draw(cells, context, empty, threshold, rng)
-            if sweep >= sweeps:
-                found.append(cells.clone() if sweep < sweeps + draws - 1 else cells)
         factors.normalise(context)
         self.slope.copy_(factors.slope)
         self.own.copy_(factors.own)
@@ -119,20 +102,6 @@ class LowRank(nn.Module):
         basis, values, _ = torch.linalg.svd(scaled, full_matrices=False)
         self.basis.copy_(basis)
         self.strength.copy_(values.square())
-        seen = torch.stack([self._seen_of(full, context, rng) for full in found], dim=1)
-        return seen.cpu(), context[:, None].expand(-1, draws, -1).cpu()
-
-    def _seen_of(self, cells: Tensor, context: Tensor, rng: torch.Generator) -> Tensor:
-        """U^T w of showers, each turned by a random symmetry."""
-        own = self.own[self.orbit].rsqrt()
-        turn = torch.randint(len(self.group), (len(cells),), generator=rng, device=cells.device)
-        seen = cells.new_empty(len(cells), self.size)
-        for number, permutation in enumerate(self.group):
-            rows = (turn == number).nonzero()[:, 0]
-            index = torch.from_numpy(permutation).to(cells.device)
-            rest = cells[rows][:, index] - (context[rows] @ self.slope.T)[:, self.orbit]
-            seen[rows] = (rest * own) @ self.basis
-        return seen * (1 + self.strength).rsqrt()
 
 
 class _Factors:

@@ -58,6 +58,7 @@ from caloforge.models.base import (
 )
 from caloforge.models.copula.bank import Bank
 from caloforge.models.copula.conditional import Conditional
+from caloforge.models.copula.core import Core
 from caloforge.models.copula.correlation import Correlation
 from caloforge.models.copula.frame import Frame, orbits
 from caloforge.models.copula.given import (
@@ -68,7 +69,6 @@ from caloforge.models.copula.given import (
     ParticleFeatures,
 )
 from caloforge.models.copula.layers import Shares
-from caloforge.models.copula.lowrank import LowRank
 from caloforge.models.copula.remainder import Flow, Jump, Jumps, Velocity
 from caloforge.models.copula.scale import Scale
 from caloforge.models.copula.tables import Tables
@@ -76,7 +76,6 @@ from caloforge.transforms import IncidentFraction, Transform
 
 CELLS = 1 << 16  # cells made at a time: bounds the memory
 NEAR = 32  # cells of a shower that an update of the marginals looks at
-LARGEST = 2500  # cells that have a matrix: larger ones take minutes and tens of megabytes
 LAYER_WIDTH = 64  # of the networks of the layers' remainder, and one more for each layer
 # Of every network's turn: the first part, in which its learning rate rises (a network that starts
 # with full steps learns from the noise of its gradients to be silent for ever), and the last part,
@@ -105,9 +104,9 @@ class Copula(ShowerModel):
     knots
         Most energies with a correlation matrix of their own; 0: ten, or a single one for
         read-outs with an impact, whose matrices are large.
-    rank
-        Common factors of the cells, instead of a matrix; -1: a matrix up to `LARGEST` cells, 96
-        factors for more.
+    core, rank
+        Cells that have a matrix of correlations, those nearest to the axis, and common factors of
+        all others, where there are others.
     sweeps, draws, shrink
         Of the expectation maximisation: how often every empty cell is drawn anew; how many of
         its draws are kept for the remainder; the share of the identity in the matrices.
@@ -137,7 +136,8 @@ class Copula(ShowerModel):
         quantiles: Annotated[int, Field(ge=8)] = 64,
         enough: PositiveInt = 300,
         knots: Annotated[int, Field(ge=0)] = 0,
-        rank: Annotated[int, Field(ge=-1)] = -1,
+        core: PositiveInt = 2000,
+        rank: PositiveInt = 64,
         sweeps: PositiveInt = 25,
         draws: PositiveInt = 4,
         shrink: PositiveFloat = 0.003,
@@ -184,11 +184,10 @@ class Copula(ShowerModel):
             self.parts = Tables(single, kinds, points, quantiles)
         many = knots or (1 if self.frame.moves else 10)
         self.along = Correlation([single], 0, many)
-        rank = (96 if cells > LARGEST else 0) if rank < 0 else rank
-        self.across: Correlation | LowRank = (
-            LowRank(permutations, layers, rank)
-            if rank
-            else Correlation(permutations, layers, many)
+        self.across: Correlation | Core = (
+            Correlation(permutations, layers, many)
+            if cells <= core
+            else Core(geometry, permutations, layers, core, rank)
         )
         seen = self.across.size
         inputs = self.particle.size
@@ -321,8 +320,7 @@ class Copula(ShowerModel):
         element = whole(len(self.group))
         permutation, matrix, offset = self._symmetries(element)
         cells = bank.cells[row, draw].float()
-        if isinstance(self.across, Correlation):  # else they were turned when they were drawn
-            cells = cells.gather(1, permutation)
+        cells = cells.gather(1, permutation)
         with self._exactly():
             condition = torch.einsum("bij,bj->bi", matrix, bank.condition[row]) + offset
             about = self.particle(self.given(condition))
@@ -332,8 +330,12 @@ class Copula(ShowerModel):
     def _symmetries(self, element: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not hasattr(self, "_elements"):
             self._elements = tuple(
-                torch.from_numpy(np.stack([getattr(s, name) for s in self.group]))
-                for name in ("permutation", "matrix", "offset")
+                torch.from_numpy(np.stack(parts))
+                for parts in (
+                    self.across.group_seen,
+                    [s.matrix for s in self.group],
+                    [s.offset for s in self.group],
+                )
             )
         permutation, matrix, offset = (t.to(element.device)[element] for t in self._elements)
         return permutation, matrix.float(), offset.float()
