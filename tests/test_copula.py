@@ -26,6 +26,7 @@ from caloforge.models.copula.lowrank import LowRank
 from caloforge.models.copula.model import Copula
 from caloforge.models.copula.normal import cdf, draw_below, mean_below, quantile, tail, wichura
 from caloforge.models.copula.remainder import Velocity
+from caloforge.models.copula.rings import find_rings, fourier
 from caloforge.models.copula.scale import Scale
 from caloforge.models.copula.spline import SLOPE, Spline
 from caloforge.models.copula.tables import Tables
@@ -141,6 +142,51 @@ def test_matrices_have_the_symmetries_exactly() -> None:
     for p in small:
         assert torch.equal(fitted.root[0][p][:, p], fitted.root[0])
     assert pair_orbits(small).max() + 1 == fitted.values.shape[1] < count**2 / 20
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed", "rings"), [("ds1-photons", 18, 35), ("ds1-pions", 23, 51)]
+)
+def test_rings_and_blocks_of_polar_layers(name: str, fixed: int, rings: int) -> None:
+    group = [s.permutation for s in symmetry_group(load_geometry(name))]
+    pairs = pair_orbits(group)
+    found = find_rings(group, pairs)
+    assert found is not None
+    assert (len(found.fixed), found.turned.shape) == (fixed, (10, rings))
+    assert sorted(found.order) == list(range(len(pairs)))
+    transform = fourier(10)
+    torch.testing.assert_close(transform @ transform.T, torch.eye(10).double())
+
+
+def test_without_a_turn_there_are_no_rings() -> None:
+    for name in ("calogan", "lhcb"):
+        group = [s.permutation for s in Frame(load_geometry(name)).symmetries()]
+        assert find_rings(group, pair_orbits(group)) is None
+    turn = np.array([1, 2, 3, 4, 0, 6, 7, 8, 9, 5])
+    turns = [np.arange(10), turn, turn[turn], turn[turn[turn]], turn[turn[turn[turn]]]]
+    # Nothing says that the second ring is the same seen from the other side.
+    assert find_rings(turns, pair_orbits(turns)) is None
+
+
+@pytest.mark.parametrize("knots", [1, 4])
+def test_blocks_are_the_whole_matrices(knots: int) -> None:
+    """One energy, some energies and a spectrum, in random order and beyond the knots."""
+    group = [s.permutation for s in symmetry_group(load_geometry("ds1-photons"))]
+    fitted = Correlation(group, 2, knots)
+    assert fitted.rings is not None
+    fitted.values.copy_(torch.randn(fitted.values.shape, generator=rng()))
+    ring = orbits(group)
+    fitted.slope.copy_(torch.randn(knots, ring.max() + 1, 2, generator=rng(1))[:, ring])
+    fitted.unfold()
+    w, context = (torch.randn(60, size, generator=rng(2)) for size in (368, 2))
+    spectrum = torch.rand(60, generator=rng(3)) * (knots + 1) - 1
+    for log_energy in (spectrum, spectrum.round(), torch.full((60,), 0.3), spectrum[:1]):
+        noise, known = w[: len(log_energy)], context[: len(log_energy)]
+        found = fitted(noise, known, log_energy)
+        share = fitted.weights(log_energy) if knots > 1 else torch.ones(len(log_energy), 1)
+        whole = torch.einsum("nq,qij,ni->nj", share, fitted.root, noise)
+        whole += torch.einsum("nq,qjk,nk->nj", share, fitted.slope, known)
+        torch.testing.assert_close(found, whole, atol=2e-4, rtol=1e-5)
 
 
 def test_few_factors_are_recovered_from_censored_variables() -> None:
@@ -418,6 +464,16 @@ def test_the_closed_form_has_the_response_and_occupancy_of_geant4(closed: Copula
         assert float(sums[1].mean()) == pytest.approx(float(sums[0].mean()), abs=4 * error)
         filled = [float((cells > 0).float().mean()) for cells in (real, fake)]
         assert filled[1] == pytest.approx(filled[0], abs=0.03)
+
+
+def test_showers_do_not_depend_on_how_many_are_made_at_once(closed: Copula) -> None:
+    condition = torch.logspace(2.5, 6.5, 1500)[torch.randperm(1500, generator=rng()), None]
+    noise = torch.randn(1500, closed.noise_size, generator=rng(1))
+    with torch.inference_mode():
+        made = closed.sample(condition, noise)
+        parts = zip(condition.split(77), noise.split(77), strict=True)
+        again = torch.cat([closed.sample(c, z) for c, z in parts])
+    assert float(((made - again).abs() / condition).max()) < 2e-6
 
 
 def test_showers_turn_with_their_noise(closed: Copula) -> None:

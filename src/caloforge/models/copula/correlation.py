@@ -12,7 +12,8 @@ is found by Monte-Carlo expectation maximisation (G. Wei, M. Tanner, 1990):
 A shower then is y = B c + R^(1/2) w with w standard normal, B = S_yc S_cc^-1 and
 R = S_yy - B S_cy, of which the symmetric root is taken. Matrices are kept at knots in log E, and B
 and R^(1/2) are interpolated linearly between them. Of each matrix one number is stored for every
-set of pairs that the symmetries carry into each other.
+set of pairs that the symmetries carry into each other. Where cells can be turned about the axis,
+products are taken block by block (`rings`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from caloforge.models.copula.frame import pair_orbits
 from caloforge.models.copula.normal import draw_below
+from caloforge.models.copula.rings import blocks, find_rings, fourier
 
 BLOCK = 64  # cells drawn one after the other between two products of matrices
 _SMALLEST = 1e-4  # eigenvalues of R are not smaller
@@ -50,41 +52,73 @@ class Correlation(nn.Module):
     values: Tensor
     root: Tensor
     pairs: Tensor
+    hats: Tensor
+    order: Tensor
+    back: Tensor
+    fourier: Tensor
+    still: Tensor
+    waves: Tensor
 
     def __init__(self, permutations: Sequence[np.ndarray], context: int, knots: int) -> None:
         super().__init__()
         size = len(permutations[0])
-        pairs = torch.from_numpy(pair_orbits(permutations))
+        numbers = pair_orbits(permutations)
+        pairs, self.rings = torch.from_numpy(numbers), find_rings(permutations, numbers)
         self.size, self.group_seen = size, list(permutations)
         everything = np.arange(size, size + context)
         self.group = [np.concatenate([p, everything]) for p in permutations]
         self.register_buffer("pairs", pairs, persistent=False)
         self.register_buffer("knots", torch.arange(knots).float())
         self.register_buffer("used", torch.tensor(1))
+        self.register_buffer("hats", hats(knots), persistent=False)
         self.register_buffer("slope", torch.zeros(knots, size, context))
         start = torch.zeros(knots, int(pairs.max()) + 1)
         start[:, torch.unique(pairs.diagonal())] = 1.0
         self.register_buffer("values", start)
         self.register_buffer("root", start[:, pairs], persistent=False)
+        if self.rings is not None:
+            order = torch.from_numpy(self.rings.order)
+            self.register_buffer("order", order, persistent=False)
+            self.register_buffer("back", order.argsort(), persistent=False)
+            transform = fourier(len(self.rings.turned)).float()
+            self.register_buffer("fourier", transform, persistent=False)
+            self.register_buffer("still", torch.empty(0), persistent=False)
+            self.register_buffer("waves", torch.empty(0), persistent=False)
+            self._split()
         self.register_load_state_dict_post_hook(_unfold)  # type: ignore[no-untyped-call]
 
     def unfold(self) -> None:
         """Make the whole matrices from the numbers that are stored of them."""
         self.root = self.values[:, self.pairs]
+        if self.rings is not None:
+            self._split()
+
+    def _split(self) -> None:
+        """Make the blocks of B and R^(1/2): those of frequency 0 (F + R, Q (F + R + K)) and those
+        of all waves (A - 1, R, Q R), so that a sum over the knots is a part of the product.
+        """
+        assert self.rings is not None
+        zero, waves = blocks(self.rings, self.root)
+        bins, count = self.rings.turned.shape
+        slope = self.slope[:, self.order]
+        first, rest = torch.split(slope, [len(self.rings.fixed), bins * count], dim=1)
+        # The same for all cells of a ring, or at frequency 0 nothing else would come out.
+        rest = rest.reshape(len(slope), bins, count, -1).double().mean(dim=1) * bins**0.5
+        zero = torch.cat([zero, torch.cat([first, rest.float()], dim=1)], dim=2)
+        self.still = zero.permute(1, 0, 2).flatten(1).contiguous()
+        self.waves = waves.permute(1, 3, 0, 2).flatten(2).contiguous()
 
     # --- use ----------------------------------------------------------------------------------
     def weights(self, log_energy: Tensor) -> Tensor:
         """Share that the matrices of each knot have in those of a shower, (N, Q)."""
-        x = log_energy[:, None]
         knots = self.knots
-        inside = torch.maximum(torch.minimum(x, knots[self.used - 1]), knots[:1])
-        rise = (inside - knots[:-1]) / (knots[1:] - knots[:-1])
-        one = torch.ones_like(x)
-        up, down = torch.cat([one, rise], dim=1), torch.cat([1 - rise, one], dim=1)
-        return torch.minimum(up, down).clamp(min=0)
+        rise = (log_energy[:, None] - knots[:-1]) / (knots[1:] - knots[:-1])
+        return torch.addmm(self.hats[:1], rise.clamp(0, 1), self.hats[1:])
 
     def forward(self, w: Tensor, context: Tensor, log_energy: Tensor) -> Tensor:
         """y (N, V) from white noise w (N, V) and the context (N, K)."""
+        if self.rings is not None:
+            return self._by_rings(w, context, log_energy)
         if len(self.knots) == 1:
             return w @ self.root[0] + context @ self.slope[0].T
         share = self.weights(log_energy)
@@ -92,10 +126,68 @@ class Correlation(nn.Module):
             distinct, group = torch.unique(log_energy, return_inverse=True)
             if len(distinct) * 8 < len(w) or len(distinct) == 1:
                 return self._grouped(w, context, share, group, len(distinct))
-        y = torch.zeros_like(w)
-        for k in range(len(self.knots)):
-            y = y + share[:, k : k + 1] * (w @ self.root[k] + context @ self.slope[k].T)
+        y = _outer(share, w) @ self.root.flatten(0, 1)
+        if context.shape[1]:
+            y = y + _outer(share, context) @ self.slope.mT.flatten(0, 1)
         return y
+
+    def _by_rings(self, w: Tensor, context: Tensor, log_energy: Tensor) -> Tensor:
+        """The same with blocks; inside, cells are the slow axis and showers the fast one."""
+        assert self.rings is not None
+        bins, count = self.rings.turned.shape
+        alone = len(self.rings.fixed)
+        x = w.T.index_select(0, self.order)
+        fixed, turned = torch.split(x, [alone, bins * count])
+        turned = (self.fourier @ turned.reshape(bins, -1)).reshape(bins, count, -1)
+        zero, rest = torch.cat([fixed, turned[0], context.T]), turned[1:]
+        if len(self.knots) == 1:
+            zero, rest = self.still @ zero, torch.matmul(self.waves, rest)
+        elif not torch.compiler.is_exporting() and bool((log_energy == log_energy[:1]).all()):
+            part = self.weights(log_energy[:1])[0]
+            still = self.still.reshape(alone + count, len(part), -1)
+            waves = self.waves.reshape(bins - 1, count, len(part), count)
+            zero = torch.einsum("ijk,j->ik", still, part) @ zero
+            rest = torch.matmul(torch.einsum("fijk,j->fik", waves, part), rest)
+        elif torch.compiler.is_exporting():
+            zero, rest = self._between(zero, rest, self.weights(log_energy).T, 0, len(self.knots))
+        else:
+            zero, rest = self._in_order(zero, rest, self.weights(log_energy).T)
+        first, ring = torch.split(zero, [alone, count])
+        turned = torch.cat([ring[None], rest])
+        turned = (self.fourier.T @ turned.reshape(bins, -1)).reshape(bins * count, -1)
+        return torch.cat([first, turned]).T.index_select(1, self.back)
+
+    def _between(
+        self, zero: Tensor, rest: Tensor, share: Tensor, begin: int, end: int
+    ) -> tuple[Tensor, Tensor]:
+        """Products with the blocks of the knots from `begin` to `end`, weighted with their share
+        (Q, N).
+        """
+        share = share[begin:end, None]
+        size, width = zero.shape[0], rest.shape[1]
+        still = self.still[:, begin * size : end * size]
+        waves = self.waves[:, :, begin * width : end * width]
+        zero = (share * zero).flatten(0, 1)
+        rest = (share * rest[:, None]).flatten(1, 2)
+        return still @ zero, torch.matmul(waves, rest)
+
+    def _in_order(self, zero: Tensor, rest: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for each shower with its two knots alone: showers between the same two are
+        brought together.
+        """
+        low = (share > 0).int().argmax(dim=0).clamp(max=len(share) - 2)
+        counts = torch.bincount(low, minlength=len(share) - 1).tolist()
+        order = low.argsort()
+        back = order.argsort()
+        sorts = (t.index_select(-1, order) for t in (zero, rest, share))
+        parts = (torch.split(t, counts, dim=-1) for t in sorts)
+        found = [
+            self._between(a, b, c, begin, begin + 2)
+            for begin, (a, b, c) in enumerate(zip(*parts, strict=True))
+            if counts[begin]
+        ]
+        zero, rest = (torch.cat(part, dim=-1) for part in zip(*found, strict=True))
+        return zero.index_select(-1, back), rest.index_select(-1, back)
 
     def _grouped(
         self, w: Tensor, context: Tensor, share: Tensor, group: Tensor, count: int
@@ -191,6 +283,19 @@ class Correlation(nn.Module):
         return (total / torch.bincount(flat, minlength=len(total))).float()
 
 
+def hats(knots: int) -> Tensor:
+    """The matrix (Q, Q) that makes the share of each knot of how far an energy is from one knot to
+    the next, 0 to 1, between all neighbours (N, Q - 1): its first row is to be added.
+    """
+    change = torch.eye(knots).roll(1, 1) - torch.eye(knots)
+    return torch.cat([torch.eye(1, knots), change[:-1]])
+
+
+def _outer(share: Tensor, x: Tensor) -> Tensor:
+    """x (N, M) times the share (N, Q) of each knot, (N, Q M)."""
+    return (share[:, :, None] * x[:, None]).flatten(1)
+
+
 def _unfold(module: Correlation, _: Any) -> None:
     module.unfold()
 
@@ -250,4 +355,4 @@ def split(matrix: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return slope, (vector * value.clamp(min=_SMALLEST).sqrt()) @ vector.T
 
 
-__all__ = ["Correlation", "energy_groups", "fill", "split"]
+__all__ = ["Correlation", "energy_groups", "fill", "hats", "split"]

@@ -57,6 +57,7 @@ from caloforge.models.base import (
     ShowerModel,
 )
 from caloforge.models.copula.bank import Bank
+from caloforge.models.copula.check import departures
 from caloforge.models.copula.conditional import Conditional
 from caloforge.models.copula.core import Core
 from caloforge.models.copula.correlation import Correlation
@@ -74,7 +75,10 @@ from caloforge.models.copula.scale import Scale
 from caloforge.models.copula.tables import Tables
 from caloforge.transforms import IncidentFraction, Transform
 
-CELLS = 1 << 16  # cells made at a time: bounds the memory
+# Showers whose layers, and cells that are made at a time: few enough that what passes from one
+# operation to the next stays in the caches of a core, enough that calling them costs little.
+ROWS, CELLS = 1 << 10, 1 << 18
+MOVING_CELLS = 1 << 16  # the same where a network makes the marginals of every cell
 NEAR = 32  # cells of a shower that an update of the marginals looks at
 LAYER_WIDTH = 64  # of the networks of the layers' remainder, and one more for each layer
 # Of every network's turn: the first part, in which its learning rate rises (a network that starts
@@ -82,6 +86,7 @@ LAYER_WIDTH = 64  # of the networks of the layers' remainder, and one more for e
 # in which it falls.
 RISE, FADE = 0.03, 0.7
 LAYER_STEPS = 12  # in which the flow of the layers is followed: it moves far, and costs little
+CHECKED = 1000  # showers whose levels are tested to be uniform
 STRIDE = 2000  # showers whose empty cells are placed at a time
 
 Marginals = Conditional | Tables
@@ -216,23 +221,35 @@ class Copula(ShowerModel):
     # --- sampling -----------------------------------------------------------------------------
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """See `ShowerModel.sample`."""
-        size = max(1, CELLS // self.geometry.n_cells)
-        if torch.compiler.is_exporting() or condition.shape[0] <= size:
+        if torch.compiler.is_exporting() or condition.shape[0] <= ROWS:
             return self.make(condition, noise)
-        pairs = zip(torch.split(condition, size), torch.split(noise, size), strict=True)
+        pairs = zip(torch.split(condition, ROWS), torch.split(noise, ROWS), strict=True)
         return torch.cat([self.make(c, z) for c, z in pairs])
 
     def make(self, condition: Tensor, noise: Tensor) -> Tensor:
-        """Showers (N, V) in MeV, all at once."""
+        """Showers (N, V) in MeV: the layers all at once, the cells in parts."""
         given = self.given(condition)
         about = self.particle(given)
-        first = self.geometry.n_layers
-        z, w = noise[:, :first], noise[:, first:]
+        z, w = torch.split(noise, [self.geometry.n_layers, self.geometry.n_cells], dim=1)
         layers = self.layer_energies(given, about, z)
         ranks = self.ranks.encode(layers / given.log_energy.exp()[:, None], given)
+        size = max(1, (MOVING_CELLS if self.frame.moves else CELLS) // self.geometry.n_cells)
+        if torch.compiler.is_exporting() or len(w) <= size:
+            return self._make_cells(given, about, layers, ranks, w)
+        parts = zip(
+            *(torch.split(t, size) for t in (*given, about, layers, ranks, w)), strict=True
+        )
+        return torch.cat([self._make_cells(Given(*p[:3]), *p[3:]) for p in parts])
+
+    def _make_cells(
+        self, given: Given, about: Tensor, layers: Tensor, ranks: Tensor, w: Tensor
+    ) -> Tensor:
+        """Showers (N, V) in MeV from their layer energies, also as normal numbers, and the noise
+        of the cells.
+        """
         w = self._moved_cells(w, torch.cat([about, ranks], dim=1))
         y = self.across(w, ranks, given.log_energy)
-        y = self.frame.read_out(y, condition, given.log_energy)
+        y = self.frame.read_out(y, given.condition, given.log_energy)
         logs, above = self.cells.decode(y, given)
         return self.scale(logs, above, layers)
 
@@ -427,9 +444,12 @@ class Copula(ShowerModel):
                 context=context.half(),
                 condition=given.condition.float(),
             )
+        some = slice(0, CHECKED)
+        worst = departures(self, energies[some], given.condition[some], rng)[:1]
         return {
             "variance": float(white.square().mean()),
             "kurtosis": float(white.double().pow(4).mean()),
+            **{"largest departure from uniform levels": d.distance for d in worst},
         }
 
     def _place(

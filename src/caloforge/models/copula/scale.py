@@ -17,6 +17,8 @@ from caloforge.geometry import Geometry
 NEWTON = 2
 EMPTY = -80.0  # logarithm of the energy of an empty cell while sums are taken
 _POWERS = (0.05, 3.0)  # g is between these
+_HIGHEST = 120.0  # above every logarithm of an energy in units of the smallest
+_TINY = 1e-30  # how far above its threshold a filled cell is at least
 
 
 class Scale(nn.Module):
@@ -24,6 +26,7 @@ class Scale(nn.Module):
 
     floor: Tensor
     member: Tensor
+    padded: Tensor
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -31,6 +34,14 @@ class Scale(nn.Module):
         layer = torch.from_numpy(geometry.layer_of_cell.copy())
         member = nn.functional.one_hot(layer, geometry.n_layers).float()
         self.register_buffer("member", member, persistent=False)
+        # Numbers of the cells of each layer, its first one again where there are fewer than in the
+        # largest layer.
+        most = max(where.stop - where.start for where in self.slices)
+        padded = [
+            [k if (k := where.start + j) < where.stop else where.start for j in range(most)]
+            for where in self.slices
+        ]
+        self.register_buffer("padded", torch.tensor(padded).flatten(), persistent=False)
         # MeV: the smallest energy of a cell that there is.
         self.register_buffer("floor", torch.tensor(1e-9))
 
@@ -47,6 +58,13 @@ class Scale(nn.Module):
         """To every cell (N, V) what its layer has (N, L)."""
         return layers @ self.member.T
 
+    def _largest(self, cells: Tensor) -> Tensor:
+        """The largest of the cells (N, V) of each layer, (N, L)."""
+        if torch.compiler.is_exporting():  # one operator instead of one for each layer
+            layers, padded = len(self.slices), cells.index_select(1, self.padded)
+            return padded.reshape(-1, layers, len(self.padded) // layers).amax(dim=2)
+        return torch.stack([cells[:, where].amax(dim=1) for where in self.slices], dim=1)
+
     def forward(self, logs: Tensor, above: Tensor, layers: Tensor) -> Tensor:
         """Cells from the logarithms of their energies where they are filled, from how far they are
         above their thresholds, and from the layer energies in MeV.
@@ -54,20 +72,21 @@ class Scale(nn.Module):
         A layer that has energy and no filled cell gives it to the cell that was nearest to being
         filled; one without energy is empty.
         """
-        filled = above > 0
-        if torch.compiler.is_exporting() or bool((self.sums(filled.float()) < 0.5).any()):
-            best = [
-                part == part.amax(dim=1, keepdim=True)
-                for part in (above[:, where] for where in self.slices)
-            ]
-            filled = filled | torch.cat(best, dim=1)
-        height = torch.where(filled, (logs - self.floor.log()).clamp(min=0.0), EMPTY)
+        best = self._largest(above)
+        edge = torch.where(best > 0, _TINY, best)
+        # 0 or 1 for filled cells, else -1. Arithmetic is many times faster than a choice.
+        sign = (above - self.spread(edge)).sign()
+        most = (_HIGHEST - EMPTY) * sign + _HIGHEST
+        height = torch.minimum((logs - self.floor.log()).clamp(min=0.0), most)
         goal = (layers / self.floor).clamp(min=1.0).log()
-        power = torch.ones_like(layers)
+        power: Tensor | float = 1.0
         for _ in range(NEWTON):
-            part = (self.spread(power) * height).exp()
+            steep = self.spread(power) * height if isinstance(power, Tensor) else height
+            # Far smaller numbers are slow to compute with.
+            part = steep.clamp(min=EMPTY).exp()
             total = self.sums(part)
             slope = self.sums(part * height) / total
             power = (power + (goal - total.log()) / slope.clamp(min=0.1)).clamp(*_POWERS)
-        cells = torch.where(filled, (self.spread(power) * height).exp(), 0.0)
+        assert isinstance(power, Tensor)
+        cells = (self.spread(power) * height).exp() * (sign + 1).clamp(max=1.0)
         return cells * self.spread(layers / self.sums(cells))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 
+from caloforge.models.copula.correlation import hats
 from caloforge.models.copula.given import Given
 from caloforge.models.copula.normal import mean_below
 
@@ -54,6 +55,11 @@ class Tables(nn.Module):
     threshold: Tensor
     values: Tensor
     group: Tensor
+    inverse: Tensor
+    hats: Tensor
+    levels: Tensor
+    pieces: Tensor
+    first: Tensor
 
     def __init__(self, groups: Array, kinds: int, points: int, steps: int) -> None:
         super().__init__()
@@ -63,44 +69,91 @@ class Tables(nn.Module):
         self.register_buffer("threshold", torch.zeros(kinds, points, count))
         self.register_buffer("values", torch.zeros(kinds, points, count, steps))
         self.register_buffer("group", torch.from_numpy(groups.copy()).long(), persistent=False)
+        # Squares of the first and last place in a table: its last step has one after it.
+        self.inside = (1e-12 * (steps - 1) ** 2, (steps - 1.001) ** 2)
+        self.each = bool((groups == np.arange(len(groups))).all())
+        # What `_prepare` makes of the tables.
+        first = torch.from_numpy(groups * steps).int()
+        for name, start in (
+            ("inverse", torch.ones(kinds, points - 1)),
+            ("hats", hats(points)),
+            ("levels", torch.zeros(kinds * points, 2 * len(groups))),
+            ("pieces", torch.zeros(4, kinds * points * count * steps)),
+            ("first", first),
+        ):
+            self.register_buffer(name, start, persistent=False)
+        self._prepare()
+        self.register_load_state_dict_post_hook(_prepared)  # type: ignore[no-untyped-call]
+
+    def _prepare(self) -> None:
+        """Make what sampling needs of the tables, so that it has less to do for each shower."""
+        knots, threshold, values = self.knots, self.threshold, self.values.double()
+        self.inverse = 1 / (knots[:, 1:] - knots[:, :-1])
+        # Threshold of each variable, and how far it is from there to `HIGHEST`, for equal steps.
+        own = threshold.flatten(0, 1)[:, self.group]
+        self.levels = torch.cat([own, (HIGHEST - own) / (self.steps - 1) ** 2], dim=1)
+        # Values change linearly from step to step and from point to point:
+        # value + a part + way (b + c part).
+        step, point = torch.zeros_like(values), torch.zeros_like(values)
+        step[..., :-1] = values.diff(dim=3)
+        point[:, :-1] = values.diff(dim=1)
+        both = torch.zeros_like(values)
+        both[..., :-1] = point.diff(dim=3)
+        self.pieces = torch.stack([values, step, point, both]).flatten(1).float()
 
     # --- use ----------------------------------------------------------------------------------
-    def _point(self, given: Given) -> tuple[Tensor, Tensor]:
-        """Number of the point below each energy and the way to the next, 0 to 1."""
-        knots = self.knots[given.kind]
-        low = (given.log_energy[:, None] >= knots[:, 1:-1]).sum(dim=1)
-        below, above = (knots.gather(1, k[:, None])[:, 0] for k in (low, low + 1))
-        way = ((given.log_energy - below) / (above - below)).clamp(0, 1)
-        return low, torch.where(way < _NEAR, 0.0, way)
+    def _rise(self, given: Given) -> Tensor:
+        """How far each energy is from one point to the next, 0 to 1, between all neighbours: 1 for
+        those below, 0 for those above, (N, P - 1).
+        """
+        several = len(self.knots) > 1
+        knots = self.knots[given.kind] if several else self.knots
+        inverse = self.inverse[given.kind] if several else self.inverse
+        rise = ((given.log_energy[:, None] - knots[:, :-1]) * inverse).clamp(0, 1)
+        return torch.where(rise < _NEAR, 0.0, rise)
+
+    def _weights(self, rise: Tensor, given: Given) -> Tensor:
+        """Share of each point of each class in the tables of a shower, (N, classes times P)."""
+        share = torch.addmm(self.hats[:1], rise, self.hats[1:])
+        kinds = len(self.knots)
+        if kinds == 1:
+            return share
+        own = nn.functional.one_hot(given.kind, kinds).to(share)
+        return (own[:, :, None] * share[:, None]).flatten(1)
+
+    def _levels(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Threshold of each variable and the square of the first of the steps from there to
+        `HIGHEST`, both (N, M).
+        """
+        threshold, span = (weights @ self.levels).chunk(2, dim=1)
+        return threshold, span
 
     def thresholds(self, given: Given) -> Tensor:
         """Phi^-1(1 - p) of each variable, (N, M)."""
-        low, part = self._point(given)
-        found = torch.lerp(
-            self.threshold[given.kind, low], self.threshold[given.kind, low + 1], part[:, None]
-        )
-        return found[:, self.group]
+        return self._levels(self._weights(self._rise(given), given))[0]
 
     def decode(self, y: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         """Logarithms of the values, and how far y is above its threshold: below it, the value is
         0 and its logarithm means nothing.
         """
-        low, way = self._point(given)
-        threshold = self.thresholds(given)
+        rise = self._rise(given)
+        threshold, span = self._levels(self._weights(rise, given))
         above = y - threshold
-        height = (above / (HIGHEST - threshold)).clamp(1e-12, 1.0)
-        place = (height.sqrt() * (self.steps - 1)).clamp(max=self.steps - 1.001)
-        node = place.long()
+        place = (above / span).clamp(*self.inside).sqrt()
+        node = place.floor()
         part = place - node
+        whole = (rise >= 1).to(rise)
+        low, way = whole.sum(dim=1).int(), (rise - whole).sum(dim=1, keepdim=True)
         points, count = self.threshold.shape[1:]
-        row = ((given.kind * points + low) * count)[:, None] + self.group
-        row = row * self.steps + node
-        flat = self.values.flatten()
-        value = torch.lerp(flat[row], flat[row + 1], part)
+        start = low if len(self.knots) == 1 else given.kind.int() * points + low
+        row = node.int() + self.first + start[:, None] * (count * self.steps)
         # All at the energies of a scan: nothing comes from the next point.
-        if torch.compiler.is_exporting() or bool((way > 0).any()):
-            row = row + count * self.steps
-            value = torch.lerp(value, torch.lerp(flat[row], flat[row + 1], part), way[:, None])
+        between = torch.compiler.is_exporting() or bool((way > 0).any())
+        pieces = self.pieces if between else self.pieces[:2]
+        found = pieces.index_select(1, row.flatten()).reshape(len(pieces), *y.shape)
+        value = found[0] + found[1] * part
+        if between:
+            value = value + way * (found[2] + found[3] * part)
         return value, above
 
     def encode(self, x: Tensor, given: Given) -> Tensor:
@@ -110,16 +163,15 @@ class Tables(nn.Module):
 
     def place(self, x: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         """y of values, whatever it is where x = 0, and the thresholds."""
-        threshold = self.thresholds(given)
-        low, part = self._point(given)
-        first, second = self.values[given.kind, low], self.values[given.kind, low + 1]
-        table = torch.lerp(first, second, part[:, None, None])[:, self.group]
-        wanted = x.clamp(min=1e-26).log()[..., None]
-        node = (wanted >= table[..., 1:-1]).sum(dim=-1, keepdim=True)
-        left, right = table.gather(2, node), table.gather(2, node + 1)
-        way = ((wanted - left) / (right - left).clamp(min=1e-9)).clamp(0, 1)
-        place = ((node + way)[..., 0] / (self.steps - 1)).square()
-        return threshold + place * (HIGHEST - threshold), threshold
+        weights = self._weights(self._rise(given), given)
+        threshold, span = self._levels(weights)
+        table = weights @ self.values.flatten(2).flatten(0, 1)
+        table = table.reshape(-1, self.values.shape[2], self.steps)
+        table = table if self.each else table[:, self.group]
+        left, width = table[..., :-1], table.diff(dim=2).clamp(min=1e-9)
+        # The way through each step, 0 to 1, summed: how many steps lie below.
+        place = ((x.clamp(min=1e-26).log()[..., None] - left) / width).clamp(0, 1).sum(dim=2)
+        return threshold + place.square() * span, threshold
 
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()
@@ -150,7 +202,12 @@ class Tables(nn.Module):
                 (self.values, np.concatenate([values, values[-1:].repeat(last, 0)])),
             ):
                 buffer[number] = torch.from_numpy(found).to(buffer)
+        self._prepare()
         return y
+
+
+def _prepared(module: Tables, _: Any) -> None:
+    module._prepare()
 
 
 def choose_knots(log_energy: Array, most: int) -> Array:
