@@ -1,8 +1,9 @@
-"""The tables of the shipped generators in README.md and docs/leaderboard.md, from their results.
+"""The tables of the shipped generators in README.md, docs/leaderboard.md and docs/flagship.md.
 
     python tools/tables.py
 
-Run it after `tools/ship.py`; a test tells when that was forgotten.
+They are made from the results beside the generators. Run it after `tools/ship.py`; a test tells when
+that was forgotten.
 """
 
 import json
@@ -23,6 +24,18 @@ COLUMNS = {
     "AUC boosted": "auc_boosted",
     "coverage": "coverage",
     "PRD-AUC physics": "prd_auc_physics",
+}
+
+# What docs/flagship.md shows of the members of the flagship.
+MEMBERS = ("copula-flow-", "one-step-", "copula-")
+FLAGSHIP_COLUMNS = {
+    "AUC boosted": "auc_boosted",
+    "AUC low": "auc_low",
+    "AUC low-normed": "auc_low_normed",
+    "AUC high": "auc_high",
+    "FPD · 10³": "fpd",
+    "χ²/NDF of E_tot": "chi2_ndf_energy",
+    "coverage": "coverage",
 }
 
 
@@ -52,14 +65,22 @@ def metrics_of(name: str, results: Results) -> Results:
 
 
 def short_table() -> str:
-    """The README's table: a few figures, each with its floor in brackets.
+    """The README's table: a few figures, each with its floor in brackets."""
+    return _table(by_detector(), COLUMNS)
 
-    A figure that none of the results has is left out; it shows a dash where only some have it.
+
+def flagship_table() -> str:
+    """The same for the members of the flagship alone, with other figures."""
+    return _table([e for e in by_detector() if e[0].startswith(MEMBERS)], FLAGSHIP_COLUMNS)
+
+
+def _table(found: list[tuple[str, Results]], wanted: dict[str, str]) -> str:
+    """One line a generator. A figure that none of the results has is left out; it shows a dash
+    where only some have it.
     """
-    found = by_detector()
     columns = {
         heading: key
-        for heading, key in COLUMNS.items()
+        for heading, key in wanted.items()
         if any(key in metrics_of(name, results) for name, results in found)
     }
     lines = ["| generator | detector | N | " + " | ".join(columns) + " |"]
@@ -67,10 +88,12 @@ def short_table() -> str:
     for name, results in found:
         metrics = metrics_of(name, results)
         cells = [f"`{name}`", results["reference"]["geometry"], str(results["reference"]["n"])]
-        for key in columns.values():
-            m = metrics.get(key)
+        for heading, key in columns.items():
+            m, scale = metrics.get(key), 1e3 if heading.endswith("10³") else 1
             cells.append(
-                f"{m['value']:.3g} ± {m['error']:.1g} ({m['floor']:.3g})" if m else NOTHING
+                f"{m['value'] * scale:.3g} ± {m['error'] * scale:.1g} ({m['floor'] * scale:.3g})"
+                if m
+                else NOTHING
             )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -114,7 +137,7 @@ def with_table(text: str, table: str) -> str:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all files."""
     for path, table in pages().items():
         text = path.read_text(encoding="utf-8")
         path.write_text(with_table(text, table), encoding="utf-8")
@@ -122,7 +145,12 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """File -> the table it holds."""
-    return {ROOT / "README.md": short_table(), ROOT / "docs" / "leaderboard.md": long_tables()}
+    docs = ROOT / "docs"
+    return {
+        ROOT / "README.md": short_table(),
+        docs / "leaderboard.md": long_tables(),
+        docs / "flagship.md": flagship_table(),
+    }
 
 
 if __name__ == "__main__":
