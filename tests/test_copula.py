@@ -29,7 +29,7 @@ from caloforge.models.copula.remainder import Velocity
 from caloforge.models.copula.rings import find_rings, fourier
 from caloforge.models.copula.scale import Scale
 from caloforge.models.copula.spline import SLOPE, Spline
-from caloforge.models.copula.tables import Tables
+from caloforge.models.copula.tables import Tables, _mean_below
 from caloforge.symmetries import symmetry_group
 
 EM = {"enough": 10, "sweeps": 20, "draws": 4, "shrink": 1e-4}
@@ -64,6 +64,12 @@ def test_what_onnx_is_given_for_phi_agrees_with_scipy() -> None:
     np.testing.assert_allclose(wichura(p), ndtri(p.double().numpy()), atol=4e-6)
     np.testing.assert_allclose(cdf(x), ndtr(x.double().numpy()), rtol=3e-6)
     np.testing.assert_allclose(quantile(cdf(x[x < 4])), x[x < 4], atol=5e-3)
+
+
+def test_what_exports_are_given_for_the_mean_below_a_threshold_agrees() -> None:
+    threshold = torch.linspace(-7.9, 5, 2001)
+    expected = mean_below(threshold.double()).float()
+    torch.testing.assert_close(_mean_below(threshold), expected, atol=3e-6, rtol=0)
 
 
 # --- splines ----------------------------------------------------------------------------------
