@@ -379,6 +379,9 @@ def test_response_and_shares_are_the_layer_energies() -> None:
     torch.testing.assert_close(found[:, 0], layers.sum(dim=1))
     assert ((found[:, 1:] >= 0) & (found[:, 1:] <= 1)).all()
     torch.testing.assert_close(shares.inverse(found), layers, atol=1e-7, rtol=1e-5)
+    # Of a single layer there is the response alone.
+    alone = Shares(load_geometry("lhcb"))
+    torch.testing.assert_close(alone.inverse(alone(layers[:, :1])), layers[:, :1])
 
 
 def test_cells_add_up_to_their_layers_and_none_is_below_the_threshold() -> None:

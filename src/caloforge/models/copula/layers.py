@@ -38,7 +38,7 @@ class Shares(nn.Module):
     def inverse(self, shares: Tensor) -> Tensor:
         """Layer energies from response and shares."""
         left, found = shares[:, :1], []
-        for share in torch.split(shares[:, 1:].clamp(0, 1), 1, dim=1):
-            found.append(share * left)
+        for k in range(1, shares.shape[1]):
+            found.append(shares[:, k : k + 1].clamp(0, 1) * left)
             left = left - found[-1]
         return torch.cat([*found, left], dim=1)[:, self.order.argsort()]
