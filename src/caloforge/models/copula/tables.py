@@ -307,6 +307,11 @@ def _straight(x: Array, weight: Array, y: Array) -> Array:
     factor = share * (1 + lever * centred)
     extra = factor[..., None] if y.ndim == 3 else factor
     found: Array = (extra * y).sum(axis=0)
+    # Not beyond what any of these points has: lines through few showers point anywhere.
+    there = (weight > 0).reshape(weight.shape + (1,) * (y.ndim - 2))
+    low = np.where(there, y, np.inf).min(axis=0)
+    high = np.where(there, y, -np.inf).max(axis=0)
+    found = np.minimum(np.maximum(found, low), np.maximum(high, low))
     nobody = weight.sum(axis=0) <= 0
     if nobody.any():  # no shower anywhere near: what the nearest point with any has
         for g in np.flatnonzero(nobody):
