@@ -41,4 +41,6 @@ class Shares(nn.Module):
         for k in range(1, shares.shape[1]):
             found.append(shares[:, k : k + 1].clamp(0, 1) * left)
             left = left - found[-1]
-        return torch.cat([*found, left], dim=1)[:, self.order.argsort()]
+        ordered = torch.cat([*found, left], dim=1)
+        # Back in the layers' own order, by a permutation matrix: exports know no better way.
+        return ordered @ torch.eye(ordered.shape[1], device=ordered.device)[self.order]
