@@ -304,7 +304,9 @@ def _compare_one(
         details["at_floor_size"] = _with_floor(small.total, floors.total)
         # Joint figures depend on the number of showers in ways nobody can correct.
         for energy, found in small.at.items():
-            main.at[energy].update({k: v for k, v in found.items() if "/" not in k})
+            # A group may have too few showers of the one sample and enough of the other.
+            own = main.at.setdefault(energy, {})
+            own.update({k: v for k, v in found.items() if "/" not in k})
     per_energy, more = _per_energy(everything, judged)
     details.update(more)
     for energy, point in per_energy.items():
