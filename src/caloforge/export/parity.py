@@ -106,10 +106,12 @@ def check_parity(
             )
         energy = file.model.incident(c).numpy()[:, 0]
         wild = expected.sum(axis=1) > NONSENSE * energy
-        off = np.abs(found - expected).max(axis=1) / energy
         # Rounding is relative: a shower of more than its incident energy may be off by more.
-        limit = tolerance * np.maximum(1.0, expected.sum(axis=1) / energy)
-        limit = np.where(wild, NONSENSE_TOLERANCE * expected.max(axis=1) / energy + limit, limit)
+        energy = np.maximum(energy, expected.sum(axis=1))
+        off = np.abs(found - expected).max(axis=1) / energy
+        limit = np.where(
+            wild, NONSENSE_TOLERANCE * expected.max(axis=1) / energy + tolerance, tolerance
+        )
         apart = ~(off <= limit)  # also where it is NaN
         if apart.any():
             at_edge = _jumps(core, z[apart], c[apart], (limit * energy)[apart])
