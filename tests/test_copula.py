@@ -16,6 +16,7 @@ from caloforge.config import load_recipe
 from caloforge.geometry import load_geometry
 from caloforge.models import make_model
 from caloforge.models.base import Batch
+from caloforge.models.copula.censored import Censored, Sweeps, known
 from caloforge.models.copula.check import departures
 from caloforge.models.copula.core import Core
 from caloforge.models.copula.correlation import Correlation, energy_groups, split
@@ -32,7 +33,7 @@ from caloforge.models.copula.spline import SLOPE, Spline
 from caloforge.models.copula.tables import Tables, _mean_below
 from caloforge.symmetries import symmetry_group
 
-EM = {"enough": 10, "sweeps": 20, "draws": 4, "shrink": 1e-4}
+EM = Sweeps(enough=10, sweeps=20, draws=4, shrink=1e-4)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -111,7 +112,7 @@ def test_a_known_copula_is_recovered_from_censored_variables() -> None:
     y, empty, threshold = censored(matrix, 6000)
     assert 0.2 < empty.float().mean() < 0.6
     fitted = Correlation([np.arange(10)], 2, 1)
-    white, context = fitted.fit(y, empty, threshold, torch.zeros(len(y)), rng(), **EM)
+    white, context = fitted.fit(Censored(y, empty, threshold), torch.zeros(len(y)), rng(), EM)
     slope, root = split(matrix, 10)
     torch.testing.assert_close(fitted.slope[0].double(), slope, atol=0.09, rtol=0)
     found = fitted.root[0].double()
@@ -130,7 +131,7 @@ def test_filling_empty_cells_independently_would_lose_correlation() -> None:
     level = torch.rand(y.shape, generator=rng())
     naive = torch.corrcoef(torch.where(empty, draw_below(threshold, level), y).T)
     fitted = Correlation([np.arange(12)], 0, 1)
-    fitted.fit(y, empty, threshold, torch.zeros(len(y)), rng(), **EM)
+    fitted.fit(Censored(y, empty, threshold), torch.zeros(len(y)), rng(), EM)
     found = fitted.root[0] @ fitted.root[0]
     hidden = slice(7, 12)  # most of these are empty
     errors = [(m.double() - matrix)[hidden, hidden].abs().max() for m in (naive, found)]
@@ -144,7 +145,7 @@ def test_matrices_have_the_symmetries_exactly() -> None:
     fitted = Correlation(small, 0, 1)
     count = len(small[0])
     y = torch.randn(400, count, generator=rng())
-    fitted.fit(y, y < -9, y, torch.zeros(400), rng(), **EM)
+    fitted.fit(known(y), torch.zeros(400), rng(), EM)
     for p in small:
         assert torch.equal(fitted.root[0][p][:, p], fitted.root[0])
     assert pair_orbits(small).max() + 1 == fitted.values.shape[1] < count**2 / 20
@@ -208,14 +209,7 @@ def test_few_factors_are_recovered_from_censored_variables() -> None:
     censored_y = torch.where(empty, threshold, y)
     fitted = LowRank([np.arange(size)], 1, rank)
     context = torch.randn(4000, 1, generator=rng(8))  # of nothing
-    fitted.fit(
-        torch.cat([censored_y, context], dim=1),
-        torch.cat([empty, torch.zeros(4000, 1, dtype=torch.bool)], dim=1),
-        torch.cat([threshold, context], dim=1),
-        torch.zeros(4000),
-        rng(),
-        **{**EM, "sweeps": 40},
-    )
+    fitted.fit(Censored(censored_y, empty, threshold).beside(known(context)), rng(), 40)
     made = fitted(torch.randn(200_000, size, generator=rng(9)), torch.zeros(200_000, 1), context)
     expected = loading @ loading.T + own.diag()
     torch.testing.assert_close(torch.cov(made.T), expected, atol=0.08, rtol=0)
@@ -236,8 +230,8 @@ def test_core_and_halo_of_many_cells() -> None:
     joint = torch.randn(1500, 1, generator=rng(1))
     y = 0.6 * joint + 0.8 * torch.randn(1500, 368, generator=rng(2))
     full = torch.cat([y, torch.randn(1500, 5, generator=rng(3))], dim=1)
-    settings = {**EM, "sweeps": 8, "draws": 1}
-    white, _ = fitted.fit(full, full < -9, full, torch.zeros(1500), rng(), **settings)
+    settings = EM._replace(sweeps=8, draws=1)
+    white, _ = fitted.fit(known(full), torch.zeros(1500), rng(), settings)
     assert white.shape == (1500, 1, inside.sum())
     w = torch.randn(4000, 368, generator=rng(4))
     made = fitted(w, torch.zeros(4000, 5), torch.zeros(4000))

@@ -10,7 +10,6 @@ those directions in which its cells vary most together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.geometry import Geometry
+from caloforge.models.copula.censored import Censored, Sweeps, known
 from caloforge.models.copula.correlation import Correlation
 from caloforge.models.copula.frame import orbits
 from caloforge.models.copula.lowrank import LowRank
@@ -91,36 +91,24 @@ class Core(nn.Module):
     @torch.no_grad()
     def fit(
         self,
-        y: Tensor,
-        empty: Tensor,
-        threshold: Tensor,
+        cells: Censored,
         log_energy: Tensor,
         rng: torch.Generator,
-        **settings: Any,
+        settings: Sweeps,
     ) -> tuple[Tensor, Tensor]:
-        """Set both parts from y (N, V + K), with thresholds where `empty`.
+        """Set both parts from cells and context, (N, V + K).
 
         Returns white noise of the core (N, D, ...) and contexts (N, D, K) of D draws of the empty
         cells.
         """
-        cells = len(self.inner) + len(self.outer)
-        rest = torch.arange(cells, y.shape[1], device=y.device)
-        own = torch.cat([self.inner, rest])
-        white, context = self.core.fit(
-            y[:, own], empty[:, own], threshold[:, own], log_energy, rng, **settings
-        )
+        count, device = len(self.order), self.order.device
+        rest = torch.arange(count, cells.y.shape[1], device=device)
+        near = cells.columns(torch.cat([self.inner, rest]))
+        white, context = self.core.fit(near, log_energy, rng, settings)
         _, vector = torch.linalg.eigh(self.core.root[0].double())
         self.modes.copy_(vector[:, -MODES:])
-        told = torch.cat([context[:, 0], white[:, 0] @ self.modes.cpu()], dim=1).to(y)
-        nothing = torch.zeros_like(told, dtype=torch.bool)
-        self.halo.fit(
-            torch.cat([y[:, self.outer], told], dim=1),
-            torch.cat([empty[:, self.outer], nothing], dim=1),
-            torch.cat([threshold[:, self.outer], told], dim=1),
-            log_energy,
-            rng,
-            **settings,
-        )
+        told = torch.cat([context[:, 0], white[:, 0] @ self.modes.cpu()], dim=1).to(device)
+        self.halo.fit(cells.columns(self.outer).beside(known(told)), rng, settings.sweeps)
         return white, context
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caloforge.models.copula.censored import Censored, Sweeps
 from caloforge.models.copula.frame import pair_orbits
 from caloforge.models.copula.normal import draw_below
 from caloforge.models.copula.rings import blocks, find_rings, fourier
@@ -213,31 +214,23 @@ class Correlation(nn.Module):
     @torch.no_grad()
     def fit(
         self,
-        y: Tensor,
-        empty: Tensor,
-        threshold: Tensor,
+        cells: Censored,
         log_energy: Tensor,
         rng: torch.Generator,
-        *,
-        enough: int,
-        sweeps: int,
-        draws: int,
-        shrink: float,
+        settings: Sweeps,
     ) -> tuple[Tensor, Tensor]:
-        """Set the matrices from y (N, V + K), with thresholds where `empty`.
+        """Set the matrices from cells and context, (N, V + K).
 
         Returns white noise (N, D, V) and contexts (N, D, K) of D draws of the empty cells.
         """
-        size = self.root.shape[1]
+        size, (enough, sweeps, draws, shrink) = self.root.shape[1], settings
         groups = energy_groups(log_energy, len(self.knots), enough)
         self._place_knots(log_energy, groups)
-        y = y.clone()
-        level = torch.rand(y.shape, generator=rng, device=y.device)
-        y = torch.where(empty, draw_below(threshold, level.clamp(min=1e-7)), y)
+        y = cells.filled(rng)
         white = torch.empty(len(y), draws, size)
         context = torch.empty(len(y), draws, y.shape[1] - size)
         for knot, rows in enumerate(groups):
-            part, hole, below = y[rows], empty[rows], threshold[rows]
+            part, hole, below = y[rows], cells.empty[rows], cells.threshold[rows]
             kept = []
             matrix = self._moments(part, shrink)
             for sweep in range(1, sweeps + 3 * draws + 1):

@@ -17,12 +17,12 @@ Lambda^T D^(-1/2) (U orthonormal, S diagonal),
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caloforge.models.copula.censored import Censored
 from caloforge.models.copula.frame import orbits
 from caloforge.models.copula.normal import draw_below
 
@@ -32,7 +32,7 @@ _LEAST = 0.02  # of the variance of a cell is its own
 
 
 class LowRank(nn.Module):
-    """y = B c + D^(1/2) (w + U ((1 + S)^(1/2) - 1) U^T w); the interface is `Correlation`'s.
+    """y = B c + D^(1/2) (w + U ((1 + S)^(1/2) - 1) U^T w); used by `core` alone.
 
     Parameters
     ----------
@@ -72,22 +72,14 @@ class LowRank(nn.Module):
     @torch.no_grad()
     def fit(
         self,
-        y: Tensor,
-        empty: Tensor,
-        threshold: Tensor,
-        log_energy: Tensor,
+        known: Censored,
         rng: torch.Generator,
-        *,
         sweeps: int,
-        **_: Any,
     ) -> None:
-        """Set B, Lambda and D from y (N, V + K), with thresholds where `empty`."""
-        size = len(self.orbit)
-        level = torch.rand(y.shape, generator=rng, device=y.device).clamp(min=1e-7)
-        y = torch.where(empty, draw_below(threshold, level), y)
-        del level
+        """Set B, Lambda and D from cells and context, (N, V + K), in so many sweeps."""
+        size, y = len(self.orbit), known.filled(rng)
         cells, context = y[:, :size].contiguous(), y[:, size:].contiguous()
-        empty, threshold = empty[:, :size], threshold[:, :size]
+        empty, threshold = known.empty[:, :size], known.threshold[:, :size]
         factors = _Factors(self.orbit, self.group, self.size)
         for sweep in range(sweeps):
             if sweep < FIRST:

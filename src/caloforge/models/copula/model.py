@@ -57,6 +57,7 @@ from caloforge.models.base import (
     ShowerModel,
 )
 from caloforge.models.copula.bank import Bank
+from caloforge.models.copula.censored import Censored, Sweeps
 from caloforge.models.copula.check import departures
 from caloforge.models.copula.conditional import Conditional
 from caloforge.models.copula.core import Core
@@ -162,7 +163,7 @@ class Copula(ShowerModel):
             del hyper["optimiser"]
         super().__init__(geometry, transform or IncidentFraction(geometry, 0.0, 0), hyper)
         self.remainder, self.steps = remainder, steps
-        self.enough, self.sweeps, self.draws, self.shrink = enough, sweeps, draws, shrink
+        self.em = Sweeps(enough, sweeps, draws, shrink)
         self.marginal_share, self.jump_share = marginal_share, jump_share
         self.optimiser = OptimiserSettings.of(
             {"name": "adamw", "lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 1e-3}
@@ -414,29 +415,15 @@ class Copula(ShowerModel):
             self.particle.fit(given)
         layers = self._fit_shares(energies, given)
         shares = self.shares(layers)
-        y, threshold = self._place(self.cells, energies, given, rng)
-        y, threshold, empty = (
-            self.frame.seen(t, given.condition, given.log_energy)
-            for t in (y, threshold, energies <= 0)
+        read_out = self._place(self.cells, energies, given, rng)
+        cells = Censored(
+            *(self.frame.seen(t, given.condition, given.log_energy) for t in read_out)
         )
         ranks = self._place(self.ranks, layers, given, rng)
         parts = self._place(self.parts, shares, given, rng)
-        settings: dict[str, Any] = {
-            "enough": self.enough,
-            "sweeps": self.sweeps,
-            "draws": self.draws,
-            "shrink": self.shrink,
-        }
-        log_energy = given.log_energy
-        along, _ = self.along.fit(parts[0], shares <= 0, parts[1], log_energy, rng, **settings)
-        white, context = self.across.fit(
-            torch.cat([y, ranks[0]], dim=1),
-            torch.cat([empty, layers <= 0], dim=1),
-            torch.cat([threshold, ranks[1]], dim=1),
-            log_energy,
-            rng,
-            **settings,
-        )
+        log_energy, settings = given.log_energy, self.em
+        along, _ = self.along.fit(parts, log_energy, rng, settings)
+        white, context = self.across.fit(cells.beside(ranks), log_energy, rng, settings)
         if self.remainder != "none":
             self.bank.put(
                 cells=white.half(),
@@ -459,17 +446,17 @@ class Copula(ShowerModel):
         values: Tensor,
         given: Given,
         rng: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Censored:
         """y of every variable and its threshold; tables are fitted on the way."""
         if isinstance(marginals, Tables):
             ranked = marginals.fit(
                 values.double().cpu().numpy(),
                 given.kind.cpu().numpy(),
                 given.log_energy.double().cpu().numpy(),
-                self.enough,
+                self.em.enough,
             )
             found = torch.from_numpy(ranked).to(values)
-            return found, found
+            return Censored(found, values <= 0, found)
         level = torch.rand(values.shape, generator=rng, device=values.device)
         parts = [
             marginals.place(values[rows], Given(*(known[rows] for known in given)), level[rows])
@@ -477,7 +464,7 @@ class Copula(ShowerModel):
             for rows in [slice(start, start + STRIDE)]
         ]
         y, threshold = (torch.cat([p[k] for p in parts]) for k in (0, 1))
-        return torch.where(values > 0, y, threshold), threshold
+        return Censored(y, values <= 0, threshold)
 
 
 def _displaced(
