@@ -114,19 +114,19 @@ class Copula(ShowerModel):
         Cells that have a matrix of correlations, those nearest to the axis, and common factors of
         all others, where there are others.
     sweeps, draws, shrink
-        Of the expectation maximisation: how often every empty cell is drawn anew; how many of
-        its draws are kept for the remainder; the share of the identity in the matrices.
+        How often the expectation maximisation draws every empty cell anew; how many of its draws
+        are kept for the remainder; the share of the identity in the matrices.
     width, blocks, steps
-        Of the flow: width and number of its blocks, and steps that it is followed in.
+        Width and number of the blocks of the flow's network, and the steps that it is followed in.
     jump_width, jump_blocks
-        Of the network that does it in one pass.
+        Width and number of the hidden layers of the network that needs one pass.
     marginal_width
-        Of the network of the marginals, where there is one.
+        Width of the network of the marginals, where there is one.
     marginal_share, jump_share
         Parts of the training that go to the marginals' network and, at the end, to the one pass;
         only where there is such a network.
     optimiser
-        Of all networks.
+        How all networks are optimised.
     """
 
     training_only = ("bank", "teacher")
@@ -200,7 +200,7 @@ class Copula(ShowerModel):
         self.flow: Flow | None = None
         self.jump: Jumps | None = None
         if remainder != "none":
-            self.bank = Bank()
+            self.bank = Bank(self.group, self.across.group_seen)
             flow = Flow(
                 Velocity(layers, inputs, LAYER_WIDTH + layers, 2),
                 Velocity(seen, inputs + layers, width, blocks),
@@ -326,37 +326,11 @@ class Copula(ShowerModel):
         return torch.autocast(self.device.type, enabled=False)
 
     def _from_bank(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-        """White noise of cells and layers and their contexts, of random showers, draws of their
-        empty cells, and symmetries.
-        """
-        bank, device = self.bank, self.device
-
-        def whole(below: int) -> Tensor:
-            return torch.randint(below, (count,), generator=rng, device=device)
-
-        row, draw = whole(len(bank.cells)), whole(bank.cells.shape[1])
-        element = whole(len(self.group))
-        permutation, matrix, offset = self._symmetries(element)
-        cells = bank.cells[row, draw].float()
-        cells = cells.gather(1, permutation)
+        """White noise of cells and layers, and the contexts of the layers and of the cells."""
         with self._exactly():
-            condition = torch.einsum("bij,bj->bi", matrix, bank.condition[row]) + offset
-            about = self.particle(self.given(condition))
-        ranks = bank.context[row, draw].float()
-        return cells, bank.layers[row, draw].float(), about, torch.cat([about, ranks], dim=1)
-
-    def _symmetries(self, element: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not hasattr(self, "_elements"):
-            self._elements = tuple(
-                torch.from_numpy(np.stack(parts))
-                for parts in (
-                    self.across.group_seen,
-                    [s.matrix for s in self.group],
-                    [s.offset for s in self.group],
-                )
-            )
-        permutation, matrix, offset = (t.to(element.device)[element] for t in self._elements)
-        return permutation, matrix.float(), offset.float()
+            drawn = self.bank.draw(count, rng)
+            about = self.particle(self.given(drawn.condition))
+        return drawn.cells, drawn.layers, about, torch.cat([about, drawn.ranks], dim=1)
 
     def flow_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Flow matching of cells and layers."""
@@ -369,11 +343,11 @@ class Copula(ShowerModel):
     def jump_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of the one pass against the displacement of the flow."""
         assert self.jump is not None
-        cells, layers, about, context = self._from_bank(len(batch.condition), rng)
+        _, _, about, context = self._from_bank(len(batch.condition), rng)
         jump, teacher = self.jump, self.teacher
         return _joint(
-            cells=_displaced(jump.cells, teacher.cells, cells.shape, context, self.steps, rng),
-            layers=_displaced(jump.layers, teacher.layers, layers.shape, about, LAYER_STEPS, rng),
+            cells=jump.cells.loss(teacher.cells, context, self.steps, rng),
+            layers=jump.layers.loss(teacher.layers, about, LAYER_STEPS, rng),
         )
 
     # --- fitting ------------------------------------------------------------------------------
@@ -465,21 +439,6 @@ class Copula(ShowerModel):
         ]
         y, threshold = (torch.cat([p[k] for p in parts]) for k in (0, 1))
         return Censored(y, values <= 0, threshold)
-
-
-def _displaced(
-    jump: Jump,
-    teacher: Velocity,
-    size: torch.Size,
-    context: Tensor,
-    steps: int,
-    rng: torch.Generator,
-) -> Tensor:
-    """Mean squared error of the displacement of fresh noise."""
-    w = torch.randn(size, generator=rng, device=context.device)
-    with torch.no_grad():
-        moved = teacher.move(w, context, steps)
-    return (jump(w, context) - (moved - w)).square().mean()
 
 
 def _joint(**losses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

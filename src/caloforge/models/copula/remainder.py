@@ -74,7 +74,7 @@ class Jump(nn.Module):
         super().__init__()
         self.first = nn.Linear(size + context, width)
         self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
-        self.last = _silent(width, size)
+        self.size, self.last = size, _silent(width, size)
 
     def forward(self, w: Tensor, context: Tensor) -> Tensor:
         """The displacement, (N, V)."""
@@ -82,6 +82,13 @@ class Jump(nn.Module):
         for block in self.blocks:
             h = h + functional.silu(block(h))
         return self.last(h)
+
+    def loss(self, teacher: Velocity, context: Tensor, steps: int, rng: torch.Generator) -> Tensor:
+        """Mean squared error against what the flow does to fresh noise in so many steps."""
+        w = torch.randn(len(context), self.size, generator=rng, device=context.device)
+        with torch.no_grad():
+            moved = teacher.move(w, context, steps)
+        return (self(w, context) - (moved - w)).square().mean()
 
 
 class Flow(nn.Module):
