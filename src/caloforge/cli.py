@@ -11,36 +11,57 @@ from typing import Annotated, Any
 
 import typer
 
-from caloforge.commands import data, exporting, generating, judging, searching, training
+from caloforge.commands import (
+    data,
+    exploring,
+    exporting,
+    generating,
+    geometry,
+    judging,
+    searching,
+    simulating,
+    training,
+    watching,
+)
+from caloforge.commands.examples import epilog
 from caloforge.errors import CaloForgeError
+from caloforge.signals import Terminated, clean_up_when_terminated
 
 app = typer.Typer(
     help="Fast calorimeter simulation with generative models: train, judge and deploy shower "
     "generators.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(geometry.app, name="geometry")
 COMMANDS: dict[str, Callable[..., None]] = {
     "models": training.models,
     "recipes": training.recipes,
+    "simulate": simulating.simulate,
     "train": training.train,
+    "watch": watching.watch,
     "search": searching.search,
     "generate": generating.generate,
     "export": exporting.export,
     "evaluate": judging.evaluate,
+    "report": judging.report,
+    "explore": exploring.explore,
     "bench": generating.bench,
     "demo": judging.demo,
 }
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, epilog=epilog(name))(command)
+for group, members in (("data", data.app), ("geometry", geometry.app)):
+    for member in members.registered_commands:
+        member.epilog = epilog(f"{group} {member.name}")
 
 
 def main() -> None:
     """Entry point: errors a user can cause become one sentence and exit code 2, Ctrl-C becomes
-    130.
+    130 and SIGTERM 143.
     """
+    clean_up_when_terminated()
     warnings.showwarning = _one_line_warning
     try:
         code = app(prog_name="caloforge", standalone_mode=False)
@@ -48,6 +69,8 @@ def main() -> None:
         _stop(str(error))
     except KeyboardInterrupt:
         _stop("Interrupted.", 130)
+    except Terminated:
+        _stop("Stopped by SIGTERM; nothing was left half written.", 143)
     except MemoryError:
         _stop("Out of memory; use a smaller --batch or fewer showers at a time.")
     except OSError as error:

@@ -6,17 +6,22 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import RecipeError, did_you_mean
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # The sentence under a field is its description, from which the documentation is made.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
 
 
 class Selection(_Strict):
@@ -33,34 +38,68 @@ class Selection(_Strict):
     keep: Literal[
         "lowest-chi2", "lowest-wasserstein", "highest-prd-auc", "lowest-loss", "newest"
     ] = "lowest-chi2"
+    """Which generator is kept: the one with the best score of this kind, or the newest."""
     every: int = Field(default=1000, ge=1)
-    repeats: int = Field(default=8, ge=1)  # generated samples, each as large as the held-out one
-    minimum: int = Field(default=20, ge=5)  # held-out showers an energy point needs to count
+    """Number of steps from one score to the next."""
+    repeats: int = Field(default=8, ge=1)
+    """Number of generated samples of a score, each as large as the held-out one."""
+    minimum: int = Field(default=20, ge=5)
+    """Fewest held-out showers with which an energy point counts."""
     range_rms: tuple[float, float] = (3.0, 3.0)
+    """Range of the histogram of the total energy below and above its mean, in standard deviations
+    of the held-out showers."""
 
 
 class Training(_Strict):
     """Length, batches and bookkeeping of a training."""
 
     steps: int = Field(ge=1)
-    cooldown: int = Field(default=0, ge=0)  # last steps, in which all learning rates fall to zero
+    """Number of steps; in one step every player takes its turn."""
+    cooldown: int = Field(default=0, ge=0)
+    """Number of last steps, in which all learning rates fall to zero in a straight line."""
     batch_size: int = Field(ge=2)
+    """Showers of a batch, of all processes together."""
     seed: int = Field(0, ge=0, lt=2**63)
-    # "auto": bf16-mixed where the hardware multiplies matrices in bfloat16, else 32-true.
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Seed of weights, batches, noise and the choice of held-out showers."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
+    """Precision of the arithmetic; "auto" is bf16-mixed where the hardware multiplies matrices in
+    bfloat16, else 32-true."""
     holdout: float = Field(default=0.1, gt=0.0, lt=0.9)
+    """Share of the showers that is held out; the generator is chosen on it."""
     augment: tuple[str, ...] = ()
-    freeze: tuple[str, ...] = ()  # parts that keep the weights of the generator begun from
-    gradient_clip: float = Field(default=0.0, ge=0.0)  # largest norm; 0: no clipping
-    ema: float = Field(default=0.0, ge=0.0, lt=1.0)  # decay of the average; 0: no averaging
-    # Loss and gradients of each player as one compiled graph: minutes at the start, then faster.
+    """Names of exact symmetries of the geometry; each batch is reflected or rotated at random."""
+    freeze: tuple[str, ...] = ()
+    """Parts that keep the weights of the generator that the training begins from."""
+    gradient_clip: float = Field(default=0.0, ge=0.0)
+    """Largest norm of a gradient; with 0 gradients are not clipped."""
+    ema: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Decay of the running average of the weights, which is then kept; with 0 there is none."""
     compile: bool = False
+    """Whether loss and gradients of each player are compiled to one graph: the training then needs
+    minutes to start and goes faster."""
     checkpoint_every: int = Field(default=1000, ge=1)
-    keep: int = Field(default=2, ge=1)  # checkpoints kept
+    """Number of steps from one checkpoint to the next."""
+    keep: int = Field(default=2, ge=1)
+    """Number of checkpoints kept."""
     log_every: int = Field(default=50, ge=1)
-    # What to do when the gradients of all players have vanished for good.
+    """Number of steps from one line of the log to the next."""
     stagnation: Literal["warn", "stop", "off"] = "warn"
+    """What to do when the gradients of all players have vanished for good."""
     selection: Selection = Selection()
+    """How the generator to keep is chosen."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_small_numbers(cls, precision: Any) -> Any:
+        """Numbers of 16 bits with a small exponent lose small gradients unless losses are scaled,
+        and the penalties on the slope of a critic, which are gradients themselves, cannot be.
+        """
+        if precision == "16-mixed":
+            raise ValueError(
+                "16-mixed loses small gradients, as losses are not scaled here; expected "
+                "bf16-mixed, 32-true or auto"
+            )
+        return precision
 
     def pace(self, step: int) -> float:
         """Factor of all learning rates after `step` steps: 1 until the cooldown begins, then down
@@ -73,34 +112,70 @@ class AtMost(_Strict):
     """The largest number of showers at one incident energy (MeV)."""
 
     energy: float = Field(gt=0.0)
+    """Incident energy in MeV."""
     showers: int = Field(ge=1)
+    """Largest number of showers that are shown; the seed chooses them."""
 
 
 class Data(_Strict):
     """What of a file of showers the training, its held-out part included, is shown."""
 
-    leave_out: tuple[float, ...] = ()  # incident energies in MeV that are never shown
+    leave_out: tuple[float, ...] = ()
+    """Incident energies in MeV that are never shown."""
     at_most: tuple[AtMost, ...] = ()
-    average: int = Field(default=1, ge=1)  # showers that are averaged to one; 1: none
+    """Energies of which only some showers are shown."""
+    average: int = Field(default=1, ge=1)
+    """Number of showers of one particle and neighbouring energies that are averaged to one; with 1
+    none are."""
 
 
 class Recipe(_Strict):
     """A training: model and hyper-parameters, transform, geometry, showers, loop settings, and
     where they come from.
+
+    A recipe without a geometry trains on showers of any read-out. It may name symmetries that not
+    every read-out has; those are then left out, see `suited_to`.
     """
 
     name: str
+    """Name of the recipe; generators of several seeds of one recipe are averaged by it."""
     description: str
+    """What the recipe trains, in a line."""
     source: str
-    geometry: str
+    """The publication that the model and its settings come from."""
+    geometry: str | None = None
+    """Name or file of the read-out; without it the recipe trains on showers of any read-out."""
     model: dict[str, Any]
+    """Table with the `name` of a model and its hyper-parameters."""
     transform: dict[str, Any] = Field(default_factory=lambda: {"name": "incident-fraction"})
+    """Table with the `name` of a transform from MeV to the space of the model and its settings."""
     data: Data = Data()
+    """What of the showers the training is shown."""
     training: Training
+    """Length, batches and bookkeeping of the training."""
+
+    def __repr__(self) -> str:
+        what = f"{self.model.get('name')} for {self.geometry or 'any read-out'}"
+        return f"Recipe('{self.name}': {what}, {self.training.steps:,} steps)"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(dump_recipe(self))}</pre>"
 
     def hyper(self) -> dict[str, Any]:
         """The model's hyper-parameters: the table [model] without its name."""
         return {k: v for k, v in self.model.items() if k != "name"}
+
+
+def suited_to(recipe: Recipe, geometry: Geometry) -> Recipe:
+    """A recipe that names no geometry, without the symmetries that a read-out lacks; any other
+    recipe as it is.
+    """
+    if recipe.geometry is not None:
+        return recipe
+    has = {name for name, _ in geometry.symmetries}
+    augment = tuple(name for name in recipe.training.augment if name in has)
+    training = recipe.training.model_copy(update={"augment": augment})
+    return recipe.model_copy(update={"training": training})
 
 
 def recipe_names() -> list[str]:
@@ -156,7 +231,8 @@ def parse_recipe(plain: dict[str, Any]) -> Recipe:
             hint = did_you_mean(str(first["loc"][-1]), _keys_at(first["loc"][:-1]))
             raise RecipeError(f"Unknown recipe key '{where}': {hint}") from error
         raise RecipeError(
-            f"Recipe key '{where}' is wrong: {first['msg']} (got {first['input']!r})."
+            f"Recipe key '{where}' is wrong: {first['msg'].removeprefix('Value error, ')} "
+            f"(got {first['input']!r})."
         ) from error
     for table in ("model", "transform"):
         if not isinstance(getattr(recipe, table).get("name"), str):

@@ -14,20 +14,19 @@ from rich.console import Console
 
 from caloforge.config import Recipe, load_recipe
 from caloforge.data import read_showers, sample_path
-from caloforge.evaluation.timing import time_generator
+from caloforge.evaluate import judge_files
 from caloforge.generate import Conditions, generate_file, generate_showers
-from caloforge.judge import judge_files
+from caloforge.generate.timing import time_generator
 from caloforge.models.file import ModelFile, load_model
 from caloforge.pretrained import pretrained_summary, resolve_model
 from caloforge.progress import TrainingBar, counter, leaderboard
 from caloforge.report.training import training_section
 from caloforge.showers import Showers
-from caloforge.training import Outcome, train, with_settings
+from caloforge.training.train import Outcome, train, with_settings
 
 CLOSED, ONE_STEP = "copula-photons", "one-step-photons"
-STEPS = (
-    3000  # of the one-step recipe: under two minutes on two cores; the recipe has ten times more
-)
+# Steps of the one-step training, under two minutes on two cores; the recipe has ten times more.
+STEPS = 3000
 EVERY = 500  # steps after which the training is scored, for its curve
 SHIPPED = "caloshowergan-photon"
 TRAINING_SAMPLE, TEST_SAMPLE = "ds1-photons-train", "ds1-photons-test"
@@ -43,7 +42,7 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
     steps
         Training steps of the one-step generator (default: STEPS).
     seed
-        Of weights, batches and noise.
+        Seed of weights, batches and noise.
     """
     out, console, begin = Path(out), Console(), time.perf_counter()
     showers = read_showers(sample_path(TRAINING_SAMPLE))

@@ -1,10 +1,21 @@
-"""Files are written whole or not at all: to a temporary name beside the target, then renamed."""
+"""Files and folders are written whole or not at all: to a temporary name beside the target, which
+is then renamed.
+
+The temporary name is hidden, and ends in `.part`. A process that is killed leaves it behind; the
+next one on the same machine that writes the same target deletes it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import socket
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from caloforge.errors import CaloForgeError
@@ -32,10 +43,39 @@ def check_folder(folder: str | Path) -> None:
             )
 
 
+def check_target(
+    target: str | Path, sources: Iterable[str | Path] = (), *, force: bool = True
+) -> None:
+    """Refuse a file to write that is one of the `sources` it is made from, and, without `force`,
+    one that exists: asked before any work.
+
+    Raises
+    ------
+    CaloForgeError
+        With the way out: another name, or --force where the file is no source.
+    """
+    target = Path(target)
+    if not target.exists():
+        return
+    for source in sources:
+        if Path(source).exists() and target.samefile(source):
+            raise CaloForgeError(
+                f"{target} is what is read; it would be lost by writing there: choose another "
+                "name for the output."
+            )
+    if not force and not target.is_dir():
+        raise CaloForgeError(
+            f"{target} exists; expected the name of a new file: choose another, or give --force "
+            "to replace it."
+        )
+
+
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `target`; rename it to `target` on success, delete
     it on any error.
+
+    The file gets the permissions that the user's umask gives, whatever its writer sets.
 
     Raises
     ------
@@ -47,19 +87,100 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         raise CaloForgeError(f"{target} is a folder; expected the name of a file to write.")
     make_folder(target.parent)
     # The suffix is kept because some writers (numpy) add their own when it is missing.
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    temporary = _temporary(target.parent, target.stem, target.suffix)
     try:
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        raise CaloForgeError(
-            f"Cannot write {target}: {error.strerror or error}. Nothing was left behind; free "
-            f"some space or choose "
-            "another place."
-        ) from error
+        with _renamed(temporary, target):
+            permissions = _usual_permissions(temporary)
+            yield temporary
+            temporary.chmod(permissions)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _temporary(folder: Path, name: str, suffix: str) -> Path:
+    """The hidden name under which this process writes; what dead processes left is deleted."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.{_machine()}-(\d+)\.part{re.escape(suffix)}")
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            match = pattern.fullmatch(entry.name)
+            if match is None or _lives(int(match[1])):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink()
+    return folder / f".{name}.{_machine()}-{os.getpid()}.part{suffix}"
+
+
+@cache
+def _machine() -> str:
+    """A short name of the machine (and, in a container, of its own count of processes): the
+    number of a process says nothing elsewhere, and folders are shared.
+    """
+    space = ""
+    with suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of this machine runs; in doubt it does."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _usual_permissions(path: Path) -> int:
+    """What a new file at `path` may be used for; none is left there.
+
+    The umask itself could only be read by changing it, which other threads would notice.
+    """
+    path.touch()
+    permissions = stat.S_IMODE(path.stat().st_mode)
+    path.unlink()
+    return permissions
+
+
+@contextmanager
+def _renamed(temporary: Path, target: Path) -> Iterator[None]:
+    """Rename at the end of the block. Raises CaloForgeError for whatever the system refuses."""
+    try:
+        yield
+        temporary.replace(target)
+    except OSError as error:
+        raise CaloForgeError(
+            f"Cannot write {target}: {error.strerror or error}. Nothing of it was left; free "
+            "some space or choose another place."
+        ) from error
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `target`; it becomes `target` on success and is removed on
+    any error.
+
+    Raises
+    ------
+    CaloForgeError
+        When `target` exists and is not an empty folder, or cannot be written.
+    """
+    target = Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CaloForgeError(
+            f"{target} exists already; expected a new or empty folder: choose another place."
+        )
+    temporary = _temporary(target.parent, target.name, "")
+    try:
+        with _renamed(temporary, target):
+            temporary.mkdir(parents=True)
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(target: str | Path, text: str) -> None:

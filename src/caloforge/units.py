@@ -12,4 +12,3 @@ CM = 10.0
 ENERGY = {"MeV": MEV, "keV": KEV, "GeV": GEV, "TeV": TEV}
 LENGTH = {"mm": MM, "cm": CM}
 ANGLE = {"rad": 1.0}
-ALL = {**ENERGY, **LENGTH, **ANGLE, "": 1.0}

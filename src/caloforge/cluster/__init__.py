@@ -1,49 +1,54 @@
-"""Farms: the same work in this process, on the cores of this machine, or on a batch system.
+"""Executors for `--workers` and `--cluster`: this process, processes of this machine, or the jobs
+of a batch system.
 
-A farm does pieces of work in their order, few of them in flight, whatever the number of workers;
-a worker that is lost delays its pieces and changes nothing else, because Dask gives them to
-another one. A piece is a function of its arguments alone.
+Every executor does pieces of work in their order, few of them at a time, with the same result for
+any number of workers: a piece is a function of its arguments alone. When a worker is lost, Dask
+gives its pieces to another one, which only takes time.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
 
 from caloforge.cluster.batch import open_batch_system, patient
-from caloforge.cluster.farm import DaskFarm, Farm, Here, dask_distributed
+from caloforge.cluster.dask import dask_distributed, dask_executor
 from caloforge.cluster.settings import KINDS, Cluster, load_cluster
 from caloforge.errors import CaloForgeError, did_you_mean
+from caloforge.executors import SerialExecutor, cores
 
 PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss", "inproc")
-ARRIVAL = 60.0  # seconds that workers of an existing scheduler, or of this machine, may take
+# Seconds that workers of an existing scheduler, or of this machine, may take until they answer.
+ARRIVAL = 60.0
 
 
 @contextmanager
-def open_farm(
+def open_executor(
     workers: int | None = None,
     cluster: str | None = None,
     tell: Callable[[str], None] = lambda what: None,
-) -> Iterator[Farm | None]:
-    """The farm that `--workers` and `--cluster` ask for; None when neither is given.
+) -> Iterator[Executor | None]:
+    """The executor that `--workers` and `--cluster` ask for; None when neither is given.
 
     Parameters
     ----------
     workers
-        How many; default: the cores of this machine, or what the file says. With the address of a
-        scheduler: how many to wait for.
+        Number of worker processes. By default it is what the cluster file says, or one for each
+        core of this machine. With the address of a scheduler, the number to wait for.
     cluster
         "local" (default), "slurm", "htcondor", a TOML file (see `Cluster`), or the address of a
         scheduler, tcp://host:port.
     tell
-        Called with what is being waited for.
+        It is called with a sentence on what is being waited for.
 
     Raises
     ------
     CaloForgeError
-        For a cluster that cannot be had.
+        For a cluster that does not exist or does not answer, and at the end of the block for
+        workers that were lost again and again.
     """
     if workers is not None and workers < 1:
         raise CaloForgeError(f"Got --workers {workers}; expected at least one.")
@@ -51,31 +56,25 @@ def open_farm(
         yield None
         return
     if cluster is None and workers == 1:
-        yield Here()
+        yield SerialExecutor(threads=1)
         return
     protocol = (cluster or "").partition("://")
     if protocol[1] and protocol[0] in PROTOCOLS:
-        with _existing(str(cluster), workers or 1, tell) as farm:
-            yield farm
+        with _existing(str(cluster), workers or 1, tell) as executor:
+            yield executor
         return
     settings = _settings(cluster or "local")
     number = workers or settings.workers
     if settings.kind == "local":
-        opened = _local(number or max(1, _cores() // settings.threads), settings)
+        opened = _local(number or max(1, cores() // settings.threads), settings)
     elif number is None:
         raise CaloForgeError(
             f"Got --cluster {cluster} without a number of workers; add --workers N."
         )
     else:
         opened = open_batch_system(number, settings, tell)
-    with opened as farm:
-        yield farm
-
-
-def _cores() -> int:
-    from joblib import cpu_count
-
-    return int(cpu_count())
+    with opened as executor:
+        yield executor
 
 
 def _settings(cluster: str) -> Cluster:
@@ -91,7 +90,7 @@ def _settings(cluster: str) -> Cluster:
 
 
 @contextmanager
-def _existing(address: str, least: int, tell: Callable[[str], None]) -> Iterator[Farm]:
+def _existing(address: str, least: int, tell: Callable[[str], None]) -> Iterator[Executor]:
     distributed = dask_distributed()
     try:
         client = distributed.Client(address, timeout=10, set_as_default=False)
@@ -103,11 +102,12 @@ def _existing(address: str, least: int, tell: Callable[[str], None]) -> Iterator
     with client:
         tell(f"waiting for {least} workers of {address}")
         _await_workers(client, least, address)
-        yield DaskFarm(client)
+        with dask_executor(client) as executor:
+            yield executor
 
 
 @contextmanager
-def _local(number: int, settings: Cluster) -> Iterator[Farm]:
+def _local(number: int, settings: Cluster) -> Iterator[Executor]:
     distributed = dask_distributed()
     with (
         patient(),
@@ -117,14 +117,15 @@ def _local(number: int, settings: Cluster) -> Iterator[Farm]:
             processes=True,
             # Blocks in flight bound the memory; a limit of Dask's would only stop workers.
             memory_limit=0,
-            # Any free port: another farm on this machine may have the usual one.
+            # Any free port, as another cluster on this machine may have the usual one.
             dashboard_address=":0",
-            silence_logs=logging.CRITICAL,  # of lost workers, which only delay
+            silence_logs=logging.CRITICAL,  # lost workers only take time
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         _await_workers(client, 1, "this machine")
-        yield DaskFarm(client, settings.threads, lambda: cluster.scale(number))
+        with dask_executor(client, settings.threads, lambda: cluster.scale(number)) as executor:
+            yield executor
 
 
 def _await_workers(client: Any, least: int, where: str) -> None:
@@ -137,4 +138,4 @@ def _await_workers(client: Any, least: int, where: str) -> None:
         ) from error
 
 
-__all__ = ["Cluster", "DaskFarm", "Farm", "Here", "load_cluster", "open_farm"]
+__all__ = ["Cluster", "load_cluster", "open_executor"]

@@ -10,15 +10,16 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from caloforge.cluster.farm import LOSSES, DaskFarm, Farm, dask_distributed
+from caloforge.cluster.dask import LOSSES, dask_distributed, dask_executor
 from caloforge.cluster.settings import Cluster
 from caloforge.errors import CaloForgeError
 
-# Commands that list one's own jobs, a line each: number, then state.
+# Commands that list the user's jobs, a line for each: its number, then its state.
 QUEUES = {
     "slurm": "squeue --noheader --me --format='%A %T (%r)'",
     "htcondor": "condor_q -autoformat:j JobStatus",
@@ -30,8 +31,8 @@ LONGEST = 60.0  # seconds between looks into the queue
 @contextmanager
 def open_batch_system(
     number: int, settings: Cluster, tell: Callable[[str], None]
-) -> Iterator[Farm]:
-    """A farm of `number` workers in jobs; it begins with the first that comes.
+) -> Iterator[Executor]:
+    """An executor of `number` workers in jobs; work begins with the first worker that comes.
 
     Raises CaloForgeError when the jobs are refused, or end before a worker has come.
     """
@@ -47,18 +48,23 @@ def open_batch_system(
             jobs = Jobs(cluster, client, number, settings)
             tell(f"waiting in the queue of {settings.kind} for the first of {number} workers")
             jobs.await_first(tell)
-            yield DaskFarm(client, settings.threads, jobs.look)
+            with dask_executor(client, settings.threads, jobs.look) as executor:
+                yield executor
 
 
 class Jobs:
-    """The jobs of a farm, kept at their number.
+    """The jobs of a batch system that hold the workers, kept at their number.
 
     Parameters
     ----------
-    cluster, client
-        Of Dask.
+    cluster
+        The `dask_jobqueue` cluster that sends the jobs.
+    client
+        The `distributed.Client` of its scheduler.
     number
-        How many workers they shall have.
+        How many workers there shall be.
+    settings
+        What one job asks for.
     """
 
     def __init__(self, cluster: Any, client: Any, number: int, settings: Cluster) -> None:
@@ -70,11 +76,11 @@ class Jobs:
         cluster.scale(number)
 
     def await_first(self, tell: Callable[[str], None]) -> None:
-        """Wait for the first worker, however long the queue; what it says is told when it changes.
+        """Wait for the first worker, however long the queue is, and tell the state of the jobs.
 
         Raises CaloForgeError when every job is refused, or jobs end and no worker comes.
         """
-        pause, told = 1.0, ""
+        pause, last_told = 1.0, ""
         while not self._client.nthreads():
             with suppress(TimeoutError):
                 self._client.wait_for_workers(1, timeout=pause)
@@ -87,16 +93,16 @@ class Jobs:
                     "of the cluster file."
                 )
             self.look()
-            if self.waits_for not in ("", told):
-                told = self.waits_for
-                tell(f"jobs of {self._settings.kind}: {told}")
+            if self.waits_for not in ("", last_told):
+                last_told = self.waits_for
+                tell(f"jobs of {self._settings.kind}: {last_told}")
             pause = min(2 * pause, LONGEST)
 
     def look(self) -> None:
         """Ask for new jobs in place of those that ended or were refused.
 
-        Raises CaloForgeError when more of them than there should be have ended since there was a
-        worker.
+        Raises CaloForgeError when more jobs have ended without any worker than there should be
+        jobs at a time.
         """
         gone = self._gone()
         for name in gone:
@@ -120,11 +126,11 @@ class Jobs:
         sent = {name: job.job_id for name, job in jobs.items() if job.job_id is not None}
         command = shlex.split(QUEUES[self._settings.kind])
         try:
-            found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            queue = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         except (OSError, subprocess.SubprocessError):
             sent = {}
         else:
-            listed = dict(line.split(maxsplit=1) for line in found.stdout.splitlines() if line)
+            listed = dict(line.split(maxsplit=1) for line in queue.stdout.splitlines() if line)
             states = {listed[number] for number in sent.values() if number in listed}
             states = {CONDOR_STATES.get(s, s).removesuffix(" (None)") for s in states}
             self.waits_for = ", ".join(sorted(states))
@@ -171,7 +177,7 @@ def queue_cluster(settings: Cluster) -> Any:
     kind = SLURMCluster if settings.kind == "slurm" else HTCondorCluster
     common: dict[str, Any] = {
         "job_cls": _remembering(kind.job_cls),
-        "silence_logs": logging.CRITICAL,  # of lost workers, which only delay
+        "silence_logs": logging.CRITICAL,  # lost workers only take time
         "cores": settings.cores,
         "processes": settings.cores // settings.threads,
         "memory": settings.memory,
@@ -196,8 +202,8 @@ def queue_cluster(settings: Cluster) -> Any:
 
 
 def _remembering(kind: Any) -> Any:
-    """A kind of job of dask-jobqueue that keeps the reason why it was refused: Dask would log a
-    traceback and wait for the worker.
+    """A kind of job of dask-jobqueue that keeps the reason why it was refused. Dask itself would
+    log a traceback and wait for the worker.
     """
     from distributed.core import Status
 
@@ -215,7 +221,7 @@ def _remembering(kind: Any) -> Any:
 
 
 def _reason(error: Exception, command: str) -> str:
-    """What the batch system said, in one line: dask-jobqueue tells it after much else."""
+    """What the batch system said, in one line; dask-jobqueue puts much text before it."""
     said = str(error).rpartition("stderr:")[2].splitlines()
     for mark in (f"{command.strip()}: error: ", "ERROR: "):
         said = [line.removeprefix(mark) for line in said]
@@ -224,9 +230,7 @@ def _reason(error: Exception, command: str) -> str:
 
 @contextmanager
 def _ctrl_c_kept() -> Iterator[None]:
-    """Importing dask-jobqueue takes Ctrl-C over, and then exits with success: here it is given
-    back.
-    """
+    """Ctrl-C keeps its meaning, although importing dask-jobqueue takes it over."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -236,7 +240,7 @@ def _ctrl_c_kept() -> Iterator[None]:
 
 
 def _condor(settings: Cluster) -> dict[str, str]:
-    """Lines of the submit file that dask-jobqueue does not write itself."""
+    """The lines of the submit file that dask-jobqueue does not write itself."""
     days, _, clock = settings.walltime.rpartition("-")
     hours, minutes, seconds = ([int(x) for x in clock.split(":")] + [0])[:3]
     runtime = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds

@@ -20,26 +20,29 @@ class Cluster(BaseModel):
     Parameters
     ----------
     kind
-        "local", "slurm" or "htcondor".
+        Kind of cluster: "local" (processes of this machine), "slurm" or "htcondor".
     workers
-        Processes that make showers or figures at a time.
+        Number of processes that work at the same time; by default `--workers` says it.
     threads
-        Of each worker. Showers are bit-identical at the same number.
-    cores, memory, disk, walltime
-        Of one job of the batch system; a job has one worker for every `threads` of its cores.
-        Memory and disk as "4GB", walltime as "01:00:00".
+        Number of threads of each worker. Showers are bit-identical at the same number.
+    cores
+        Number of cores of one job. A job has one worker for every `threads` of its cores.
+    memory, disk
+        Memory and disk that one job asks for, such as "4GB".
+    walltime
+        Longest time that one job may take, such as "01:00:00".
     queue, account
-        As the batch system knows them.
+        Queue (partition) and account of the jobs, as the batch system knows them.
     interface
         Network interface through which workers find the scheduler, such as "ib0".
     prologue
-        Lines of shell before the worker starts, such as "module load python".
+        Lines of shell that run before the worker starts, such as "module load python".
     directives
-        Further lines for the batch system: options of sbatch, `key = value` of HTCondor.
+        Further lines for the batch system: options of sbatch, or `key = value` of HTCondor.
     python
-        Of the workers; by default this one.
+        Python that the workers run; by default the one of this process.
     logs
-        Folder for what the jobs print.
+        Folder for what the jobs print; by default the current one.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -67,7 +70,7 @@ def load_cluster(path: str | Path) -> Cluster:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CaloForgeError(f"Cannot read the cluster file {path}: {error}.") from error
     try:
-        found = Cluster.model_validate(plain)
+        settings = Cluster.model_validate(plain)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -77,9 +80,9 @@ def load_cluster(path: str | Path) -> Cluster:
         raise CaloForgeError(
             f"The key '{where}' in {path} is wrong: {first['msg']} (got {first['input']!r})."
         ) from error
-    if found.cores < found.threads:
+    if settings.cores < settings.threads:
         raise CaloForgeError(
-            f"Jobs of {path} have {found.cores} cores for workers of {found.threads} threads; "
-            "expected at least as many cores: raise cores or lower threads."
+            f"Jobs of {path} have {settings.cores} cores for workers of {settings.threads} "
+            "threads; expected at least as many cores: raise cores or lower threads."
         )
-    return found
+    return settings

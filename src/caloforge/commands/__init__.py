@@ -10,6 +10,9 @@ def console() -> Console:
     return Console()
 
 
-# Help of the options that spread work over processes.
-WORKERS = "Processes that share the work; the result does not depend on how many."
-CLUSTER = "local, slurm, htcondor, a TOML file or tcp://host:port of a Dask scheduler."
+# Help of the options that share work among processes.
+WORKERS = "Number of processes that share the work; the result does not depend on it."
+CLUSTER = (
+    "Where the processes run: local, slurm, htcondor, a TOML file or tcp://host:port of Dask."
+)
+FORCE = "Replace the output where it exists already; without it nothing is written over."

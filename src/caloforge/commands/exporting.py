@@ -7,29 +7,36 @@ from typing import Annotated
 
 import typer
 
-from caloforge.commands import console
+from caloforge.commands import FORCE, console
 
 
 def export(
     model: Annotated[str, typer.Argument(help="Model file or a pretrained generator's name.")],
-    to: Annotated[str, typer.Option(help="onnx, lwtnn, fastcalosim or par04.")],
-    out: Annotated[Path, typer.Option(help="File to write; a folder for fastcalosim.")],
+    to: Annotated[str, typer.Option(help="Format: onnx, lwtnn, fastcalosim, par04 or ddml.")],
+    out: Annotated[Path, typer.Option(help="File to write; a folder for fastcalosim and ddml.")],
     eta: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="fastcalosim: slice of |eta| in per cent, 20 25 unless told."),
+        typer.Option(help="fastcalosim: slice of |eta| in per cent, by default 20 25."),
     ] = None,
     network: Annotated[
         str | None, typer.Option(help="fastcalosim: json (LWTNN, the default) or onnx.")
     ] = None,
+    shower: Annotated[
+        str | None,
+        typer.Option(help="fastcalosim: gan or ml; by default gan where the model allows it."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
-    """A trained model for the software of an experiment, compared with PyTorch before it is left
-    on disk.
-    """
+    """Write a trained model for the software of an experiment, after a comparison with PyTorch."""
     from caloforge.export import export_model
+    from caloforge.files import check_target
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
 
-    given = {"eta": eta, "network": network}
+    given = {"eta": eta, "network": network, "shower": shower}
     options = {name: value for name, value in given.items() if value is not None}
-    parity = export_model(load_model(resolve_model(model)), to, out, **options)
-    console().print(f"{out}: as PyTorch, {parity}", soft_wrap=True)
+    path = resolve_model(model)
+    check_target(out, [path], force=force)
+    parity = export_model(load_model(path), to, out, **options)
+    written = ", ".join(map(str, parity.files))
+    console().print(f"{written}: as PyTorch, {parity}", soft_wrap=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from caloforge.commands import CLUSTER, WORKERS, console
+from caloforge.commands import CLUSTER, FORCE, WORKERS, console
 from caloforge.errors import CaloForgeError, ExportError
 
 if TYPE_CHECKING:
-    from caloforge.evaluation.timing import Timing
     from caloforge.generate import Conditions
+    from caloforge.generate.timing import Timing
     from caloforge.models.file import ModelFile
 
 
@@ -28,7 +28,8 @@ def generate(
     number: Annotated[
         int | None,
         typer.Option(
-            "-n", help="Showers (default: one a row of --like or --particles, else 1000)."
+            "-n",
+            help="Number of showers (default: rows of --like or --particles, else 1000).",
         ),
     ] = None,
     like: Annotated[
@@ -48,23 +49,32 @@ def generate(
             "normal:MEAN:SIGMA:LOW:HIGH. May be repeated."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same showers.")] = 0,
-    batch: Annotated[int | None, typer.Option(help="Showers of one call of the model.")] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the noise: the same seed gives the same showers.")
+    ] = 0,
+    batch: Annotated[
+        int | None, typer.Option(help="Number of showers of one call of the model.")
+    ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE)] = "auto",
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow conditions outside the trained range.")
     ] = False,
     workers: Annotated[int | None, typer.Option(help=WORKERS)] = None,
     cluster: Annotated[str | None, typer.Option(help=CLUSTER)] = None,
+    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
-    """Showers from a trained model, streamed into a file."""
-    from caloforge.cluster import open_farm
-    from caloforge.generate import farm_file, generate_file
+    """Make showers with a trained model; they are streamed into a file."""
+    from caloforge.cluster import open_executor
+    from caloforge.data import resolve_data
+    from caloforge.files import check_target
+    from caloforge.generate import generate_blocks, generate_file
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
     from caloforge.progress import counter
 
     path = resolve_model(model)
+    sources = [path, *([] if like is None else [resolve_data(like)])]
+    check_target(out, [*sources, *([] if particles is None else [particles])], force=force)
     loaded = load_model(path)
     conditions = _conditions(loaded, like, particles, energy, condition or [])
     rows = len(conditions.table) if like is not None or particles is not None else 1000
@@ -84,14 +94,14 @@ def generate(
         "engine": engine,
     }
     with (
-        open_farm(workers, cluster, console().print) as farm,
+        open_executor(workers, cluster, console().print) as executor,
         counter("generating", count) as advance,
     ):
-        if farm is None:
+        if executor is None:
             seconds = generate_file(loaded, conditions, out, count, progress=advance, **settings)
         else:
-            seconds = farm_file(
-                path, conditions, out, count, spread=farm.map, progress=advance, **settings
+            seconds = generate_blocks(
+                path, conditions, out, count, executor=executor, progress=advance, **settings
             )
     console().print(
         f"{count} showers in {seconds:.2f} s ({1e6 * seconds / count:.1f} µs each, file "
@@ -106,7 +116,7 @@ def _conditions(
     energy: str | None,
     pairs: list[str],
 ) -> Conditions:
-    """What the options ask for."""
+    """The conditions that the options ask for."""
     from caloforge.data import resolve_data
     from caloforge.generate import Conditions
 
@@ -118,7 +128,9 @@ def _conditions(
                 "other."
             )
         return Conditions.like(resolve_data(like), geometry)
-    values = {} if energy is None else {"energy": energy}
+    column = geometry.find("energy")
+    name_of_energy = "energy" if column is None else geometry.condition_names[column]
+    values = {} if energy is None else {name_of_energy: energy}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
@@ -138,8 +150,8 @@ def bench(
     ] = None,
     repeats: Annotated[int, typer.Option(help="Calls timed at each batch size.")] = 10,
 ) -> None:
-    """Time per shower at batch 1, 100 and 10 000, noise included, in memory; how much faster than
-    Geant4 that is.
+    """Measure the time per shower at batch 1, 100 and 10 000, noise included and in memory, and
+    compare it with Geant4.
     """
     from rich.table import Table
 
@@ -180,30 +192,30 @@ def bench(
 
 
 def _times(loaded: ModelFile, engine: str, repeats: int) -> list[Timing]:
-    """At every batch size, with one thread and with all. The CaloChallenge's batches are made in
-    pieces of `default_batch`, side by side; one shower is asked for as another program would.
+    """Times at every batch size, with one thread and with all.
+
+    The batches of the CaloChallenge are made in pieces of `default_batch`, side by side; a single
+    shower is asked for as another program would do it.
     """
     import torch
 
-    from caloforge.evaluation.timing import time_generator
+    from caloforge.executors import torch_threads
     from caloforge.generate import Generator, middle_condition
+    from caloforge.generate.timing import time_generator
 
     condition = middle_condition(loaded)
     generator = Generator(loaded, engine=engine)
-    threads = torch.get_num_threads()
     rows = []
-    for used in sorted({1, threads}):
-        torch.set_num_threads(used)
-        try:
-            if used == 1:
-                one = time_generator(lambda _: generator.one(**condition), 1, (1,), 100 * repeats)
-                rows += one
+    for threads in sorted({1, torch.get_num_threads()}):
+        with torch_threads(threads):
+            if threads == 1:
+                rows += time_generator(
+                    lambda _: generator.one(**condition), 1, (1,), 100 * repeats
+                )
             rows += time_generator(
                 lambda batch: list(generator.stream(condition, batch)),
-                used,
-                (100, 10_000) if used == 1 else (10_000,),
+                threads,
+                (100, 10_000) if threads == 1 else (10_000,),
                 repeats,
             )
-        finally:
-            torch.set_num_threads(threads)
     return rows

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from caloforge.commands import CLUSTER, WORKERS, console
+from caloforge.commands import CLUSTER, FORCE, WORKERS, console
 
 
 def evaluate(
@@ -23,11 +23,15 @@ def evaluate(
     ] = None,
     floor: Annotated[
         str | None,
-        typer.Option(help="A second reference sample: how well Geant4 agrees with itself."),
+        typer.Option(
+            help="A second reference sample; it shows how well the reference agrees with itself."
+        ),
     ] = None,
     train: Annotated[
         str | None,
-        typer.Option(help="Training showers of the generators: are they memorised?"),
+        typer.Option(
+            help="Training showers of the generators, to see whether they are memorised."
+        ),
     ] = None,
     metrics: Annotated[
         str,
@@ -39,27 +43,37 @@ def evaluate(
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Trainings of each classifier.")] = None,
     most: Annotated[
-        int | None, typer.Option(help="Showers of each sample in figures of all cells.")
+        int | None,
+        typer.Option(help="Showers of each sample in the metrics that look at all cells."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Of the classifiers: auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of every random choice the judge makes.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="Where the classifiers are trained: auto, cpu or cuda.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of every random choice of the judge.")] = 0,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write every figure as PDF.")] = False,
     workers: Annotated[int | None, typer.Option(help=WORKERS)] = None,
     cluster: Annotated[str | None, typer.Option(help=CLUSTER)] = None,
+    reference_label: Annotated[
+        str, typer.Option(help="What the page calls the reference.")
+    ] = "Geant4",
+    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
     """Judge showers against reference showers: results.json, results.md and one self-contained
     report.html.
     """
-    from caloforge.cluster import open_farm
-    from caloforge.evaluation.effort import choose_effort
-    from caloforge.judge import judge_files
-    from caloforge.progress import leaderboard
+    from caloforge.cluster import open_executor
+    from caloforge.evaluate import judge_files
+    from caloforge.files import check_target
+    from caloforge.judge.folder import RESULTS, read_results
+    from caloforge.metrics.effort import choose_effort
+    from caloforge.progress import leaderboard, published_rows, verdict
 
+    check_target(out / RESULTS, force=force)
     chosen = tuple(name.strip() for name in inputs.split(",")) if inputs else None
     effort = choose_effort(metrics, chosen, repeats, most)
     screen = console()
     with (
-        open_farm(workers, cluster, screen.print) as farm,
+        open_executor(workers, cluster, screen.print) as executor,
         screen.status("judging") as status,
     ):
         comparisons = judge_files(
@@ -69,22 +83,52 @@ def evaluate(
             geometry=geometry,
             floor=floor,
             train=train,
-            effort=effort,
+            metrics=effort,
             device=device,
             seed=seed,
             pdf=pdf,
             tell=status.update,
             announce=screen.print,
-            farm=farm,
+            page={"reference_label": reference_label},
+            executor=executor,
         )
-    console().print(leaderboard(comparisons))
-    console().print(f"report: {out / 'report.html'}, numbers: {out / 'results.json'}")
+    screen.print(leaderboard(comparisons))
+    rows = published_rows(read_results(out).shown.frame.geometry.name, comparisons)
+    if rows is not None:
+        screen.print(rows)
+    for comparison in comparisons:
+        for warning in comparison.details.warnings:
+            screen.print(f"{comparison.name}: {warning}", style="yellow", markup=False)
+    screen.print(f"report: {out / 'report.html'}, numbers: {out / 'results.json'}")
+    for comparison in comparisons:
+        screen.print(verdict(comparison), markup=False, highlight=False)
+
+
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="What `evaluate` wrote, one folder or several."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for report.html; by default that of the result itself."),
+    ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write every figure as PDF.")] = False,
+) -> None:
+    """Draw the page of a result again, without the showers; several folders of one reference
+    become one page with all their generators.
+    """
+    from caloforge.evaluate import draw_results
+
+    with console().status("drawing"):
+        path = draw_results(folders, out, pdf=pdf)
+    console().print(f"report: {path}")
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run and the report.")] = Path("demo"),
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
 ) -> None:
     """Train a generator from scratch on shipped Geant4 showers, generate, judge: about five
     minutes on two cores.

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from caloforge.commands import CLUSTER, WORKERS, console
+from caloforge.commands import CLUSTER, FORCE, WORKERS, console
 from caloforge.errors import CaloForgeError
 
 if TYPE_CHECKING:
     from caloforge.config import Recipe
     from caloforge.report.blocks import Section
-    from caloforge.training import Outcome
+    from caloforge.training.train import Outcome
 
 
 def models(
@@ -26,20 +26,27 @@ def models(
     page: Annotated[
         Path | None, typer.Option(help="HTML page to write about NAME, with its traversals.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
-    """The models one can train and the shipped generators, or one generator: what it is and the
-    conditions it takes.
+    """List the models that can be trained and the shipped generators, or describe one generator
+    and the conditions that it takes.
     """
     if name is not None or page is not None:
-        return _tell_generator(name, page)
+        return _tell_generator(name, page, force)
     from rich.table import Table
 
-    from caloforge.models import MODELS
-    from caloforge.pretrained import pretrained_names, pretrained_summary
+    from caloforge.models import model_class, model_names
+    from caloforge.pretrained import (
+        left_out_names,
+        pretrained_names,
+        pretrained_summary,
+        where_left_out,
+    )
 
     table = Table("model", "what it is")
-    for name, kind in MODELS.items():
-        table.add_row(name, (sys.modules[kind.__module__].__doc__ or "").splitlines()[0])
+    for name in model_names():
+        about = (sys.modules[model_class(name).__module__].__doc__ or "").strip()
+        table.add_row(name, about.partition("\n")[0])
     console().print(table)
     shipped = Table(
         "pretrained generator",
@@ -49,28 +56,34 @@ def models(
     for name in pretrained_names():
         shipped.add_row(name, pretrained_summary(name))
     console().print(shipped)
+    if missing := left_out_names():
+        console().print(where_left_out(missing), highlight=False)
 
 
-def _tell_generator(name: str | None, page: Path | None) -> None:
+def _tell_generator(name: str | None, page: Path | None, force: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from caloforge.commands.model_page import generator_tables, write_model_page
+    from caloforge.files import check_target
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
-    from caloforge.traversal import generator_tables, write_model_page
 
     if name is None:
         raise CaloForgeError(
             "Got --page alone; expected a generator too: caloforge models NAME --page OUT.html."
         )
-    file = load_model(resolve_model(name))
+    path = resolve_model(name)
+    if page is not None:
+        check_target(page, [path], force=force)
+    file = load_model(path)
     if page is not None:
         write_model_page(file, name, page)
         console().print(f"page in {page}")
         return
-    for told in generator_tables(file):
-        table = Table(*told.columns, title=told.title, caption=told.note or None)
-        for row in told.rows:
+    for content in generator_tables(file):
+        table = Table(*content.columns, title=content.title, caption=content.note or None)
+        for row in content.rows:
             table.add_row(*(escape(cell.text) for cell in row))
         console().print(table)
 
@@ -79,8 +92,11 @@ def recipes(
     name: Annotated[
         str | None, typer.Argument(help="Print this recipe with all its defaults.")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list the tiny recipes of the tests (smoke-*).")
+    ] = False,
 ) -> None:
-    """The shipped recipes, or one of them in full."""
+    """List the shipped recipes, or print one of them in full."""
     from rich.table import Table
 
     from caloforge.config import dump_recipe, load_recipe, recipe_names
@@ -91,8 +107,12 @@ def recipes(
         return
     table = Table("recipe", "geometry", "steps", "what it trains")
     for entry in recipe_names():
+        if entry.startswith("smoke-") and not every:
+            continue
         recipe = load_recipe(entry)
-        table.add_row(entry, recipe.geometry, f"{recipe.training.steps:,}", recipe.description)
+        table.add_row(
+            entry, recipe.geometry or "any", f"{recipe.training.steps:,}", recipe.description
+        )
     console().print(table)
 
 
@@ -101,9 +121,12 @@ def train(
     data: Annotated[str, typer.Option(help="Training showers: a file or a shipped sample.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     steps: Annotated[
-        int | None, typer.Option(help="Steps: one generator update with its critic updates each.")
+        int | None,
+        typer.Option(
+            help="Number of steps; each is one generator update with its critic updates."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, batches and noise.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and noise.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest checkpoint in --out.")
@@ -113,7 +136,7 @@ def train(
     ] = None,
     freeze: Annotated[
         list[str] | None,
-        typer.Option(help="Part that keeps its weights, for example generator; repeatable."),
+        typer.Option(help="Part that keeps its weights, such as generator. May be repeated."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -121,21 +144,21 @@ def train(
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help="Train so many seeds, from --seed on, into OUT/seed-K each."),
+        typer.Option(help="Number of seeds to train, from --seed on, each into OUT/seed-K."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help=f"Of --seeds. {WORKERS}")] = None,
-    cluster: Annotated[str | None, typer.Option(help=f"Of --seeds. {CLUSTER}")] = None,
+    workers: Annotated[int | None, typer.Option(help=f"With --seeds: {WORKERS}")] = None,
+    cluster: Annotated[str | None, typer.Option(help=f"With --seeds: {CLUSTER}")] = None,
 ) -> None:
-    """Train a recipe; writes OUT/model.safetensors (the chosen generator), OUT/checkpoints and
+    """Train a recipe. It writes OUT/model.safetensors (the chosen generator), OUT/checkpoints and
     OUT/index.html.
     """
+    from caloforge.commands.live import LiveBar
     from caloforge.config import load_recipe
     from caloforge.data import read_showers, resolve_data
     from caloforge.pretrained import resolve_model
-    from caloforge.progress import TrainingBar
-    from caloforge.training import train as run
-    from caloforge.training import with_settings
     from caloforge.training.parallel import started
+    from caloforge.training.train import train as run
+    from caloforge.training.train import with_settings
 
     chosen = with_settings(load_recipe(recipe, set_ or []), steps=steps, seed=seed, freeze=freeze)
     if seeds is not None and init is not None:
@@ -152,7 +175,7 @@ def train(
             "training is shared by processes that torchrun starts."
         )
     first = started().first  # of the processes that torchrun may have started: it alone tells
-    with TrainingBar() if first else nullcontext() as bar:
+    with LiveBar(out) if first else nullcontext() as bar:
         outcome = run(
             chosen,
             read_showers(resolve_data(data)),  # held by nobody else, the training lets them go
@@ -179,11 +202,11 @@ def _train_seeds(
     resume: bool,
     spread: tuple[int | None, str | None],
 ) -> None:
-    from caloforge.cluster import open_farm
+    from caloforge.cluster import open_executor
     from caloforge.progress import TrainingBar
     from caloforge.training.several import train_seeds
 
-    with open_farm(*spread, console().print) as farm:
+    with open_executor(*spread, console().print) as executor:
         runs = train_seeds(
             recipe,
             showers,
@@ -191,7 +214,7 @@ def _train_seeds(
             seeds,
             device=device,
             resume=resume,
-            farm=farm,
+            executor=executor,
             observe=TrainingBar,
         )
         for run, outcome in runs:
@@ -211,8 +234,8 @@ def _tell(recipe: Recipe, out: Path, outcome: Outcome) -> None:
     # A model split in energy is joined when each of its ranges has been trained.
     joined = (out / "model.safetensors").exists()
     scored = math.isfinite(outcome.best_score)
-    told = in_words(outcome.best_score, recipe.training.selection.keep)
-    score = f", {told} on the held-out showers" if scored else ""
+    score_in_words = in_words(outcome.best_score, recipe.training.selection.keep)
+    score = f", {score_in_words} on the held-out showers" if scored else ""
     console().print(
         f"{ending} step {outcome.step}; kept: step {outcome.best_step}{score}; generator in "
         f"{out / 'model.safetensors' if joined else out / 'range*'}, curves in "
@@ -221,8 +244,8 @@ def _tell(recipe: Recipe, out: Path, outcome: Outcome) -> None:
 
 
 def _traversal_section(model: Path) -> Section:
+    from caloforge.commands.model_page import traversals
     from caloforge.models.file import load_model
     from caloforge.report.traversal import traversal_section
-    from caloforge.traversal import traversals
 
     return traversal_section(traversals(load_model(model)))

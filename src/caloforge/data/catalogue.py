@@ -1,5 +1,6 @@
-"""The public originals: which data sets there are, where they lie, and their checksums where "
-"known."""
+"""The public originals: which data sets there are, where they lie, and their checksums where
+these are known.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +16,19 @@ class PublicData:
     Parameters
     ----------
     title
-        What it is.
+        Name of the data set for people.
     geometry
-        Shipped geometry its files have.
+        Name of the geometry that its files have.
     host
-        Archive that keeps it.
+        Archive that keeps the data set.
     record
-        Its number there.
+        Number of the data set in the archive.
     doi
-        To cite.
+        Identifier under which the data set is cited.
     files
-        File name to MD5, None where the archive is to be asked; empty for all files of the record.
-        The archive is asked for names, sizes and checksums at every fetch, and a file that differs
-        from an MD5 here is refused.
+        File name to MD5 checksum, None where only the archive knows the checksum; empty for all
+        files of the record. The archive is asked for names, sizes and checksums at every fetch,
+        and a file that differs from an MD5 given here is refused.
     """
 
     title: str
@@ -100,5 +101,12 @@ CATALOGUE: dict[str, PublicData] = {
         host="mendeley",
         record="5fnxs6b557",
         doi="10.17632/5fnxs6b557",
+    ),
+    "lemurs": PublicData(
+        title="LEMURS: electromagnetic showers in five detectors, with variable direction",
+        geometry="lemurs",
+        host="zenodo",
+        record="17045562",
+        doi="10.5281/zenodo.17045562",
     ),
 }

@@ -1,4 +1,6 @@
-"""Is this physical? Energies in a wrong unit are found from the response of the calorimeter."""
+"""A check whether showers can be real: energies in a wrong unit give a response that no
+calorimeter has.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,11 @@ from caloforge.showers import Showers
 # calibrated. The window is narrow enough that a factor of 1000 (GeV or keV for MeV) always leaves
 # it.
 RESPONSE = (2e-3, 3.0)
-_FEW = 20  # below so many showers the mean response fluctuates too much to say anything of units
+_FEW = 20  # with fewer showers the mean response fluctuates too much to tell the unit
 
 
 def check_units(showers: Showers, where: str) -> None:
-    """Refuse showers whose energies cannot be in MeV.
+    """Refuse showers whose energies cannot be in MeV; `where` is the file, for the message.
 
     Raises
     ------
@@ -33,26 +35,26 @@ def check_units(showers: Showers, where: str) -> None:
     if response > (RESPONSE[1] if many else 10 * RESPONSE[1]):
         raise DataError(
             f"The showers in {where} deposit {response:.3g} times their incident energy; expected "
-            f"{RESPONSE[0]:g} to "
-            f"{RESPONSE[1]:g}: the cells look like keV or the incident energies like GeV; convert "
-            "the file to the units "
-            "of its format."
+            f"{RESPONSE[0]:g} to {RESPONSE[1]:g}: the cells look like keV or the incident "
+            "energies like GeV; convert the file to the units of its format."
         )
     if many and response < RESPONSE[0]:
         raise DataError(
             f"The showers in {where} deposit {response:.3g} of their incident energy; expected "
-            f"{RESPONSE[0]:g} to "
-            f"{RESPONSE[1]:g}: the cells look like GeV; convert the file to the units of its "
-            "format."
+            f"{RESPONSE[0]:g} to {RESPONSE[1]:g}: the cells look like GeV; convert the file to "
+            "the units of its format."
         )
-    known = {c.name: c for c in showers.geometry.conditions}.get("energy")
-    if known is None or math.isinf(known.high):
+    column = showers.geometry.find("energy")
+    if column is None:
+        return
+    known = showers.geometry.conditions[column]
+    if math.isinf(known.high):
         return
     low, high = float(incident.min()), float(incident.max())
     if low < known.low / 100 or high > known.high * 100:
         unit = "GeV or TeV" if low < known.low / 100 else "keV"
         raise DataError(
             f"The incident energies in {where} are {low:g} to {high:g} MeV; expected about "
-            f"{known.low:g} to "
-            f"{known.high:g}: they look like {unit}; convert the file to the units of its format."
+            f"{known.low:g} to {known.high:g}: they look like {unit}; convert the file to the "
+            "units of its format."
         )

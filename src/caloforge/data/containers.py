@@ -25,7 +25,7 @@ Array = NDArray[Any]
 MOST_COMPRESSION = 1100
 # Blocks a reader has to decompress as a whole may not be larger than this, in bytes.
 MOST_BLOCK = 1 << 29
-# Embedded metadata beyond this many characters is not ours.
+# Embedded metadata beyond this many characters was not written by this package.
 MOST_METADATA = 1 << 24
 
 METADATA_KEYS = ("schema_version", "format", "geometry", "geometry_hash", "provenance")
@@ -43,7 +43,7 @@ class Source(Protocol):
     """A file open for reading."""
 
     columns: Mapping[str, Column]
-    metadata: Mapping[str, Any]  # what CaloForge embedded (METADATA_KEYS), else empty
+    metadata: Mapping[str, Any]  # what CaloForge embedded (METADATA_KEYS), otherwise empty
     notes: Mapping[str, Any]  # other attributes of the file: strings and numbers
     block_rows: int  # rows the file is compressed in; reading multiples of it is fastest
     random_access: bool  # False where reading any rows means reading all before them
@@ -81,13 +81,13 @@ def reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}; check the name.") from error
     # The libraries raise a dozen unrelated types for damaged files (OSError, KeyError, zlib.error,
-    # struct.error, ...); only their calls are wrapped here, so nothing of ours hides behind this.
+    # struct.error, ...); only their calls are wrapped here, so that no error of this package hides
+    # behind it.
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
         raise DataError(
             f"Cannot read {path}: {reason or type(error).__name__}; the file is damaged, "
-            "truncated or not a file of "
-            "showers: fetch or write it again."
+            "truncated or not a file of showers: fetch or write it again."
         ) from error
 
 
@@ -100,9 +100,8 @@ def writing(path: Path) -> Iterator[None]:
         detail = getattr(error, "strerror", None) or str(error)
         full = "No space left" in str(error) or "errno = 28" in str(error)
         raise CaloForgeError(
-            f"Cannot write {path}: {'the disk is full' if full else detail}. Nothing was left "
-            "behind; free some space "
-            "or choose another place."
+            f"Cannot write {path}: {'the disk is full' if full else detail}. Nothing of it was "
+            "left; free some space or choose another place."
         ) from error
 
 
@@ -111,8 +110,7 @@ def check_size(key: str, claimed: int, stored: int, path: Path) -> None:
     if claimed > MOST_COMPRESSION * stored + (1 << 20):
         raise DataError(
             f"'{key}' in {path} claims {claimed:.3g} bytes but stores {stored}; expected real "
-            "data: the file was never "
-            "finished, or is not what it says."
+            "data: the file was never finished, or is not what it says."
         )
 
 
@@ -127,7 +125,7 @@ def dump_metadata(metadata: Mapping[str, Any]) -> str:
 
 
 def parse_metadata(text: str | bytes, path: Path) -> dict[str, Any]:
-    """Metadata from JSON text; raises DataError when it is not ours."""
+    """Metadata from JSON text; raises DataError for text that this package did not write."""
     if len(text) > MOST_METADATA:
         raise DataError(
             f"The metadata of {path} has {len(text)} characters; expected at most {MOST_METADATA}."

@@ -23,15 +23,14 @@ COMMAND = "python -m caloforge.data.cut_samples FOLDER"
 
 @dataclass(frozen=True)
 class Cut:
-    """How many showers of which file."""
+    """One sample: `count` showers of the file `source` are written to the file `target`."""
 
     source: str
     target: str
     count: int
 
 
-# The photon sample is what `caloforge demo` learns from and is judged by: it gets most of the 12
-# MB.
+# `caloforge demo` trains on the photon sample and judges by it, so that it gets most of the 12 MB.
 CUTS = (
     Cut("ds1_photons_train.hdf5", "ds1-photons-train.hdf5", 6896),
     Cut("ds1_photons_test.hdf5", "ds1-photons-test.hdf5", 2737),
@@ -61,7 +60,7 @@ def spread(incident_energy: NDArray[np.float64], count: int) -> NDArray[np.int64
     if len(points) == 0:
         order = np.argsort(incident_energy, kind="stable")
         return np.sort(order[np.arange(count, dtype=np.int64) * total // count])
-    turn = np.empty(total, dtype=np.int64)  # the how-manieth shower of its energy
+    turn = np.empty(total, dtype=np.int64)  # the number of each shower among those of its energy
     for point in points:
         rows = np.flatnonzero(incident_energy == point)
         turn[rows] = np.arange(len(rows))

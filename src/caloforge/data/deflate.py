@@ -28,7 +28,7 @@ def deflate(content: NDArray[Any], compression: str) -> bytes:
 
 
 def inflate(stream: bytes, compression: str) -> bytes:
-    """What `deflate` was given."""
+    """The bytes from which `deflate` made the stream."""
     return zlib.decompress(stream) if compression in LEVELS else stream
 
 

@@ -26,7 +26,9 @@ TRIES = 4
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of an archive; `checksum` as `md5:...` or `sha256:...`."""
+    """One file of an archive: its `size` is in bytes, its `checksum` is written `md5:...` or
+    `sha256:...`.
+    """
 
     name: str
     url: str
@@ -47,11 +49,11 @@ def fetch(
     name
         Key of `CATALOGUE`.
     folder
-        Where the files go.
+        Folder into which the files are written.
     base_url
         Scheme and host to ask instead of the archive's own, for a mirror.
     progress
-        Show a progress bar.
+        Whether a progress bar is shown.
 
     Raises
     ------
@@ -75,6 +77,15 @@ def fetch(
             "choose another folder."
         )
     return [_fetch_one(file, target, progress) for file in files]
+
+
+def download_size(name: str, base_url: str | None = None) -> int:
+    """Bytes of a data set of the catalogue, as its archive lists them now.
+
+    Raises CaloForgeError when the archive cannot be asked.
+    """
+    data = CATALOGUE[name]
+    return sum(file.size for file in _wanted(data, list_files(data, base_url)))
 
 
 def list_files(data: PublicData, base_url: str | None = None) -> list[RemoteFile]:
@@ -120,22 +131,20 @@ def _mendeley_file(entry: Any) -> RemoteFile:
 
 
 def _wanted(data: PublicData, listed: list[RemoteFile]) -> list[RemoteFile]:
-    found = {file.name: file for file in listed}
+    on_record = {file.name: file for file in listed}
     for name, md5 in data.files.items():
-        if name not in found:
+        if name not in on_record:
             raise DataError(
                 f"Record {data.record} has no file '{name}' any more; it lists "
-                f"{', '.join(sorted(found)) or 'nothing'}: see "
-                f"https://doi.org/{data.doi}."
+                f"{', '.join(sorted(on_record)) or 'nothing'}: see https://doi.org/{data.doi}."
             )
-        given = found[name].checksum
+        given = on_record[name].checksum
         if md5 is not None and given.startswith("md5:") and given != f"md5:{md5}":
             raise DataError(
                 f"The archive lists '{name}' with {given}, the catalogue with md5:{md5}; the "
-                "public file has changed: see "
-                f"https://doi.org/{data.doi}."
+                f"public file has changed: see https://doi.org/{data.doi}."
             )
-    return [found[name] for name in data.files] if data.files else listed
+    return [on_record[name] for name in data.files] if data.files else listed
 
 
 def _fetch_one(file: RemoteFile, folder: Path, progress: bool) -> Path:
@@ -155,15 +164,15 @@ def _fetch_one(file: RemoteFile, folder: Path, progress: bool) -> Path:
     except OSError as error:
         raise CaloForgeError(
             f"Cannot write {folder / file.name}: {error.strerror or error}; free some space and "
-            "fetch again, it goes on "
-            "where it stopped."
+            "fetch again, it goes on where it stopped."
         ) from error
     return Path(done)
 
 
 class _Resuming:
-    """Downloader for pooch that keeps what has arrived in a part file and asks only for the "
-    "rest."""
+    """Downloader for pooch that keeps what has arrived in a part file and asks only for the
+    rest.
+    """
 
     def __init__(self, part: Path, file: RemoteFile, progress: bool) -> None:
         self._part = part
@@ -253,7 +262,7 @@ def _network(url: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Silence pooch's messages: the progress bar says it all."""
+    """Silence pooch's messages: the progress bar says the same."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:

@@ -1,140 +1,37 @@
-"""The field's own files, each described once: where cells and conditions are, in which units.
+"""The layouts of the field's own files, each described once: where cells and conditions are, and
+in which units.
 
 A format turns columns into MeV, mm and rad, and back; opening, streaming and checking are shared
 by all (`caloforge.data.reader`). Lengths of the axes come from the geometry.
 
 Sources: CaloChallenge arXiv:2410.21611; CaloGAN arXiv:1705.02355, 10.17632/pvn3xc3wy5,
-10.17632/5fnxs6b557; LCD arXiv:1912.06794; LHCb arXiv:1812.01319; ATLAS cells arXiv:2210.06204.
+10.17632/5fnxs6b557; LCD arXiv:1912.06794; LHCb arXiv:1812.01319; ATLAS cells arXiv:2210.06204;
+LEMURS arXiv:2509.05108.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from caloforge import units
 from caloforge.data.containers import Array, Column
+from caloforge.data.layout import Format, Labels, Tail, flat
+from caloforge.data.points import Points, PointsSink
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import DataError, did_you_mean
-from caloforge.geometry import Geometry, geometry_names, load_geometry
-
-Tail = tuple[int, ...]
-# Condition columns of a key: (condition name, factor to MeV, mm or rad). A single one is stored as
-# (N, 1).
-Labels = tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Format:
-    """One layout of columns.
-
-    Parameters
-    ----------
-    name
-        Key in FORMATS.
-    needs
-        Columns that must be there; the format with most of them is taken.
-    labels
-        Where the conditions are, with the factor to the package's units.
-    optional
-        Condition columns that older files lack; those conditions are then 0.
-    attributes
-        Notes written into every file for readers that are not ours.
-    fixed
-        Columns of a constant whole number written for readers that expect them.
-    remark
-        What was assumed about this file; recorded in the provenance.
-    """
-
-    name: str
-    needs: tuple[str, ...]
-    labels: Mapping[str, Labels] = field(default_factory=dict)
-    optional: tuple[str, ...] = ()
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    fixed: tuple[str, ...] = ()
-    remark: str = ""
-
-    def adapt(self, columns: Mapping[str, Column], notes: Mapping[str, Any]) -> Format:
-        """The variant of this format that the file follows."""
-        missing = tuple(k for k in self.optional if k not in columns)
-        if not missing:
-            return self
-        return replace(
-            self,
-            labels={k: v for k, v in self.labels.items() if k not in missing},
-            remark=f"the file has no {', '.join(missing)}: these conditions are 0",
-        )
-
-    def cells(self, geometry: Geometry) -> dict[str, Tail]:
-        """Cell columns in order with their shape after N."""
-        return {"showers": (geometry.n_cells,)}
-
-    def conditions(self, geometry: Geometry) -> dict[str, Labels]:
-        """Condition columns in order."""
-        return dict(self.labels)
-
-    def condition_tails(self, geometry: Geometry) -> dict[str, Tail]:
-        """Condition columns with their shape after N."""
-        return {key: (len(labels),) for key, labels in self.conditions(geometry).items()}
-
-    def candidates(self, columns: Mapping[str, Column]) -> list[Geometry]:
-        """Shipped geometries this file could have, judged by its shapes."""
-        shipped = [g for g in map(load_geometry, geometry_names()) if g.format == self.name]
-        return [g for g in shipped if self._fits(g, columns)]
-
-    def _fits(self, geometry: Geometry, columns: Mapping[str, Column]) -> bool:
-        cells = self.cells(geometry)
-        return all(k in columns and same_tail(columns[k].shape[1:], t) for k, t in cells.items())
-
-    def problem(self, geometry: Geometry) -> str:
-        """Why a geometry cannot be stored in this format, empty when it can."""
-        names = {name for labels in self.conditions(geometry).values() for name, _ in labels}
-        if names != set(geometry.condition_names):
-            return f"it holds the conditions {', '.join(sorted(names))}"
-        return ""
-
-    def decode_cells(self, columns: Mapping[str, Array], geometry: Geometry) -> Array:
-        """Cell columns -> (n, V) MeV."""
-        parts = [_flat(columns[k]) for k in self.cells(geometry)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-
-    def encode_cells(self, energies: Array, geometry: Geometry) -> dict[str, Array]:
-        """(n, V) MeV -> cell columns."""
-        cells = self.cells(geometry)
-        ends = np.cumsum([math.prod(tail) for tail in cells.values()]).tolist()
-        pieces = np.split(energies, ends[:-1], axis=1)
-        return {k: p.reshape(len(p), *t) for (k, t), p in zip(cells.items(), pieces, strict=True)}
-
-    def decode_conditions(self, columns: Mapping[str, Array], geometry: Geometry) -> Array:
-        """Condition columns -> (n, C) MeV, mm, rad."""
-        keys = self.conditions(geometry)
-        count = len(columns[next(iter(keys))]) if keys else 0
-        result = np.zeros((count, len(geometry.conditions)))
-        for key, labels in keys.items():
-            values = _flat(np.asarray(columns[key], dtype=np.float64))
-            for position, (name, factor) in enumerate(labels):
-                result[:, geometry.column(name)] = values[:, position] * factor
-        return result
-
-    def encode_conditions(self, conditions: Array, geometry: Geometry) -> dict[str, Array]:
-        """(n, C) -> condition columns, float64 so that nothing is lost."""
-        result = {}
-        for key, labels in self.conditions(geometry).items():
-            values = [conditions[:, geometry.column(name)] / factor for name, factor in labels]
-            result[key] = np.stack(values, axis=1)
-        for key in self.fixed:
-            result[key] = np.full(len(conditions), geometry.pid or 0, dtype=np.int32)
-        return result
 
 
 class Layers(Format):
-    """One column a layer, `layer_0` ... `layer_L-1`, each (N, slow, fast)."""
+    """One column for each layer, `layer_0` ... `layer_L-1`, each (N, slow, fast)."""
 
     def cells(self, geometry: Geometry) -> dict[str, Tail]:
-        """One column a layer."""
+        """One column for each layer."""
         return {f"layer_{k}": layer.shape for k, layer in enumerate(geometry.layers)}
 
 
@@ -146,12 +43,12 @@ class Image(Format):
         return {"EnergyDeposit": (*geometry.layers[0].shape, 1)}
 
     def problem(self, geometry: Geometry) -> str:
-        """One layer only."""
+        """Only a read-out of a single layer can be stored."""
         return "it holds one layer" if geometry.n_layers != 1 else super().problem(geometry)
 
 
 class Table(Format):
-    """Our own plain layout for any geometry: `showers` (N, V) and `conditions` (N, C)."""
+    """The package's own layout for any geometry: `showers` (N, V) and `conditions` (N, C)."""
 
     def conditions(self, geometry: Geometry) -> dict[str, Labels]:
         """All conditions in one column."""
@@ -159,18 +56,18 @@ class Table(Format):
 
 
 class Tree(Format):
-    """Branches of a ROOT tree: `cells` (N, V) and one branch a condition."""
+    """Branches of a ROOT tree: `cells` (N, V) and one branch for each condition."""
 
     def cells(self, geometry: Geometry) -> dict[str, Tail]:
         """All cells in one branch."""
         return {"cells": (geometry.n_cells,)}
 
     def conditions(self, geometry: Geometry) -> dict[str, Labels]:
-        """One branch a condition."""
+        """One branch for each condition."""
         return {name: ((name, 1.0),) for name in geometry.condition_names}
 
     def encode_conditions(self, conditions: Array, geometry: Geometry) -> dict[str, Array]:
-        """Plain numbers, not arrays of one."""
+        """The branches hold plain numbers, not arrays of one number."""
         return {k: v[:, 0] for k, v in super().encode_conditions(conditions, geometry).items()}
 
 
@@ -185,10 +82,10 @@ class Lcd(Format):
     """
 
     swapped: bool = False
-    missing: int = 0  # rows and columns the published files lack
+    missing: int = 0  # number of rows and of columns that the published files lack
 
     def adapt(self, columns: Mapping[str, Column], notes: Mapping[str, Any]) -> Format:
-        """Recognise the published files and named classes."""
+        """Recognise the published files, and files that name their classes."""
         named = [str(notes.get(f"class_{k}", "")) for k in (0, 1)]
         swapped, missing, remark = named == ["pi0", "gamma"], 0, ""
         if "ECAL" in columns and columns["ECAL"].shape[1:3] == (24, 24):
@@ -214,11 +111,11 @@ class Lcd(Format):
         return shapes
 
     def condition_tails(self, geometry: Geometry) -> dict[str, Tail]:
-        """Five numbers a shower."""
+        """Five numbers for each shower."""
         return {"target": (1, 5)}
 
     def problem(self, geometry: Geometry) -> str:
-        """Two groups of layers, the first ones in front."""
+        """Only equal ECAL layers in front of equal HCAL layers can be stored."""
         groups = self._groups(geometry)
         order = groups["ECAL"] + groups["HCAL"]
         shapes = {geometry.layers[k].shape for k in groups["HCAL"]}
@@ -231,7 +128,7 @@ class Lcd(Format):
         ecal, hcal = columns["ECAL"], columns["HCAL"]
         if self.missing:
             ecal = np.pad(ecal, [(0, 0), (0, self.missing), (0, self.missing), (0, 0)])
-        parts = [_flat(np.moveaxis(a, 3, 1)) for a in (ecal, hcal)]
+        parts = [flat(np.moveaxis(a, 3, 1)) for a in (ecal, hcal)]
         return np.concatenate(parts, axis=1)
 
     def encode_cells(self, energies: Array, geometry: Geometry) -> dict[str, Array]:
@@ -245,10 +142,10 @@ class Lcd(Format):
         return result
 
     def decode_conditions(self, columns: Mapping[str, Array], geometry: Geometry) -> Array:
-        """Class and energy."""
+        """The class of the particle, counted as in the package, and the energy."""
         result = super().decode_conditions(columns, geometry)
         if self.swapped:
-            particle = geometry.column("particle")
+            particle = geometry.column_of("particle")
             result[:, particle] = 1.0 - result[:, particle]
         return result
 
@@ -259,6 +156,68 @@ class Lcd(Format):
         target[:, 0, :2] = lead
         target[:, 0, 2] = lead[:, 1]
         return {"target": target}
+
+
+class Lemurs(Format):
+    """`showers` (N, r, phi, z) of a mesh about the particle's direction, in MeV, as Geant4's
+    example Par04 scores it and the LEMURS data set keeps it, with energy and both angles.
+
+    A file does not say how large its cells are. Without a geometry they get the size that the
+    shipped read-out `lemurs` states.
+    """
+
+    def cells(self, geometry: Geometry) -> dict[str, Tail]:
+        """(r, phi, z)."""
+        slow, fast = geometry.layers[0].shape
+        return {"showers": (fast, slow, geometry.n_layers)}
+
+    def problem(self, geometry: Geometry) -> str:
+        """Only equal polar layers can be stored."""
+        first = geometry.layers[0]
+        if first.kind != "polar" or any(y.edges != first.edges for y in geometry.layers):
+            return "it holds equal layers with rings and sectors"
+        return super().problem(geometry)
+
+    def candidates(self, columns: Mapping[str, Column]) -> list[Geometry]:
+        """A mesh of the shape of the file."""
+        shape = columns["showers"].shape[1:]
+        if len(shape) != 3 or math.prod(shape) == 0:
+            return []
+        return [lemurs_geometry(*shape)]
+
+    def decode_cells(self, columns: Mapping[str, Array], geometry: Geometry) -> Array:
+        """Depth becomes the slowest axis and r the fastest."""
+        return flat(columns["showers"].transpose(0, 3, 2, 1))
+
+    def encode_cells(self, energies: Array, geometry: Geometry) -> dict[str, Array]:
+        """r becomes the slowest axis and depth the fastest."""
+        slow, fast = geometry.layers[0].shape
+        cells = energies.reshape(-1, geometry.n_layers, slow, fast)
+        return {"showers": np.ascontiguousarray(cells.transpose(0, 3, 2, 1))}
+
+    def encode_conditions(self, conditions: Array, geometry: Geometry) -> dict[str, Array]:
+        """The columns hold plain numbers, not arrays of one number."""
+        return {k: v[:, 0] for k, v in super().encode_conditions(conditions, geometry).items()}
+
+
+def lemurs_geometry(rings: int, sectors: int, slices: int) -> Geometry:
+    """The shipped read-out `lemurs` with other numbers of cells, each as large in r and depth."""
+    shipped = load_geometry("lemurs")
+    first = shipped.layers[0]
+    if (slices, sectors, rings) == (shipped.n_layers, *first.shape):
+        return shipped
+    radii, (front, back) = first.edges[1], first.z or (0.0, 1.0)
+    width = (radii[-1] - radii[0]) / (len(radii) - 1)
+    layer = {
+        "id": 0,
+        "name": first.name,
+        "copies": slices,
+        "kind": "polar",
+        "alpha_bins": sectors,
+        "r_edges": {"low": radii[0], "high": radii[0] + width * rings, "bins": rings},
+        "z": [front, back],
+    }
+    return Geometry.from_dict({**shipped.to_dict(), "layers": [layer]})
 
 
 _MEV = {"unit_energy": "MeV", "unit_length": "mm"}
@@ -314,19 +273,25 @@ FORMATS: dict[str, Format] = {
         optional=("x0", "y0", "theta", "phi"),
         attributes={**_MEV, "unit_incident_energy": "GeV"},
     ),
+    "lemurs": Lemurs(
+        "lemurs",
+        needs=("showers", "incident_energy", "incident_theta", "incident_phi"),
+        labels={
+            "incident_energy": (("energy", units.MEV),),
+            "incident_theta": (("theta", 1.0),),
+            "incident_phi": (("phi", 1.0),),
+        },
+        attributes=_MEV,
+    ),
+    "showerdata": Points(
+        "showerdata",
+        needs=("showers", "num_points", "energies", "directions", "pdg", "shape"),
+        remark="points outside the cells of the geometry were left out",
+        own_sink=PointsSink,
+    ),
     "caloforge": Table("caloforge", needs=("showers", "conditions"), attributes=_MEV),
     "root": Tree("root", needs=("cells",), attributes=_MEV),
 }
-
-
-def same_tail(got: Tail, expected: Tail) -> bool:
-    """Equal but for axes of length 1: (N,), (N, 1) and (N, 1, 1) hold one number a shower."""
-    return [n for n in got if n != 1] == [n for n in expected if n != 1]
-
-
-def _flat(values: Array) -> Array:
-    """(n, ...) -> (n, rest), for n = 0 too."""
-    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def find_format(columns: Mapping[str, Column], where: str) -> Format:
@@ -344,16 +309,15 @@ def find_format(columns: Mapping[str, Column], where: str) -> Format:
         FORMATS.values(), key=lambda f: sum(k in columns for k in f.needs) / len(f.needs)
     )
     present = sorted(columns)[:12]
-    found = f"holds {', '.join(present)}" if present else "holds no columns"
+    content = f"holds {', '.join(present)}" if present else "holds no columns"
     if any(k in columns for k in nearest.needs):
         lacking = [k for k in nearest.needs if k not in columns]
         raise DataError(
-            f"{where} {found}; expected also {', '.join(lacking)} for the {nearest.name} format: "
-            "rename or add what is "
-            "missing."
+            f"{where} {content}; expected also {', '.join(lacking)} for the {nearest.name} "
+            "format: rename or add what is missing."
         )
     known = "; ".join(f"{f.name}: {', '.join(f.needs)}" for f in FORMATS.values())
-    raise DataError(f"{where} {found}; expected the columns of a known format ({known}).")
+    raise DataError(f"{where} {content}; expected the columns of a known format ({known}).")
 
 
 def get_format(name: str) -> Format:

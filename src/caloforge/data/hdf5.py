@@ -13,6 +13,7 @@ import numpy as np
 from caloforge.data.containers import (
     METADATA_KEYS,
     MOST_BLOCK,
+    MOST_METADATA,
     Array,
     Column,
     check_size,
@@ -20,11 +21,12 @@ from caloforge.data.containers import (
     plain_note,
     reading,
 )
+from caloforge.data.guard import examine
 from caloforge.errors import DataError
 
-_CACHE = (
-    32 << 20
-)  # bytes of decompressed chunks kept: a chunk read in two halves is decompressed once
+# Bytes of decompressed chunks that are kept: a chunk that is read in two halves is then
+# decompressed once.
+_CACHE = 32 << 20
 _MOST_MEMBERS = 1000
 
 
@@ -33,11 +35,12 @@ class Hdf5Source:
 
     Only plain datasets in the root group count. Links that lead out of the file (external links,
     external raw data, virtual datasets) and soft links are refused: a file from elsewhere must not
-    make us read another one.
+    make the program read another one.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        examine(path)
         with reading(path):
             # locking=False: data often lie on read-only or network file systems where HDF5 cannot
             # lock.
@@ -48,7 +51,7 @@ class Hdf5Source:
                 self.columns: Mapping[str, Column] = {
                     key: Column(d.shape, d.dtype) for key, d in self._datasets.items()
                 }
-                attributes = {str(k): self._file.attrs[k] for k in self._file.attrs}
+                attributes = {str(k): self._attribute(k) for k in self._file.attrs}
                 self.random_access = True
                 self.block_rows = max(
                     (d.chunks[0] for d in self._datasets.values() if d.chunks), default=1
@@ -70,21 +73,32 @@ class Hdf5Source:
             if not isinstance(self._file.get(key, getlink=True), h5py.HardLink):
                 raise DataError(
                     f"'{key}' in {self._path} is a link to another place; expected data in the "
-                    "file itself: copy the "
-                    "data (h5repack, h5copy) first."
+                    "file itself: copy the data (h5repack, h5copy) first."
                 )
             if self._file.get(key, getclass=True) is h5py.Dataset:
                 datasets[key] = self._file[key]
         return {key: d for key, d in datasets.items() if d.shape}
 
+    def _attribute(self, key: str) -> Any:
+        """An attribute of the file, unless it is larger than any that this package writes."""
+        size = self._file.attrs.get_id(key).get_storage_size()
+        if size > MOST_METADATA:
+            raise DataError(
+                f"The attribute '{key}' of {self._path} has {size} bytes; expected at most "
+                f"{MOST_METADATA}."
+            )
+        return self._file.attrs[key]
+
     def _parse(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         if "geometry_hash" not in attributes:
             return {}
-        found = {key: plain_or_text(attributes[key]) for key in METADATA_KEYS if key in attributes}
+        metadata = {
+            key: plain_or_text(attributes[key]) for key in METADATA_KEYS if key in attributes
+        }
         for key in ("geometry", "provenance"):
-            if key in found:
-                found[key] = parse_metadata(str(found[key]), self._path)
-        return found
+            if key in metadata:
+                metadata[key] = parse_metadata(str(metadata[key]), self._path)
+        return metadata
 
     def check(self, key: str) -> None:
         """Raise DataError when the dataset lies elsewhere or claims more than it stores."""
@@ -93,8 +107,7 @@ class Hdf5Source:
             if dataset.is_virtual or dataset.external:
                 raise DataError(
                     f"'{key}' in {self._path} keeps its data in another file; expected data in "
-                    "the file itself: copy "
-                    "the data (h5repack) first."
+                    "the file itself: copy the data (h5repack) first."
                 )
             stored = dataset.id.get_storage_size()
             claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
@@ -102,15 +115,13 @@ class Hdf5Source:
             if stored > self._path.stat().st_size:
                 raise DataError(
                     f"'{key}' in {self._path} claims {stored} bytes, more than the file has: it "
-                    "is truncated; fetch or "
-                    "write it again."
+                    "is truncated; fetch or write it again."
                 )
         check_size(key, claimed, stored, self._path)
         if block > MOST_BLOCK:
             raise DataError(
                 f"'{key}' in {self._path} is stored in chunks of {block:.3g} bytes; expected at "
-                f"most {MOST_BLOCK}: "
-                "rewrite it with smaller chunks (h5repack)."
+                f"most {MOST_BLOCK}: rewrite it with smaller chunks (h5repack)."
             )
 
     def read(self, key: str, start: int, stop: int) -> Array:
@@ -124,7 +135,7 @@ class Hdf5Source:
 
 
 def plain_or_text(value: Any) -> Any:
-    """An attribute of ours: text in full, numbers as Python numbers."""
+    """An attribute that this package wrote: text in full, numbers as Python numbers."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str) else plain_note(value)

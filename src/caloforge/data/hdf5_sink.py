@@ -20,7 +20,7 @@ import numpy as np
 
 from caloforge.data.containers import Array, dump_metadata, writing
 from caloforge.data.deflate import LEVELS, deflate, inflate
-from caloforge.threads import AHEAD, cores
+from caloforge.executors import AHEAD, cores
 
 _CHUNK_BYTES = 1 << 20
 # Few enough that blocks of showers of any number of cells end where a chunk of every column ends.
@@ -106,11 +106,11 @@ class Packed:
     Parameters
     ----------
     empty
-        (0, ...): the column's shape and type.
+        Array (0, ...) without rows that has the column's shape and type.
     rows
-        Rows of the column.
+        Number of rows.
     compression
-        As in `Hdf5Sink`.
+        Compression of the chunks, as in `Hdf5Sink`.
     chunks
         Content of each chunk; the last may be filled in part.
     """
@@ -144,7 +144,7 @@ class _Growing:
         self.rows = 0  # in chunks
         self.size = chunk_rows(values)
         self.loose = np.empty((self.size, *values.shape[1:]), values.dtype)
-        self.count = 0  # of the loose rows
+        self.count = 0  # how many of the loose rows are filled
 
 
 class Hdf5Sink:
@@ -157,7 +157,8 @@ class Hdf5Sink:
     compression
         "fast" (gzip 1), "small" (gzip 9) or "none".
     threads
-        That compress; by default one for each core. They change nothing in the file.
+        Number of threads that compress, by default one for each core. The file is the same for any
+        number.
     """
 
     def __init__(self, path: Path, compression: str, threads: int | None = None) -> None:

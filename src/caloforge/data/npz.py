@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
 import zipfile
@@ -28,6 +29,7 @@ from caloforge.errors import DataError
 _METADATA = "caloforge.json"
 _COPY = 1 << 20
 _MOST_MEMBERS = 1000
+MOST_HEADER = 10_000  # bytes; that of a column has about a hundred
 
 
 class NpzSource:
@@ -41,8 +43,8 @@ class NpzSource:
         self._path = path
         self._streams: dict[str, IO[bytes]] = {}
         self._offsets: dict[str, int] = {}
-        found: dict[str, Column] = {}
-        self.columns: Mapping[str, Column] = found
+        columns: dict[str, Column] = {}
+        self.columns: Mapping[str, Column] = columns
         self.metadata: Mapping[str, Any] = {}
         self.notes: Mapping[str, Any] = {}
         self.block_rows = 1
@@ -56,18 +58,32 @@ class NpzSource:
                     raise DataError(f"{path} holds {len(names)} members; expected a handful.")
                 for name in names:
                     if name.endswith(".npy"):
-                        self._open_member(name, found)
+                        self._open_member(name, columns)
                 if _METADATA in names:
                     self.metadata = self._read_metadata()
         except BaseException:
             self.close()
             raise
 
-    def _open_member(self, name: str, found: dict[str, Column]) -> None:
+    def _open_member(self, name: str, columns: dict[str, Column]) -> None:
         key = name.removesuffix(".npy")
+        if self._zip.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(  # others may ask for memory without end
+                f"'{key}' in {self._path} is compressed in a way that NumPy never uses; save it "
+                "with numpy.savez_compressed."
+            )
         stream = self._zip.open(name)
         self._streams[key] = stream
         version = npy.read_magic(stream)
+        # The length of the header, of which NumPy reads as much as is said before it looks at it.
+        size = 2 if version == (1, 0) else 4
+        length = int.from_bytes(stream.read(size), "little")
+        if length > MOST_HEADER:
+            raise DataError(
+                f"'{key}' in {self._path} has a header of {length} bytes; expected at most "
+                f"{MOST_HEADER}: save it as a plain array."
+            )
+        stream.seek(-size, io.SEEK_CUR)
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         if version not in readers:
             raise DataError(
@@ -77,8 +93,7 @@ class NpzSource:
         if dtype.hasobject:
             raise DataError(
                 f"'{key}' in {self._path} holds pickled Python objects, which are never loaded; "
-                "expected numbers: save "
-                "it as a float32 array."
+                "expected numbers: save it as a float32 array."
             )
         if fortran and len(shape) > 1:
             raise DataError(
@@ -87,7 +102,7 @@ class NpzSource:
             )
         self._offsets[key] = stream.tell()
         if shape:
-            found[key] = Column(shape, dtype)
+            columns[key] = Column(shape, dtype)
 
     def _read_metadata(self) -> dict[str, Any]:
         with self._zip.open(_METADATA) as stream:
@@ -101,8 +116,7 @@ class NpzSource:
         if self._offsets[key] + claimed != info.file_size:
             raise DataError(
                 f"'{key}' in {self._path} claims the shape {column.shape} but holds "
-                f"{info.file_size} bytes: it is "
-                "truncated; fetch or write it again."
+                f"{info.file_size} bytes: it is truncated; fetch or write it again."
             )
         check_size(key, claimed, info.compress_size, self._path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 
 from caloforge.data.checks import check_units
 from caloforge.data.containers import Source
-from caloforge.data.formats import FORMATS, find_format, same_tail
+from caloforge.data.formats import FORMATS, find_format
+from caloforge.data.layout import same_tail
+from caloforge.data.samples import resolve_data
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import embedded_geometry
 from caloforge.errors import CaloForgeError, DataError
-from caloforge.geometry import Geometry
 from caloforge.showers import SCHEMA_VERSION, Showers
 
 BLOCK_BYTES = 64 << 20  # energies held at once while streaming
@@ -30,7 +34,7 @@ class ShowerFile:
     provenance
         Who made the showers, as far as the file tells.
     format
-        Name of the format found, a key of `FORMATS`.
+        Name of the format that the columns follow, a key of `FORMATS`.
     """
 
     def __init__(self, path: Path, source: Source, geometry: Geometry | None) -> None:
@@ -62,7 +66,7 @@ class ShowerFile:
 
     @property
     def format(self) -> str:
-        """Name of the format found in the content."""
+        """Name of the format that the columns follow."""
         return self._layout.name
 
     @property
@@ -84,9 +88,9 @@ class ShowerFile:
         if not 0 <= start <= stop <= len(self):
             raise DataError(
                 f"Rows {start} to {stop} of {self._path} were asked for; it holds {len(self)} "
-                "showers: choose within 0 "
-                f"to {len(self)}."
+                f"showers: choose within 0 to {len(self)}."
             )
+        check_memory(stop - start, self.geometry.n_cells, self._path)
         energies = np.empty((stop - start, self.geometry.n_cells), dtype=np.float32)
         cells = self._layout.cells(self.geometry)
         for first in range(start, stop, self.block_rows()):
@@ -102,7 +106,7 @@ class ShowerFile:
             showers = Showers(energies, conditions, self.geometry, dict(self.provenance))
         except DataError as error:
             raise DataError(f"{self._path}, counting from shower {start}: {error}") from error
-        if not self._ours:  # our own files say their units
+        if not self._ours:  # the package's own files say their units
             check_units(showers, str(self._path))
         return showers
 
@@ -144,8 +148,7 @@ class ShowerFile:
         if problem:
             raise DataError(
                 f"{self._path} does not belong to the geometry '{given.name}': {problem}; give "
-                "the geometry it was made "
-                "with, or none."
+                "the geometry it was made with, or none."
             )
         return given
 
@@ -164,8 +167,7 @@ class ShowerFile:
             listed = ", ".join(f"'{k}' {s}" for k, s in list(shapes.items())[:6])
             raise DataError(
                 f"{self._path} holds {listed}, which no shipped {self._layout.name} geometry has; "
-                "name the geometry it "
-                "was made with."
+                "name the geometry it was made with."
             )
         return candidates[0]
 
@@ -182,14 +184,9 @@ class ShowerFile:
         if not isinstance(metadata.get("geometry"), dict):
             raise DataError(f"{self._path} names a geometry but does not hold it; write it again.")
         try:
-            geometry = Geometry.from_dict(metadata["geometry"])
+            geometry = embedded_geometry(metadata["geometry"], metadata.get("geometry_hash"))
         except CaloForgeError as error:
             raise DataError(f"The geometry in {self._path} cannot be used: {error}") from error
-        if geometry.hash != metadata.get("geometry_hash"):
-            raise DataError(
-                f"The geometry in {self._path} has the hash {geometry.hash}, but the file says "
-                f"{metadata.get('geometry_hash')}: one of them was edited; write the file again."
-            )
         problem = self._layout.problem(geometry)
         if problem:
             raise DataError(f"{self._path} and the geometry inside do not fit: {problem}.")
@@ -198,12 +195,12 @@ class ShowerFile:
     def _find_provenance(self) -> dict[str, Any]:
         embedded = self._source.metadata.get("provenance", {})
         written = FORMATS[self._layout.name].attributes
-        found = dict(embedded) if isinstance(embedded, dict) else {}
+        provenance = dict(embedded) if isinstance(embedded, dict) else {}
         if not self._ours:
-            found = {k: v for k, v in self._source.notes.items() if k not in written}
+            provenance = {k: v for k, v in self._source.notes.items() if k not in written}
         if self._layout.remark:
-            found["note"] = self._layout.remark
-        return found
+            provenance["note"] = self._layout.remark
+        return provenance
 
     def _check_columns(self) -> int:
         layout, geometry = self._layout, self.geometry
@@ -216,7 +213,7 @@ class ShowerFile:
                     f"{self._path} has no column '{key}'; expected it in the {layout.name} format "
                     f"of '{geometry.name}'."
                 )
-            if column.dtype.kind not in "fiu":
+            if not layout.takes(key, column.dtype):
                 raise DataError(
                     f"'{key}' in {self._path} has the type {column.dtype}; expected numbers: save "
                     "it as float32."
@@ -225,8 +222,8 @@ class ShowerFile:
             if not same_tail(column.shape[1:], tail) or column.shape[0] != count:
                 raise DataError(
                     f"'{key}' in {self._path} has the shape {column.shape}; expected "
-                    f"{(count, *tail)} for "
-                    f"'{geometry.name}': check the geometry, or write the file again."
+                    f"{(count, *tail)} for '{geometry.name}': check the geometry, or write the "
+                    "file again."
                 )
             self._source.check(key)
         return int(count or 0)
@@ -235,23 +232,23 @@ class ShowerFile:
 def open_showers(path: str | Path, geometry: Geometry | None = None) -> ShowerFile:
     """Open a file of showers for reading.
 
-    The container (HDF5, npz, ROOT) is found from its first bytes and the format from its columns,
-    not from the name.
+    The container (HDF5, npz, ROOT, npy, Parquet) is found from its first bytes, CSV and TSV from
+    the name, and the format from the columns.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or the name of a shipped sample.
     geometry
-        Its read-out; by default the one embedded in the file, else the shipped one with these
-        shapes.
+        Read-out of the showers; by default the one embedded in the file, or else the shipped one
+        whose cells have the shapes of the file's columns.
 
     Raises
     ------
     DataError
         When the file is missing, damaged, of no known format, or does not fit the geometry.
     """
-    path = Path(path)
+    path = resolve_data(path)
     source = _open_source(path)
     try:
         return ShowerFile(path, source, geometry)
@@ -272,6 +269,8 @@ def read_showers(
 def _open_source(path: Path) -> Source:
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a file of showers.")
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise DataError(f"{path} is a pipe or a device; expected a file of showers.")
     try:
         with path.open("rb") as stream:
             head = stream.read(8)
@@ -291,11 +290,33 @@ def _open_source(path: Path) -> Source:
         from caloforge.data.hdf5 import Hdf5Source
 
         return Hdf5Source(path)
+    kind = "parquet" if head[:4] == b"PAR1" else "npy" if head[:6] == b"\x93NUMPY" else ""
+    if kind or path.suffix in (".csv", ".tsv"):
+        from caloforge.data.tables import TableSource
+
+        return TableSource(path, kind or "text")
     raise DataError(
-        f"{path} is neither HDF5 nor npz nor ROOT (it starts with {head!r}); expected a file of "
-        "showers: check that it "
-        "was fetched completely."
+        f"{path} is neither HDF5 nor npz nor ROOT nor a table (it starts with {head!r}); expected "
+        "a file of showers: check that it was fetched completely."
     )
+
+
+def check_memory(showers: int, cells: int, path: Path) -> None:
+    """Refuse to hold more showers than the memory of the machine; compressed files may claim
+    a thousand times what they store.
+
+    Raises
+    ------
+    DataError
+        When float32 energies of `showers` times `cells` take more than the physical memory.
+    """
+    needed = 4 * showers * cells
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise DataError(
+            f"{showers} showers of {path} take {needed / 1e9:.3g} GB of memory; this machine has "
+            f"{there / 1e9:.3g} GB: read them in pieces."
+        )
 
 
 def row_range(rows: slice | None, count: int) -> tuple[int, int]:

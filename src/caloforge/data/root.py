@@ -1,8 +1,10 @@
-"""ROOT container: a TTree `showers` with one branch a column, metadata in a TObjString "
-"`caloforge` (needs uproot)."""
+"""ROOT container: a TTree `showers` with one branch for each column, and the metadata in a
+TObjString `caloforge`. It needs uproot.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from caloforge.data.containers import (
-    MOST_BLOCK,
     Array,
     Column,
+    check_size,
     dump_metadata,
     parse_metadata,
     reading,
@@ -23,6 +25,7 @@ from caloforge.errors import CaloForgeError, DataError
 
 TREE = "showers"
 _METADATA = "caloforge"
+_MORE = 10
 
 
 def _uproot() -> Any:
@@ -50,10 +53,8 @@ class RootSource:
             with reading(path):
                 names = self._file.keys(cycle=False)
                 if TREE not in names:
-                    raise DataError(
-                        f"{path} holds {', '.join(names[:6]) or 'nothing'}; expected a TTree "
-                        f"'{TREE}'."
-                    )
+                    there = ", ".join(names[:6])[:200] or "nothing"
+                    raise DataError(f"{path} holds {there}; expected a TTree '{TREE}'.")
                 self._tree = self._file[TREE]
                 self.columns: Mapping[str, Column] = self._find_columns()
                 text = str(self._file[_METADATA]) if _METADATA in names else ""
@@ -69,22 +70,28 @@ class RootSource:
         columns = {}
         for name, branch in self._tree.items():
             dtype = getattr(branch.interpretation, "to_dtype", None)
-            if (
-                dtype is not None
-            ):  # a plain number or a fixed-size array; anything else is not a column
+            # A plain number or an array of fixed size has a type; anything else is no column.
+            if dtype is not None:
                 shape = (int(branch.num_entries), *(int(n) for n in dtype.shape))
                 columns[name] = Column(shape, np.dtype(dtype.base))
         return columns
 
     def check(self, key: str) -> None:
-        """Raise DataError when the branch claims more than the file can hold."""
+        """Raise DataError when the branch claims more than the file holds."""
+        column = self.columns[key]
         with reading(self._path):
-            claimed = int(self._tree[key].uncompressed_bytes)
-        if claimed > MOST_BLOCK * 1024:
-            raise DataError(
-                f"'{key}' in {self._path} claims {claimed:.3g} bytes; the file is not what it "
-                "says."
+            branch = self._tree[key]
+            claimed = max(
+                math.prod(column.shape) * column.dtype.itemsize, int(branch.uncompressed_bytes)
             )
+            stored = int(branch.compressed_bytes)
+            if stored > self._path.stat().st_size or min(column.shape, default=0) < 0:
+                raise DataError(
+                    f"'{key}' in {self._path} claims {stored} bytes, more than the file has: it "
+                    "is truncated; fetch or write it again."
+                )
+        # ROOT also knows LZMA and Zstandard, which shrink long runs of zeros more than deflate.
+        check_size(key, claimed, _MORE * stored, self._path)
 
     def read(self, key: str, start: int, stop: int) -> Array:
         """Rows start to stop."""
@@ -93,7 +100,13 @@ class RootSource:
             return np.zeros((0, *column.shape[1:]), dtype=column.dtype)
         with reading(self._path):
             branch = self._tree[key]
-            return np.asarray(branch.array(entry_start=start, entry_stop=stop, library="np"))
+            rows = np.asarray(branch.array(entry_start=start, entry_stop=stop, library="np"))
+        if rows.shape != (stop - start, *self.columns[key].shape[1:]):
+            raise DataError(
+                f"'{key}' in {self._path} gives {len(rows)} of the rows {start} to {stop}; "
+                "expected all: the file is damaged, fetch or write it again."
+            )
+        return rows
 
     def close(self) -> None:
         """Close the file."""

@@ -49,7 +49,7 @@ def resolve_data(name_or_path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Geant4Time:
-    """Seconds a shower of Geant4, for a particle of so many MeV."""
+    """Time that Geant4 takes for one shower: `seconds` for a particle of `energy` MeV."""
 
     particle: str
     energy: float

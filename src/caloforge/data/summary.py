@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caloforge.data.reader import open_showers
-from caloforge.geometry import Geometry
+from caloforge.detector.geometry import Geometry
 from caloforge.showers import energy_points
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from caloforge.data.containers import Array, Sink
-from caloforge.data.formats import Format, get_format
+from caloforge.data.formats import get_format
+from caloforge.data.guard import trust
+from caloforge.data.layout import Format
 from caloforge.data.reader import open_showers, row_range
+from caloforge.data.samples import resolve_data
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import DataError
-from caloforge.files import atomic_path
-from caloforge.geometry import Geometry
+from caloforge.executors import in_order
+from caloforge.files import atomic_path, check_target
 from caloforge.showers import SCHEMA_VERSION, Showers
 
 if TYPE_CHECKING:
     from caloforge.data.hdf5_sink import Packed
 
 Compression = Literal["fast", "small", "none"]
-# How pieces of work are done, in their order: the built-in `map`, or that of a farm of workers.
-Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+# Endings of a file that is written; all but the last two are HDF5.
+ENDINGS = ("", ".hdf5", ".h5", ".hdf", ".npz", ".root")
 BLOCK = 8192  # showers converted at a time, unless they fill too much memory
 
 
@@ -48,7 +53,8 @@ class Packer:
     format
         Key of `FORMATS`.
     compression
-        Of the chunks of an HDF5 file; None for other files, which compress while they are written.
+        How the chunks of an HDF5 file are compressed; None for other files, which compress while
+        they are written.
     """
 
     format: str
@@ -167,31 +173,38 @@ def create_showers(
     Parameters
     ----------
     path
-        Target; `.npz` gives an npz file, `.root` a ROOT file with a TTree `showers`, anything else
-        HDF5.
+        Target; `.npz` gives an npz file, `.root` a ROOT file with a TTree `showers`; `.hdf5`,
+        `.h5`, `.hdf` and no ending give HDF5.
     geometry
         Read-out of the showers.
     provenance
-        Who made them: strings and numbers; by default that of the first showers appended.
+        Who made the showers, as strings and numbers; by default what the first showers that are
+        appended say.
     format
-        Key of `FORMATS`; by default the field's own format for this geometry.
+        Key of `FORMATS`; by default the format in which the field keeps this geometry.
     compression
         "fast" (gzip 1), "small" (gzip 9) or "none".
     threads
-        That compress the chunks of an HDF5 file; by default one for each core. They change nothing
-        in the file.
+        Number of threads that compress the chunks of an HDF5 file, by default one for each core.
+        The file is the same for any number.
 
     Raises
     ------
     DataError
-        When the format cannot hold the geometry.
+        When the format cannot hold the geometry, or the ending says another format.
     CaloForgeError
         When the disk is full or the folder cannot be written.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in ENDINGS:
+        raise DataError(
+            f"Got {path} for showers, whose ending {path.suffix} says another format; expected "
+            f"one of {', '.join(ENDINGS[1:])}."
+        )
     if compression not in ("fast", "small", "none"):
         raise DataError(f"Got the compression '{compression}'; expected fast, small or none.")
-    default = "root" if path.suffix == ".root" else geometry.format
+    default = "root" if suffix == ".root" else geometry.format
     layout = get_format(default if format is None else format)
     problem = layout.problem(geometry)
     if problem:
@@ -199,15 +212,27 @@ def create_showers(
             f"The format '{layout.name}' cannot hold '{geometry.name}': {problem}; use "
             "format='caloforge'."
         )
+    hdf5 = suffix not in (".npz", ".root")
+    if layout.own_sink is not None and not hdf5:
+        raise DataError(
+            f"Got {path} for the format '{layout.name}', which is HDF5; expected a name that ends "
+            "in .h5 or .hdf5."
+        )
     with atomic_path(path) as temporary:
-        sink = _open_sink(temporary, path.suffix, compression, threads)
+        if layout.own_sink is not None:
+            sink, packing = layout.own_sink(temporary), None
+        else:
+            sink = _open_sink(temporary, suffix, compression, threads)
+            packing = compression if hdf5 else None
         try:
-            packer = Packer(layout.name, None if path.suffix in (".npz", ".root") else compression)
+            packer = Packer(layout.name, packing)
             writer = ShowerWriter(path, geometry, provenance, layout, sink, packer)
             yield writer
             writer.finish()
         finally:
             sink.abort()
+    if hdf5:
+        trust(path)
 
 
 @dataclass(frozen=True)
@@ -228,7 +253,7 @@ def convert(
     geometry: Geometry | None = None,
     format: str | None = None,
     rows: slice | None = None,
-    spread: Spread | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
     """Copy showers into another file and format, in bounded memory. Returns how many.
@@ -236,29 +261,32 @@ def convert(
     Parameters
     ----------
     source
-        A file, or several of one read-out, which are joined in their order.
+        A file or a shipped sample, or several of one read-out, which are joined in their order.
     target
         See `create_showers`.
     geometry
         Read-out of the sources; by default what `open_showers` finds.
     format
-        Key of `FORMATS` to write.
+        Key of `FORMATS` in which the target is written, see `create_showers`.
     rows
-        Which showers of each source, a slice with a step of 1.
-    spread
-        The `map` of a farm, whose workers read, encode and compress pieces of the sources. An npz
-        file can only be read from its beginning, which is done here.
+        Which showers of each source are taken: a slice with a step of 1, by default all.
+    executor
+        Its workers read, encode and compress pieces of the sources. An npz file can only be read
+        from its beginning, which this process does.
     progress
-        Called with (showers done since the last call, showers to do).
+        Function that is called with the number of showers done since its last call, and the number
+        of all showers to do.
 
     Raises
     ------
     DataError
         For a source that cannot be read, sources of different read-outs, or none.
     """
-    sources = [source] if isinstance(source, (str, Path)) else list(source)
-    if not sources:
+    given = [source] if isinstance(source, (str, Path)) else list(source)
+    if not given:
         raise DataError("Got no file to convert; expected at least one.")
+    sources = [resolve_data(path) for path in given]
+    check_target(target, sources)
     total = sum(_count(path, geometry, rows) for path in sources)
     names = ", ".join(Path(path).name for path in sources)
     with open_showers(sources[0], geometry) as first:
@@ -275,8 +303,8 @@ def convert(
                     )
                     for k in range(start, stop, step)
                 )
-                if spread is not None and file.random_access:
-                    for part in spread(_convert_piece, pieces):
+                if executor is not None and file.random_access:
+                    for part in in_order(executor, _convert_piece, pieces):
                         writer.append_part(part)
                         progress(part.count, total)
                     continue

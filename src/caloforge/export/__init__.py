@@ -13,9 +13,9 @@ from caloforge.errors import ExportError, did_you_mean
 from caloforge.export.fastcalosim import export_fastcalosim
 from caloforge.export.lwtnn import export_lwtnn
 from caloforge.export.onnx import export_onnx
-from caloforge.export.par04 import export_par04
+from caloforge.export.par04 import export_ddml, export_par04
 from caloforge.export.parity import Parity
-from caloforge.models.file import ModelFile
+from caloforge.models.file import ModelFile, load_model
 
 # What `caloforge export --to` takes: each writes to a path and returns how far it is from PyTorch.
 TARGETS: dict[str, Callable[..., Parity]] = {
@@ -23,14 +23,22 @@ TARGETS: dict[str, Callable[..., Parity]] = {
     "lwtnn": export_lwtnn,
     "fastcalosim": export_fastcalosim,
     "par04": export_par04,
+    "ddml": export_ddml,
 }
 
+# The ending of the file that a target writes; the others write a folder.
+ENDINGS = {"onnx": ".onnx", "lwtnn": ".json", "par04": ".onnx"}
 
-def export_model(file: ModelFile, target: str, out: str | Path, **options: Any) -> Parity:
+
+def export_model(
+    file: ModelFile | str | Path, target: str, out: str | Path, **options: Any
+) -> Parity:
     """Write a generator for `target`, one of TARGETS, to `out`; `options` are those of the target.
+    The generator is a model file, its path, or the name of a shipped one.
 
-    Raises ExportError for an unknown target or option, for a model that cannot be written so (with
-    its reason), and when the result is not what PyTorch makes; then nothing is written.
+    Raises ExportError for an unknown target or option, an ending of `out` that says another
+    format, a model that cannot be written so (with its reason), and when the result is not what
+    PyTorch makes; then nothing is written.
     """
     if target not in TARGETS:
         raise ExportError(f"Unknown target '{target}': {did_you_mean(target, TARGETS)}")
@@ -41,7 +49,15 @@ def export_model(file: ModelFile, target: str, out: str | Path, **options: Any) 
                 f"The target '{target}' has no option '{option}'; expected "
                 f"{' or '.join(known) or 'none'}."
             )
-    return TARGETS[target](file, Path(out), **options)
+    out = Path(out)
+    ending = ENDINGS.get(target, "")
+    if out.suffix not in ("", ending) and (ending or out.suffix in (*ENDINGS.values(), ".hdf5")):
+        raise ExportError(
+            f"Got {out} for the target '{target}', whose ending {out.suffix} says another format; "
+            f"expected {f'a name that ends in {ending}' if ending else 'the name of a folder'}."
+        )
+    file = file if isinstance(file, ModelFile) else load_model(file)
+    return TARGETS[target](file, out, **options)
 
 
 __all__ = ["TARGETS", "Parity", "export_model"]

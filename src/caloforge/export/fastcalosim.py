@@ -1,4 +1,5 @@
-"""ATLAS FastCaloSim: the folder that its class TFCSGANEtaSlice loads.
+"""ATLAS FastCaloSim: the folder that its class TFCSGANEtaSlice loads, or that of its
+machine-learning shower (see `binned_shower`).
 
 `neural_net_{pid}_eta_{min}_{max}_{slot}.json` (or .onnx) and `binning.xml`. A network sees noise
 N(0.5, 0.5) and two conditions, log(Ekin/Emin)/log(Emax/Emin) and 0, and gives each voxel's share
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from scipy import constants
 from torch import Tensor, nn
 
+from caloforge.detector.binning import add_layers
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import ExportError
-from caloforge.export.files import folder_path
+from caloforge.export.binned_shower import export_binned_shower
 from caloforge.export.lwtnn import (
     DenseLayer,
     dense_core_of,
@@ -31,15 +34,20 @@ from caloforge.export.lwtnn import (
     graph,
     run_graph,
 )
-from caloforge.export.onnx import convert, open_session, serialised
+from caloforge.export.onnx import convert, metadata, open_session, serialised
 from caloforge.export.parity import Float32, Parity, check_parity
-from caloforge.geometry import Geometry
+from caloforge.files import atomic_folder
 from caloforge.models.base import Sampler
 from caloforge.models.file import ModelFile
+from caloforge.nn.dense_core import DenseCore
 
 GAN_VERSION = 2  # two conditions, and for photons and electrons two networks
 REGION = 1
 ETA = (20, 25)  # |eta| in per cent: the slice of the CaloChallenge's data set 1
+ETA_STEP = 5  # width of a slice in per cent: the class adds it to the lower edge
+# A layer of this many alpha bins is special to the class: it merges them to 4, 8, 16 or 32, the
+# more the larger the ring, whatever the file says.
+MERGED_ALPHA = 32
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ def _kinetic(momentum: float, mass: float) -> float:
 
 
 LIGHT = (Slot("UltraLow12", 6, 12), Slot("High12", 12, 22))
+LIGHT_PIDS = (22, 11)
 SLOTS = {22: LIGHT, 11: LIGHT, 211: (Slot("All", 8, 22),), 2212: (Slot("High10", 10, 22),)}
 MASSES = {  # MeV
     22: 0.0,
@@ -70,62 +79,117 @@ MASSES = {  # MeV
 
 
 def export_fastcalosim(
-    file: ModelFile, out: str | Path, *, eta: tuple[int, int] = ETA, network: str = "json"
+    file: ModelFile,
+    out: str | Path,
+    *,
+    shower: str | None = None,
+    eta: tuple[int, int] = ETA,
+    network: str | None = None,
 ) -> Parity:
-    """Write the folder, once each network in it has made the same showers as PyTorch.
+    """Write the folder, whole or not at all; each network in it makes the same showers as PyTorch.
 
     Parameters
     ----------
     out
         A new or empty folder.
+    shower
+        "gan" for the class TFCSGANEtaSlice, "ml" for TFCSBinnedShowerONNX; by default "gan" for
+        dense layers that give fractions of the energy, and "ml" for every other model.
     eta
-        The slice of |eta| in per cent that the generator stands for.
+        The slice of |eta| in per cent that the generator stands for; only for "gan".
     network
-        "json" (LWTNN) or "onnx".
+        "json" (LWTNN, the default) or "onnx"; only for "gan": "ml" knows ONNX alone.
 
     Raises
     ------
     ExportError
         For a particle that the class has no slot for, a model whose energy ranges are others, that
-        is not dense layers on noise and log E, or a read-out that is not voxels in r and alpha;
+        is not dense layers on noise and log E, or a read-out that the class would read wrongly;
         nothing is written then.
     """
+    if shower not in (None, "gan", "ml"):
+        raise ExportError(f"Got the shower '{shower}'; expected gan or ml.")
+    core = file.model.energy_ranges()[0].model.dense_core()
+    if shower is None:
+        shower = "gan" if isinstance(core, DenseCore) and core.fractions else "ml"
+    if shower == "ml":
+        if network == "json":
+            raise ExportError("FastCaloSim's machine-learning shower reads ONNX alone; got json.")
+        return export_binned_shower(file, out)
+    return _export_gan(file, out, eta, network or "json")
+
+
+def _export_gan(file: ModelFile, out: str | Path, eta: tuple[int, int], network: str) -> Parity:
     if network not in ("json", "onnx"):
         raise ExportError(f"Got the network '{network}'; expected json or onnx.")
-    if not 0 <= eta[0] < eta[1]:
-        raise ExportError(f"Got the slice {eta} of |eta| in per cent; expected 0 <= low < high.")
-    geometry = file.model.geometry
-    pid = abs(geometry.pid or 0)
-    if pid not in SLOTS:
+    if not (eta[0] >= 0 and eta[1] == eta[0] + ETA_STEP):
         raise ExportError(
-            f"FastCaloSim has no generator for the particle {geometry.pid} of '{geometry.name}'; "
-            f"expected one of {', '.join(map(str, SLOTS))}."
+            f"Got the slice {eta[0]} to {eta[1]} of |eta| in per cent; expected a width of "
+            f"{ETA_STEP}, such as {ETA[0]} {ETA[1]}: FastCaloSim adds it to the lower edge."
         )
+    geometry = file.model.geometry
+    pid = _pid(geometry)
     order, checks = voxel_order(geometry), []
-    with folder_path(out) as folder:
+    with atomic_folder(out) as folder:
         for slot in SLOTS[pid]:
             part = _part_for(file, slot, MASSES[pid])
             layers = _relabelled(part, slot.energies(MASSES[pid]), order)
             name = f"neural_net_{pid}_eta_{eta[0]}_{eta[1]}_{slot.name}.{network}"
             write = _write_json if network == "json" else _write_onnx
-            run = write(folder / name, layers, part.model.noise_size)
+            about = {**metadata(part), "cells": "layer by layer; inside a layer r is slow"}
+            run = write(folder / name, layers, part.model.noise_size, about)
             shower = _Showers(geometry, run, slot.energies(MASSES[pid]), order)
             checks.append(check_parity(part, Sampler(part.model), shower))
         (folder / "binning.xml").write_text(binning_xml(file, pid, eta), encoding="utf-8")
-    return Parity.joined(checks)
+        (folder / "README.txt").write_text(_readme(geometry, pid, eta), encoding="utf-8")
+    return Parity.joined(checks).written(Path(out))
+
+
+def _pid(geometry: Geometry) -> int:
+    """The particle's code, without the sign. Raises ExportError where the class has no slot."""
+    slots = ", ".join(map(str, SLOTS))
+    if geometry.pid is None:
+        raise ExportError(
+            f"FastCaloSim has a network for each particle; the read-out '{geometry.name}' states "
+            f"no single one (its particles: {', '.join(geometry.particles) or 'none'}). Expected "
+            f"a read-out with one of the codes {slots} as pid."
+        )
+    if abs(geometry.pid) not in SLOTS:
+        raise ExportError(
+            f"FastCaloSim has no generator for the particle {geometry.pid} of '{geometry.name}'; "
+            f"expected one of {slots}."
+        )
+    return abs(geometry.pid)
+
+
+def _readme(geometry: Geometry, pid: int, eta: tuple[int, int]) -> str:
+    """What is still missing in the folder, which belongs to the detector."""
+    layers = ", ".join(str(layer.id) for layer in geometry.layers)
+    stem = f"rootFiles/pid{pid}_E"
+    ends = f"_eta_{eta[0]}_{eta[1]}"
+    return (
+        "TFCSGANEtaSlice also reads two ROOT files of the detector, which no generator holds:\n"
+        f"{stem}1048576{ends}.root: for each of the layers {layers}, the histogram r<layer>w or "
+        "r<layer> of the hits' distance from the axis in mm.\n"
+        f"{stem}65536{ends}_validation.root: the tree rootTree with a branch extrapWeight_<layer> "
+        "for each of these layers.\n"
+        "Networks in ONNX: the class destroys its own Ort::Env; the application has to keep one "
+        "alive for as long as it makes showers.\n"
+    )
 
 
 def _part_for(file: ModelFile, slot: Slot, mass: float) -> ModelFile:
     """The generator that is responsible for all of a slot, with the conditions of both."""
     low, high = slot.energies(mass)
     geometry = file.model.geometry
-    column = geometry.conditions[geometry.column("energy")]
-    for part, own in energy_parts(file):
+    column = geometry.conditions[geometry.column_of("energy")]
+    for part, part_file in energy_parts(file):
         below = part.low <= max(low, column.low) * (1 + 1e-6)
         above = part.high >= min(high, column.high) * (1 - 1e-6)
         if below and above:
             inside = (max(low, part.low, column.low), min(high, part.high, column.high))
-            return ModelFile(own.model, {**own.about, "condition_range": {"energy": inside}})
+            about = {**part_file.about, "condition_range": {column.name: inside}}
+            return ModelFile(part_file.model, about)
     edges = ", ".join(f"{part.high:g}" for part, _ in energy_parts(file)[:-1])
     raise ExportError(
         f"FastCaloSim has one network for {low:g} to {high:g} MeV and no slot for a model that is "
@@ -137,9 +201,9 @@ def _part_for(file: ModelFile, slot: Slot, mass: float) -> ModelFile:
 def voxel_order(geometry: Geometry) -> NDArray[np.int64]:
     """Our number of each voxel in FastCaloSim's order, (V,).
 
-    Raises ExportError for layers that are not polar.
+    Raises ExportError for layers that are not polar, and for those that the class skips or merges.
     """
-    found = []
+    numbers_of_layers = []
     for layer, where in sorted(
         zip(geometry.layers, geometry.slices, strict=True), key=lambda pair: pair[0].id
     ):
@@ -148,9 +212,21 @@ def voxel_order(geometry: Geometry) -> NDArray[np.int64]:
                 f"FastCaloSim has voxels in r and alpha; layer {layer.id} of '{geometry.name}' is "
                 "a grid of cells: export to ONNX."
             )
+        n_alpha, n_r = layer.shape
+        if n_r == 1:
+            raise ExportError(
+                f"Layer {layer.id} of '{geometry.name}' has one ring; FastCaloSim skips such "
+                'layers: expected two or more, or --shower ml (shower="ml").'
+            )
+        if n_alpha == MERGED_ALPHA:
+            raise ExportError(
+                f"Layer {layer.id} of '{geometry.name}' has {n_alpha} alpha bins; FastCaloSim "
+                "merges them to 4, 8, 16 or 32 by the size of the ring: expected another number, "
+                'or --shower ml (shower="ml").'
+            )
         numbers = np.arange(where.start, where.stop).reshape(layer.shape)
-        found.append(numbers.T.ravel())
-    return np.concatenate(found)
+        numbers_of_layers.append(numbers.T.ravel())
+    return np.concatenate(numbers_of_layers)
 
 
 def _relabelled(
@@ -162,7 +238,7 @@ def _relabelled(
     core = dense_core_of(file)
     layers = dense_layers(core)
     if not core.fractions or [(v.kind, v.column) for v in core.variables] != [
-        ("log", file.model.geometry.column("energy"))
+        ("log", file.model.geometry.column_of("energy"))
     ]:
         raise ExportError(
             f"FastCaloSim tells its network the energy alone and takes fractions of it; the model "
@@ -214,13 +290,13 @@ class _Showers:
         return ours * energy[:, None]
 
 
-def _write_json(path: Path, layers: list[DenseLayer], latent: int) -> Any:
+def _write_json(path: Path, layers: list[DenseLayer], latent: int, about: dict[str, str]) -> Any:
     inputs = {
         f"node_{k}": [(f"variable_{i}", 0.0, 1.0) for i in range(size)]
         for k, size in enumerate((latent, 2))
     }
     labels = tuple(map(str, range(len(layers[-1].bias))))
-    content = json.dumps(graph(inputs, layers, {"out": labels}), separators=(",", ":"))
+    content = json.dumps(graph(inputs, layers, {"out": labels}, about), separators=(",", ":"))
     path.write_text(content, encoding="utf-8")
     plain = json.loads(content)
     return lambda u, seen: run_graph(plain, {"node_0": u, "node_1": seen})
@@ -242,8 +318,8 @@ class _Layers(nn.Module):
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Fractions of the incident energy."""
-        made: Tensor = self.network(torch.cat([noise, condition], dim=1))
-        return made
+        shares: Tensor = self.network(torch.cat([noise, condition], dim=1))
+        return shares
 
 
 class _Activation(nn.Module):
@@ -267,10 +343,10 @@ class _Activation(nn.Module):
         return functions[self.function](x) if self.function in functions else x
 
 
-def _write_onnx(path: Path, layers: list[DenseLayer], latent: int) -> Any:
+def _write_onnx(path: Path, layers: list[DenseLayer], latent: int, about: dict[str, str]) -> Any:
     example = (torch.zeros(1, latent), torch.zeros(1, 2))
     proto = convert(_Layers(layers).eval(), example, ["Noise", "mycond"], "out", rows=None)
-    path.write_bytes(serialised(proto, {}))
+    path.write_bytes(serialised(proto, about))
     session = open_session(path)
 
     def run(u: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.floating]:
@@ -281,15 +357,16 @@ def _write_onnx(path: Path, layers: list[DenseLayer], latent: int) -> Any:
 
 
 def binning_xml(file: ModelFile, pid: int, eta: tuple[int, int]) -> str:
-    """The voxels as FastCaloSim reads them: a <Particle> above what `caloforge.binning` writes."""
-    geometry = file.model.geometry
+    """The voxels as FastCaloSim reads them: a <Particle> above the bins. For photons and electrons
+    it looks for their own code, and for every other particle for that of pions.
+    """
     root = ElementTree.Element("Bins", {"isPolar": "true", "mergeAlphaBinsInFirstRBin": "false"})
     particle = ElementTree.SubElement(
         root,
         "Particle",
         # Older readers look for symmetriseAlpha here, newer ones at the bin.
         {
-            "pid": str(pid),
+            "pid": str(pid if pid in LIGHT_PIDS else 211),
             "latentDim": str(file.model.noise_size),
             "symmetriseAlpha": "false",
         },
@@ -302,9 +379,6 @@ def binning_xml(file: ModelFile, pid: int, eta: tuple[int, int]) -> str:
         "symmetriseAlpha": "false",
     }
     chosen = ElementTree.SubElement(particle, "Bin", attributes)
-    for layer in geometry.layers:
-        edges = ",".join(f"{edge:.12g}" for edge in layer.edges[1])
-        content = {"id": str(layer.id), "r_edges": edges, "n_bin_alpha": str(layer.shape[0])}
-        ElementTree.SubElement(chosen, "Layer", content)
+    add_layers(chosen, file.model.geometry)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -3,13 +3,15 @@
 A graph has two inputs, `noise` (standard normals `variable_0`, ...) and `condition` (the values
 that the first lines of `docs/deployment.md` explain, such as `log_energy`), both with their
 preprocessing (x + offset) * scale, and one output `energies`. Batch normalisation is folded into
-the dense layer before it.
+the dense layer before it. Its key `miscellaneous` holds the texts that the ONNX export has as its
+metadata: read-out, conditions with the trained ranges, order of the cells, versions.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from caloforge.errors import ExportError, ModelError
-from caloforge.export.parity import Float32, Parity, check_parity
-from caloforge.files import write_text
+from caloforge.errors import ExportError
+from caloforge.export.onnx import metadata
+from caloforge.export.parity import Float32, Parity, check_parity, trained_ranges
+from caloforge.files import atomic_path
 from caloforge.models.base import EnergyRange, Refusal, Sampler
 from caloforge.models.file import ModelFile
 from caloforge.nn.dense import TrainableSwish
 from caloforge.nn.dense_core import DenseCore
 
-DIGITS = 8  # of every number: those of a 32-bit float, and half of the bytes of a 64-bit one
+# Digits of every number: a 32-bit float has no more, and a 64-bit one would take twice the bytes.
+DIGITS = 8
+FORMAT, TRANSFORM_FORMAT, SCHEMA = "caloforge-lwtnn", "caloforge-transform", 1
 Float64 = NDArray[np.float64]
 
 
@@ -37,10 +42,14 @@ class DenseLayer:
 
     Parameters
     ----------
-    weight, bias
-        (out, in) and (out,).
-    function, alpha
-        Name of the activation in the format, and its parameter where it has one.
+    weight
+        Matrix of the layer, (out, in).
+    bias
+        Vector of the layer, (out,).
+    function
+        Name of the activation in the format.
+    alpha
+        Parameter of the activation, where it has one.
     """
 
     weight: Float64
@@ -62,9 +71,12 @@ class DenseLayer:
 
 
 def export_lwtnn(file: ModelFile, out: str | Path) -> Parity:
-    """Write the dense layers of a generator as JSON to `out`, once they have made the same showers
-    from the written text as PyTorch; a model of several energy ranges as one file for each, with
-    the range in MeV in its name.
+    """Write the dense layers of a generator as JSON to `out`, whole or not at all.
+
+    They are only kept when they make the same showers from the written text as PyTorch. A model of
+    several energy ranges becomes one file for each, with the range in MeV in its name. A model
+    whose outputs are not yet energies gets a second file, `..._transform.json`, with the numbers
+    that turn them into energies.
 
     Raises ExportError when the model has no dense core or an activation that the format does not
     know, or the check fails; then nothing is written.
@@ -72,15 +84,27 @@ def export_lwtnn(file: ModelFile, out: str | Path) -> Parity:
     out, parts = Path(out), energy_parts(file)
     texts: dict[Path, str] = {}
     checks = []
-    for part, own in parts:
-        core = dense_core_of(own)
-        text = json.dumps(lwtnn_graph(core), separators=(",", ":"))
-        checks.append(check_parity(own, Sampler(own.model), _Run(core, text)))
+    for part, part_file in parts:
+        core = dense_core_of(part_file)
+        text = json.dumps(lwtnn_graph(core, part_file), separators=(",", ":"))
+        checks.append(check_parity(part_file, Sampler(part_file.model), _Run(core, text)))
         name = out.name if len(parts) == 1 else f"{out.stem}_{part.low:.0f}_{part.high:.0f}.json"
-        texts[out.with_name(name)] = text
-    for path, text in texts.items():
-        write_text(path, text)
-    return Parity.joined(checks)
+        path = out.with_name(name)
+        texts[path] = text
+        if core.decoding:
+            decoding = {"format": TRANSFORM_FORMAT, "schema": SCHEMA, **core.decoding}
+            texts[path.with_name(f"{path.stem}_transform.json")] = json.dumps(decoding)
+    write_texts(texts)
+    return Parity.joined(checks).written(*texts)
+
+
+def write_texts(texts: dict[Path, str]) -> None:
+    """Write all texts to their files, or none: no file gets its name before every text is on the
+    disk.
+    """
+    with ExitStack() as files:
+        for path, text in texts.items():
+            files.enter_context(atomic_path(path)).write_text(text, encoding="utf-8")
 
 
 def energy_parts(file: ModelFile) -> list[tuple[EnergyRange, ModelFile]]:
@@ -88,19 +112,19 @@ def energy_parts(file: ModelFile) -> list[tuple[EnergyRange, ModelFile]]:
     parts = file.model.energy_ranges()
     if len(parts) == 1:
         return [(parts[0], file)]
-    energy = file.model.geometry.conditions[file.model.geometry.column("energy")]
-    try:
-        ranges = file.condition_range
-    except ModelError:
-        ranges = {c.name: (c.low, c.high) for c in file.model.geometry.conditions}
-    low, high = ranges["energy"]
-    found = []
+    energy = file.model.geometry.conditions[file.model.geometry.column_of("energy")]
+    ranges = trained_ranges(file)
+    low, high = ranges[energy.name]
+    files = []
     for part in parts:
-        own = EnergyRange(max(part.low, energy.low), min(part.high, energy.high), part.model)
-        inside = (min(max(low, own.low), own.high), max(min(high, own.high), own.low))
-        about = {**file.about, "condition_range": {**ranges, "energy": inside}}
-        found.append((own, ModelFile(part.model.eval(), about)))
-    return found
+        served = EnergyRange(max(part.low, energy.low), min(part.high, energy.high), part.model)
+        inside = (
+            min(max(low, served.low), served.high),
+            max(min(high, served.high), served.low),
+        )
+        about = {**file.about, "condition_range": {**ranges, energy.name: inside}}
+        files.append((served, ModelFile(part.model.eval(), about)))
+    return files
 
 
 def dense_core_of(file: ModelFile) -> DenseCore:
@@ -123,8 +147,9 @@ def dense_layers(core: DenseCore) -> list[DenseLayer]:
     open_end = False  # whether the last layer still waits for its activation
     for part in _flat(core.network):
         if isinstance(part, nn.Linear):
-            bias = part.bias if part.bias is not None else torch.zeros(part.out_features)
-            layers.append(DenseLayer(_numbers(part.weight), _numbers(bias)))
+            bias: torch.Tensor | None = part.bias  # torch's types do not say that it may be None
+            numbers = _numbers(torch.zeros(part.out_features) if bias is None else bias)
+            layers.append(DenseLayer(_numbers(part.weight), numbers))
             open_end = True
         elif isinstance(part, nn.BatchNorm1d) and open_end:
             layers[-1] = _folded(layers[-1], part)
@@ -176,7 +201,7 @@ def _activation(part: nn.Module) -> tuple[str, float | None]:
     return names[type(part)], None
 
 
-def lwtnn_graph(core: DenseCore) -> dict[str, Any]:
+def lwtnn_graph(core: DenseCore, file: ModelFile) -> dict[str, Any]:
     """The content of the JSON file."""
     noise = [(f"variable_{k}", core.noise_offset, core.noise_scale) for k in range(core.noise)]
     condition = [(v.name, v.offset, v.scale) for v in core.variables]
@@ -184,6 +209,7 @@ def lwtnn_graph(core: DenseCore) -> dict[str, Any]:
         {"noise": noise, "condition": condition},
         dense_layers(core),
         {"energies" if core.fractions else "numbers": core.outputs},
+        {**metadata(file), "format": FORMAT, "outputs": core.meaning},
     )
 
 
@@ -191,6 +217,7 @@ def graph(
     inputs: dict[str, list[tuple[str, float, float]]],
     layers: Sequence[DenseLayer],
     output: dict[str, tuple[str, ...]],
+    about: dict[str, str],
 ) -> dict[str, Any]:
     """A graph of dense layers on all inputs side by side.
 
@@ -200,6 +227,9 @@ def graph(
         For each node (name, offset, scale) of its variables.
     output
         Labels of the one output, under its name.
+    about
+        What the file says about itself, texts by name: the key `miscellaneous`, which lwtnn does
+        not look at.
     """
     nodes: list[dict[str, Any]] = [
         {"type": "input", "sources": [k], "size": len(variables)}
@@ -224,6 +254,7 @@ def graph(
         "nodes": nodes,
         "layers": [layer.to_json() for layer in layers],
         "outputs": {name: {"labels": list(labels), "node_index": len(nodes) - 1}},
+        "miscellaneous": about,
     }
 
 

@@ -23,18 +23,24 @@ from numpy.typing import NDArray
 from torch import nn
 
 import caloforge
-from caloforge.errors import CaloForgeError, ExportError, ModelError
-from caloforge.export.parity import Float32, Parity, check_parity
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import embedded_geometry
+from caloforge.errors import CaloForgeError, ExportError, first_line
+from caloforge.export.parity import Float32, Parity, check_parity, trained_ranges
 from caloforge.files import atomic_path
-from caloforge.geometry import Geometry
 from caloforge.models import Refusal
 from caloforge.models.file import ModelFile
 
-OPSET = 18  # of every release of ONNX Runtime since 1.14 (February 2023)
+# The operators that PyTorch's exporter writes. A file states the lowest opset and IR version that
+# its own graph needs (`lowest_versions`); IR 8, of opset 15 to 18, is read by every ONNX Runtime
+# since 1.14 (February 2023).
+OPSET = 18
 FORMAT = "caloforge-generator"
 SCHEMA = 1
-MOST_BYTES = 2**31 - 1  # of a protobuf message; larger models would need files beside their own
-EXAMPLE_ROWS = 3  # of the batch that is traced; not 1, which torch.export takes for a constant
+# A protobuf message holds no more; a larger model would need files beside its own.
+MOST_BYTES = 2**31 - 1
+# Rows of the batch that is traced; torch.export would take 1 for a constant.
+EXAMPLE_ROWS = 3
 CELL_ORDER = (
     "layer by layer as in the geometry; inside a layer the first axis (alpha of polar layers) is "
     "the slow one"
@@ -42,8 +48,10 @@ CELL_ORDER = (
 
 
 def export_onnx(file: ModelFile, out: str | Path) -> Parity:
-    """Write the generator as ONNX to `out`, whole or not at all, once ONNX Runtime has made the
-    same showers from the written file as PyTorch (`check_parity`).
+    """Write the generator as ONNX to `out`, whole or not at all.
+
+    It is only kept when ONNX Runtime makes the same showers from the file as PyTorch
+    (`check_parity`).
 
     Raises
     ------
@@ -57,10 +65,11 @@ def export_onnx(file: ModelFile, out: str | Path) -> Parity:
         session = open_session(temporary)
 
         def run(noise: Float32, condition: Float32) -> NDArray[np.floating]:
-            (made,) = session.run(["energies"], {"noise": noise, "condition": condition})
-            return made
+            (energies,) = session.run(["energies"], {"noise": noise, "condition": condition})
+            return energies
 
-        return check_parity(file, core, run)
+        parity = check_parity(file, core, run)
+    return parity.written(Path(out))
 
 
 def exportable_core(file: ModelFile) -> nn.Module:
@@ -121,22 +130,40 @@ def convert(
                 verbose=False,
             )
     except Exception as error:  # the exporter raises of every kind
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(
-            f"The generator cannot be written as ONNX: {reason[0].rstrip('.')}; see "
+            f"The generator cannot be written as ONNX: {first_line(error).rstrip('.')}; see "
             "CONTRIBUTING.md for what a model may do when sampling."
         ) from error
     assert program is not None
     proto = program.model_proto
+    lowest_versions(proto)
     if rows is not None:
         for value in (*proto.graph.input, *proto.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = rows
     return proto
 
 
+def lowest_versions(proto: Any) -> None:
+    """Let a graph of OPSET's operators state the lowest opset in which all of them are what they
+    are in OPSET, and the IR version (the format of the file) that came with it.
+
+    An operator that did not change since opset k means the same in a file of opset k, so that
+    nothing has to be converted and older releases of ONNX Runtime can read the file.
+    """
+    import onnx
+
+    (opset,) = (entry for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    opset.version = max(
+        onnx.defs.get_schema(node.op_type, OPSET, "").since_version for node in proto.graph.node
+    )
+    del proto.opset_import[:]
+    proto.opset_import.append(opset)
+    proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import)
+
+
 def serialised(proto: Any, about: dict[str, str]) -> bytes:
-    """The file of a graph, with `about` as its metadata and without the traces of where it was
-    made.
+    """The file of a graph, with `about` and its opset as its metadata and without the traces of
+    where it was made.
 
     Raises ExportError when it needs more than 2 GB.
     """
@@ -149,6 +176,9 @@ def serialised(proto: Any, about: dict[str, str]) -> bytes:
     del proto.metadata_props[:]
     proto.producer_name, proto.producer_version = "CaloForge", caloforge.__version__
     proto.doc_string = "A shower generator"
+    if "versions" in about:
+        versions = {**json.loads(about["versions"]), "opset": proto.opset_import[0].version}
+        about = {**about, "versions": json.dumps(versions)}
     for key, value in about.items():
         proto.metadata_props.add(key=key, value=value)
     if proto.ByteSize() > MOST_BYTES:
@@ -172,7 +202,7 @@ def require(*packages: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about its own insides."""
+    """Without the messages and warnings of the exporter."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -195,11 +225,9 @@ def metadata(file: ModelFile) -> dict[str, str]:
         {"name": c.name, "unit": c.unit, "scale": c.scale, "low": c.low, "high": c.high}
         for c in geometry.conditions
     ]
-    try:
-        for column in conditions:
-            column["low"], column["high"] = file.condition_range[str(column["name"])]
-    except ModelError:
-        pass
+    trained = trained_ranges(file)
+    for column in conditions:
+        column["low"], column["high"] = trained[str(column["name"])]
     return {
         "format": FORMAT,
         "schema": str(SCHEMA),
@@ -212,9 +240,7 @@ def metadata(file: ModelFile) -> dict[str, str]:
         "conditions": json.dumps(conditions),
         "geometry": json.dumps(geometry.to_dict()),
         "geometry_hash": geometry.hash,
-        "versions": json.dumps(
-            {**about.get("versions", {}), "exporter": caloforge.__version__, "opset": OPSET}
-        ),
+        "versions": json.dumps({**about.get("versions", {}), "exporter": caloforge.__version__}),
     }
 
 
@@ -255,10 +281,29 @@ class OnnxGenerator:
     about: dict[str, str]
     session: Any
 
-    def sample(self, condition: Float32, noise: Float32) -> Float32:
-        """Showers in MeV (N, V) from conditions (N, C) in physical units and noise (N, Z)."""
-        (made,) = self.session.run(["energies"], {"noise": noise, "condition": condition})
-        result: Float32 = made
+    def sample(self, condition: NDArray[np.number], noise: NDArray[np.number]) -> Float32:
+        """Showers in MeV (N, V) from conditions (N, C) in physical units and noise (N, Z).
+
+        Numbers of other types are rounded to the 32-bit floats that the file takes. Raises
+        ExportError for arrays of another shape.
+        """
+        widths = {"noise": self.noise_size, "condition": len(self.geometry.conditions)}
+        given = {"noise": np.asarray(noise), "condition": np.asarray(condition)}
+        for name, array in given.items():
+            if array.ndim != 2 or array.shape != (len(given["noise"]), widths[name]):
+                shapes = " and ".join(f"{key} {value.shape}" for key, value in given.items())
+                raise ExportError(
+                    f"Got {shapes}; expected as many rows of each, with {widths['noise']} columns "
+                    f"of noise and {widths['condition']} of conditions."
+                )
+        feed = {name: array.astype(np.float32) for name, array in given.items()}
+        try:
+            result: Float32 = self.session.run(["energies"], feed)[0]
+        except Exception as error:  # its errors have no base class of their own
+            raise ExportError(
+                f"ONNX Runtime cannot make these showers ({first_line(error).rstrip('.')}); "
+                "expected an untouched file of `caloforge export`."
+            ) from error
         return result
 
 
@@ -298,14 +343,13 @@ def load_onnx(path: str | Path, *, threads: int = 1) -> OnnxGenerator:
         )
     _refuse_strangers(proto, path)
     try:
-        geometry = Geometry.from_dict(json.loads(about["geometry"]))
+        geometry = embedded_geometry(json.loads(about["geometry"]), about.get("geometry_hash"))
         size = int(inputs["noise"].type.tensor_type.shape.dim[1].dim_value)
     except (CaloForgeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ExportError(
-            f"{path} does not describe its read-out; expected a file of `caloforge export`."
+            f"{path} does not describe its read-out ({type(error).__name__}: {error}); expected "
+            "an untouched file of `caloforge export`."
         ) from error
-    if geometry.hash != about.get("geometry_hash"):
-        raise ExportError(f"The geometry in {path} was changed after the export; export it again.")
     return OnnxGenerator(geometry, size, about, open_session(content, threads))
 
 

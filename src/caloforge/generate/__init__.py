@@ -1,5 +1,6 @@
-"""Showers from trained models: conditions, engines, streams, files, farms, one at a time."""
+"""Showers from trained models: conditions, engines, streams, files, and one at a time."""
 
+from caloforge.generate.blocks import generate_blocks
 from caloforge.generate.conditions import (
     Conditions,
     Spectrum,
@@ -8,7 +9,6 @@ from caloforge.generate.conditions import (
     parse_values,
 )
 from caloforge.generate.engines import ENGINES, Engine, default_batch, make_engine
-from caloforge.generate.farm import farm_file
 from caloforge.generate.generator import Generator
 from caloforge.generate.showers import generate_file, generate_showers, stream
 
@@ -20,7 +20,7 @@ __all__ = [
     "Spectrum",
     "check_range",
     "default_batch",
-    "farm_file",
+    "generate_blocks",
     "generate_file",
     "generate_showers",
     "make_engine",

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import open_showers
+from caloforge.detector.geometry import Condition, Geometry
+from caloforge.detector.same import check_same_read_out
 from caloforge.errors import ConditionError, did_you_mean
-from caloforge.geometry import Condition, Geometry
 from caloforge.models.file import ModelFile
 from caloforge.noise import uniforms
 
-EDGE = 0.05  # of a trained range that a condition may lie beyond it
-MOST_ROWS = 10**8  # of a grid
+# A condition may lie beyond the trained range by this share of the range.
+EDGE = 0.05
+MOST_ROWS = 10**8  # largest number of points of a grid
 
 Array = NDArray[np.float64]
 
@@ -43,7 +45,7 @@ def _power(u: Array, index: float, low: float, high: float) -> Array:
 
 
 def _normal(u: Array, mean: float, sigma: float, low: float, high: float) -> Array:
-    """Cut off at low and high."""
+    """A normal distribution that is cut off at low and high."""
     from scipy.special import ndtr, ndtri
 
     least, most = ndtr((low - mean) / sigma), ndtr((high - mean) / sigma)
@@ -92,7 +94,7 @@ class Spectrum:
         return ":".join([self.kind, *(f"{number:g}" for number in self.numbers)])
 
     def values(self, u: Array) -> Array:
-        """From uniform numbers between 0 and 1, of the same shape."""
+        """Values of the condition from uniform numbers between 0 and 1, of the same shape."""
         low, high = self.numbers[-2:]
         return np.clip(SHAPES[self.kind].inverse(u, *self.numbers), low, high)
 
@@ -134,9 +136,9 @@ class Conditions:
     Parameters
     ----------
     table
-        (M, C) in physical units, repeated from the top when it runs out.
+        Conditions (M, C) in physical units, repeated from the top when they run out.
     spectra
-        For columns that are drawn for every shower instead, by position.
+        Spectra of the columns that are drawn anew for every shower, by position.
     """
 
     geometry: Geometry
@@ -154,7 +156,7 @@ class Conditions:
                 rows[:, column] = spectrum.values(u[:, column])
         return rows
 
-    def found(self, column: int) -> Array:
+    def extent(self, column: int) -> Array:
         """All values of a column, or the ends of its spectrum."""
         if column in self.spectra:
             return np.array(self.spectra[column].numbers[-2:])
@@ -164,21 +166,20 @@ class Conditions:
     def like(cls, path: str | Path, geometry: Geometry) -> Conditions:
         """The conditions of a file of showers of the same read-out."""
         with open_showers(path) as source:
-            if source.geometry.hash != geometry.hash:
-                raise ConditionError(
-                    f"{path} holds showers of '{source.geometry.name}', the model makes "
-                    f"'{geometry.name}'; expected the same read-out."
-                )
+            check_same_read_out(
+                source.geometry,
+                geometry,
+                (f"{path} holds showers of", "the model makes"),
+                "give another file or another model",
+                ConditionError,
+            )
             if not len(source):
                 raise ConditionError(f"{path} holds no showers; expected at least one condition.")
             return cls(geometry, source.conditions())
 
     @classmethod
     def of(
-        cls,
-        geometry: Geometry,
-        values: Values,
-        particles: str | Path | None = None,
+        cls, geometry: Geometry, values: Values, particles: str | Path | None = None
     ) -> Conditions:
         """Every combination of the values named, or drawn from spectra.
 
@@ -284,6 +285,9 @@ def _read_text(path: Path) -> tuple[list[str], Array]:
 def _read_hdf5(path: Path) -> tuple[list[str], Array]:
     import h5py
 
+    from caloforge.data.guard import examine
+
+    examine(path)
     with h5py.File(path, "r", locking=False) as file:
         columns: dict[str, Any] = {}
         for key in file:
@@ -307,7 +311,7 @@ def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = 
     low_high = file.condition_range
     for column, condition in enumerate(file.model.geometry.conditions):
         low, high = low_high[condition.name]
-        values = conditions.found(column)
+        values = conditions.extent(column)
         if not (np.abs(values) < np.finfo(np.float32).max).all():
             raise ConditionError(
                 f"The condition '{condition.name}' is NaN or infinite; expected a number."

@@ -13,24 +13,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caloforge.errors import ExportError, ModelError, did_you_mean
+from caloforge.errors import ExportError, ModelError, did_you_mean, first_line
+from caloforge.export.onnx import exportable_core, onnx_bytes, open_session
+from caloforge.fast.packed import packed
 from caloforge.models import ShowerModel
 from caloforge.models.file import ModelFile
-from caloforge.nn.packed import packed
 
 EngineName = Literal["auto", "torch", "compile", "onnx"]
 ENGINES: tuple[EngineName, ...] = ("auto", "torch", "compile", "onnx")
 Float32 = NDArray[np.float32]
 
 
-# Most showers of one call: few enough that what passes from layer to layer stays in the caches of
-# one core, enough that the calls themselves cost little.
+# Largest number of showers of one call. They are few enough that what passes from layer to layer
+# stays in the caches of one core, and enough that the calls themselves cost little.
 DENSE_BATCH, IMAGE_BATCH = 1024, 256
-# Bytes of energies that one call makes at most: each thread holds several times as much. Measured
-# on the read-outs shipped: larger read-outs are slower in larger batches.
+# Largest number of bytes of energies that one call makes; each thread holds several times as much.
+# It was measured on the shipped read-outs: large read-outs are slower in larger batches.
 BATCH_BYTES = 16 << 20
-# Of these many showers "auto" makes those of image-like models with ONNX Runtime: it needs 5 to
-# 10 s to begin and takes two thirds of PyTorch's time for each.
+# From this number of showers on, "auto" runs image-like models with ONNX Runtime, which needs 5 to
+# 10 s to begin and then two thirds of PyTorch's time for each shower.
 MANY = 100_000
 
 
@@ -44,7 +45,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """PyTorch, layer by layer. On a CPU dense layers are packed (`caloforge.nn.packed`)."""
+    """PyTorch, layer by layer. On a CPU dense layers are packed (`caloforge.fast.packed`)."""
 
     name = "torch"
 
@@ -56,11 +57,11 @@ class TorchEngine:
     def __call__(self, condition: Float32, noise: Float32) -> Float32:
         """See `Engine`."""
         with torch.inference_mode():
-            made = self.sample(
+            energies = self.sample(
                 torch.from_numpy(condition).to(self.device),
                 torch.from_numpy(noise).to(self.device),
             )
-            return made.cpu().numpy()
+            return energies.cpu().numpy()
 
 
 class CompileEngine:
@@ -81,10 +82,9 @@ class CompileEngine:
         try:
             self(first, np.zeros((1, file.model.noise_size), np.float32))
         except Exception as error:  # the compiler raises of every kind
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ModelError(
-                f"PyTorch cannot compile this model here: {reason[0][:200]}; choose --engine "
-                "torch."
+                f"PyTorch cannot compile this model here: {first_line(error)[:200]}; choose "
+                "--engine torch."
             ) from error
 
     def __call__(self, condition: Float32, noise: Float32) -> Float32:
@@ -94,8 +94,8 @@ class CompileEngine:
         rows[count:] = 0
         full = (condition, noise) if count == self.batch else (condition[rows], noise[rows])
         with torch.no_grad():
-            made = self.compiled(*(torch.from_numpy(x).to(self.device) for x in full))
-            return made[:count].cpu().numpy()
+            energies = self.compiled(*(torch.from_numpy(x).to(self.device) for x in full))
+            return energies[:count].cpu().numpy()
 
 
 class OnnxEngine:
@@ -106,20 +106,20 @@ class OnnxEngine:
     name = "onnx"
 
     def __init__(self, file: ModelFile) -> None:
-        from caloforge.export.onnx import exportable_core, onnx_bytes, open_session
-
         self.run = open_session(onnx_bytes(file, exportable_core(file)), threads=1).run
         self.outputs = ["energies"]
 
     def __call__(self, condition: Float32, noise: Float32) -> Float32:
         """See `Engine`."""
-        made: Float32 = self.run(self.outputs, {"noise": noise, "condition": condition})[0]
-        return made
+        energies: Float32 = self.run(self.outputs, {"noise": noise, "condition": condition})[0]
+        return energies
 
 
 def is_dense(model: ShowerModel) -> bool:
-    """Whether all weights are matrices; convolutions and the like have more axes."""
-    return all(tensor.dim() <= 2 for tensor in model.generator_state().values())
+    """Whether all weights are matrices; convolutions and the like have more axes. Tables, which
+    are not trained, may have any.
+    """
+    return all(weight.dim() <= 2 for weight in model.parameters())
 
 
 def default_batch(model: ShowerModel) -> int:
@@ -141,9 +141,9 @@ def make_engine(file: ModelFile, name: str, batch: int, count: int = 0) -> Engin
     Parameters
     ----------
     batch
-        Showers of one call, which the compiler is told.
+        Number of showers of one call, for which the compiler makes its graph.
     count
-        Showers in all.
+        Number of showers in all.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,12 @@ class Generator:
     model
         A model file, its path, or the name of a shipped generator.
     seed
-        Of all showers.
+        Seed of all showers.
     engine
         "auto" (ONNX Runtime for `one`, where it is installed; else PyTorch), "torch", "compile"
         or "onnx".
     extrapolate
-        Allow conditions outside the trained range.
+        Whether conditions outside the trained range are allowed.
 
     Raises
     ------
@@ -61,13 +62,27 @@ class Generator:
         self.file = model if isinstance(model, ModelFile) else load_model(resolve_model(model))
         self.geometry = self.file.model.geometry
         self.seed, self.extrapolate = seed, extrapolate
-        self.number = 0  # of the next shower of `one`
+        self.number = 0  # the next shower of `one` has this number
         self._engine = engine
         self._many: dict[int, Engine] = {}
         self._single: Engine | None = None
         self._block, self._noise = -1, np.empty((0, 0), np.float32)
         ranges = self.file.condition_range
         self._allowed = {c.name: allowed(c, *ranges[c.name]) for c in self.geometry.conditions}
+
+    def __repr__(self) -> str:
+        recipe = self.file.about.get("recipe", {}).get("name", "unnamed")
+        return f"Generator('{recipe}' for '{self.geometry.name}', seed {self.seed})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{low:g} to {high:g}</td></tr>"
+            for name, (low, high) in self.file.condition_range.items()
+        )
+        return (
+            f"<table><caption>{escape(repr(self))}</caption><thead><tr><th>condition</th>"
+            f"<th>trained range</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
 
     def one(self, number: int | None = None, /, **condition: float) -> Float32:
         """The next shower, or shower `number`: energies (V,) in MeV.
@@ -149,7 +164,7 @@ class Generator:
         return given if isinstance(given, Conditions) else Conditions.of(self.geometry, given)
 
     def _batches(self, batch: int | None) -> Engine:
-        """Made once, but for the compiler's, which is made for one batch size."""
+        """The engine for batches. It is made once; the compiler's is made for each batch size."""
         size = checked_batch(batch, self.file.model)
         key = size if self._engine == "compile" else 0
         if key not in self._many:

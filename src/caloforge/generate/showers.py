@@ -7,23 +7,78 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import torch
 
 from caloforge.data import create_showers
 from caloforge.data.containers import MOST_COMPRESSION
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import CaloForgeError, ConditionError
+from caloforge.executors import in_order, one_thread_each
 from caloforge.generate.conditions import Array, Conditions, check_range
 from caloforge.generate.engines import Engine, default_batch, make_engine
-from caloforge.geometry import Geometry
 from caloforge.models import ShowerModel
-from caloforge.models.file import ModelFile
+from caloforge.models.file import ModelFile, load_model
 from caloforge.noise import normals
 from caloforge.showers import SCHEMA_VERSION, Showers
-from caloforge.threads import in_order
+
+
+class Settings(TypedDict, total=False):
+    """How showers are made, by any function that takes these settings by name.
+
+    Parameters
+    ----------
+    seed
+        Seed of the noise and of conditions that are drawn; by default 0.
+    batch
+        Number of showers of one call of the model; by default `default_batch`.
+    extrapolate
+        Whether conditions outside the trained range are allowed; by default they are refused.
+    engine
+        What runs the model: a name of `ENGINES` ("auto" by default) or an engine.
+    """
+
+    seed: int
+    batch: int | None
+    extrapolate: bool
+    engine: str | Engine
+
+
+class Plan(NamedTuple):
+    """A generation into a file that can be done.
+
+    Parameters
+    ----------
+    seed, batch, number
+        Seed of the noise, showers of one call of the model, and showers in all.
+    engine
+        What runs the model.
+    begin
+        When the work on it began, in seconds of `time.perf_counter`.
+    """
+
+    seed: int
+    batch: int
+    number: int
+    engine: Engine
+    begin: float
+
+
+def plan(
+    file: ModelFile, conditions: Conditions, out: str | Path, count: int | None, given: Settings
+) -> Plan:
+    """Check what is asked for, and make the engine; see `generate_file`."""
+    check_range(file, conditions, extrapolate=given.get("extrapolate", False))
+    batch = checked_batch(given.get("batch"), file.model)
+    number = len(conditions.table) if count is None else count
+    check_space(out, file.model.geometry, number)
+    begin = time.perf_counter()
+    engine = given.get("engine", "auto")
+    runner = make_engine(file, engine, batch, number) if isinstance(engine, str) else engine
+    return Plan(given.get("seed", 0), batch, number, runner, begin)
 
 
 def checked_batch(batch: int | None, model: ShowerModel) -> int:
@@ -71,21 +126,6 @@ def make_batch(file: ModelFile, engine: Engine, rows: Array, start: int, seed: i
     return Showers(energies, rows, file.model.geometry, provenance(file, seed, engine.name))
 
 
-@contextmanager
-def one_thread_each() -> Iterator[int]:
-    """PyTorch uses one thread in each of ours; gives the number of threads it had.
-
-    Batches side by side need no waiting for each other, unlike pieces of one batch. It also makes
-    the showers the same, bit for bit, whatever the number of threads.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield before
-    finally:
-        torch.set_num_threads(before)
-
-
 def stream(
     file: ModelFile,
     conditions: Conditions,
@@ -111,12 +151,12 @@ def stream(
         return make_batch(file, runner, rows, start, seed)
 
     starts = range(0, count, size)
-    with one_thread_each() as threads:
-        yield from in_order(make, starts, min(threads, len(starts)))
+    with one_thread_each(len(starts)) as executor:
+        yield from in_order(executor, make, starts)
 
 
 def generate_showers(
-    file: ModelFile,
+    file: ModelFile | str | Path,
     conditions: Conditions,
     count: int | None = None,
     *,
@@ -128,6 +168,7 @@ def generate_showers(
     """`count` showers in memory (default: one for each row of the conditions). See `stream`;
     raises ConditionError out of range.
     """
+    file = file if isinstance(file, ModelFile) else load_model(file)
     check_range(file, conditions, extrapolate=extrapolate)
     number = len(conditions.table) if count is None else count
     parts = stream(file, conditions, number, seed=seed, batch=batch, engine=engine)
@@ -135,30 +176,38 @@ def generate_showers(
 
 
 def generate_file(
-    file: ModelFile,
+    file: ModelFile | str | Path,
     conditions: Conditions,
     out: str | Path,
     count: int | None = None,
     *,
-    seed: int = 0,
-    batch: int | None = None,
-    extrapolate: bool = False,
-    engine: str | Engine = "auto",
     progress: Callable[[int], None] | None = None,
+    **settings: Unpack[Settings],
 ) -> float:
-    """As `generate_showers`, into a file of the geometry's own format; memory stays flat. Returns
-    seconds it took.
+    """As `generate_showers`, into a file of the geometry's own format; memory stays flat.
+
+    Returns the seconds that it took.
+
+    Parameters
+    ----------
+    file
+        The model, its path, or the name of a shipped generator.
+    conditions
+        Conditions of the showers.
+    out
+        File to write.
+    count
+        Number of showers; by default one for each row of the conditions.
+    progress
+        It is called with the number of showers that were written since the last call.
+    settings
+        See `Settings`.
     """
-    check_range(file, conditions, extrapolate=extrapolate)
-    size = checked_batch(batch, file.model)
-    check_space(out, file.model.geometry, len(conditions.table) if count is None else count)
-    number = len(conditions.table) if count is None else count
-    begin = time.perf_counter()
-    runner = make_engine(file, engine, size, number) if isinstance(engine, str) else engine
-    about, threads = provenance(file, seed, runner.name), torch.get_num_threads()
-    geometry = file.model.geometry
-    with create_showers(out, geometry, provenance=about, threads=threads) as writer:
-        for showers in stream(file, conditions, number, seed=seed, batch=size, engine=runner):
+    file = file if isinstance(file, ModelFile) else load_model(file)
+    seed, batch, number, engine, begin = plan(file, conditions, out, count, settings)
+    about, threads = provenance(file, seed, engine.name), torch.get_num_threads()
+    with create_showers(out, file.model.geometry, provenance=about, threads=threads) as writer:
+        for showers in stream(file, conditions, number, seed=seed, batch=batch, engine=engine):
             writer.append(showers)
             if progress is not None:
                 progress(len(showers))

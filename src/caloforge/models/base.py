@@ -4,18 +4,16 @@ noise.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from caloforge.errors import ModelError, did_you_mean
-from caloforge.geometry import Geometry
+from caloforge.detector.geometry import Geometry
+from caloforge.models.hyper import Hyper, OptimiserSettings
 from caloforge.nn.dense_core import DenseCore, Variable
 from caloforge.transforms import IncidentEnergy, IncidentFraction, Transform
 
@@ -31,35 +29,6 @@ class Batch(NamedTuple):
 
 Loss = Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
 Source = Literal["next", "last", "step", "all"]
-
-_Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-@dataclass(frozen=True)
-class OptimiserSettings:
-    """How one player is optimised. `betas` are ignored by RMSProp; `schedule` is "constant",
-    "cyclic" (arXiv:1506.01186) or "inverse", lr / (1 + updates / 1000); `weight_clip` holds every
-    weight between -c and c (Wasserstein GAN, arXiv:1701.07875, Algorithm 1), 0: wherever it goes.
-    """
-
-    name: str = "adam"
-    lr: PositiveFloat = 1e-4
-    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
-    weight_decay: NonNegativeFloat = 0.0
-    lookahead: bool = False
-    schedule: Literal["constant", "cyclic", "inverse"] = "constant"
-    weight_clip: NonNegativeFloat = 0.0
-
-    @classmethod
-    def of(cls, settings: dict[str, Any]) -> OptimiserSettings:
-        """From the table of a recipe. Raises ModelError that names the nearest valid key, or the
-        value that is wrong.
-        """
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
-        }
-        check_values("optimiser setting", get_type_hints(cls, include_extras=True), plain)
-        return cls(**plain)
 
 
 @dataclass(frozen=True)
@@ -124,13 +93,15 @@ class EnergyRange:
 
 
 class ShowerModel(nn.Module):
-    """p(shower given condition).
+    """A model of p(shower given condition).
 
-    Subclasses are made as `Model(geometry, transform=None, **hyper)`; hyper-parameters are
-    keyword-only and kept unchanged in `hyper`. Without a transform a model makes its own (only
-    models whose transform needs no fit can).
+    Subclasses are made as `Model(geometry, transform=None, hyper=None)`. Without a transform a
+    model makes one that needs no fit, without hyper-parameters it takes the defaults of its
+    `hyper_class`; both are kept as attributes.
     """
 
+    # The class of its hyper-parameters.
+    hyper_class: ClassVar[type[Hyper]] = Hyper
     # Sub-modules that only training needs: they are left out of the model file.
     training_only: ClassVar[tuple[str, ...]] = ()
     # Why it is no DenseCore, to follow "it"; for a model that has none.
@@ -140,9 +111,9 @@ class ShowerModel(nn.Module):
 
     geometry: Geometry
     transform: Transform
-    hyper: dict[str, Any]
+    hyper: Hyper
 
-    def __init__(self, geometry: Geometry, transform: Transform, hyper: dict[str, Any]) -> None:
+    def __init__(self, geometry: Geometry, transform: Transform, hyper: Hyper) -> None:
         super().__init__()
         self.geometry = geometry
         self.transform = transform
@@ -167,15 +138,15 @@ class ShowerModel(nn.Module):
         """Showers in MeV, (N, V), finite and >= 0.
 
         Several threads call it at once: in evaluation mode it must not change the model. Dense
-        layers may have been replaced by faster ones (`caloforge.nn.packed`), so they are called
+        layers may have been replaced by faster ones (`caloforge.fast.packed`), so they are called
         and their weights are not looked at.
 
         Parameters
         ----------
         condition
-            (N, C) in physical units, columns as in the geometry.
+            Conditions (N, C) in physical units, with the columns of the geometry.
         noise
-            (N, Z) standard normal.
+            Standard-normal numbers (N, Z).
         context
             Leading slices to continue from; only sequence models take it.
         """
@@ -246,33 +217,6 @@ def fractions_core(
         *noise,
         fractions=True,
     )
-
-
-def check_hyper(kind: Callable[..., ShowerModel], hyper: dict[str, Any]) -> None:
-    """Raise ModelError naming the nearest valid hyper-parameter when `hyper` holds one the model
-    does not have, or naming the one that is missing or not what the constructor's types say.
-    """
-    hints = get_type_hints(kind.__init__, include_extras=True)
-    for other in ("geometry", "transform", "return"):
-        hints.pop(other, None)
-    check_values("hyper-parameter", hints, hyper)
-    for name, parameter in inspect.signature(kind).parameters.items():
-        if name in hints and parameter.default is parameter.empty and name not in hyper:
-            raise ModelError(f"The hyper-parameter '{name}' is missing; give it in [model].")
-
-
-def check_values(what: str, hints: dict[str, Any], values: dict[str, Any]) -> None:
-    """Raise ModelError for a key that `hints` does not have, naming the nearest one, or a value
-    that is not of the type there.
-    """
-    for key, value in values.items():
-        if key not in hints:
-            raise ModelError(f"Unknown {what} '{key}': {did_you_mean(key, hints)}")
-        try:
-            TypeAdapter(hints[key]).validate_python(value, strict=True)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise ModelError(f"The {what} '{key}' is wrong: {reason} (got {value!r}).") from error
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -7,8 +7,8 @@ workshop, Frascati, May 2023.
 Differs from the paper:
 - Energies below zero at the output are set to zero when sampling (`IncidentFraction.inverse`).
 - `output_gain` scales the first outputs to the data.
-- `output_activation` is an option. The documents say that every layer has an activation and do not
-  name the output's.
+- `output_activation` is an option. Paper and talk say that every layer has an activation and
+  do not name the output's.
 
 Shapes: condition (N, C), noise (N, latent), voxels (N, V). Generator latent + 1 -> `generator` ->
 V, critic V + 1 -> `critic` -> 1; the extra input is the label log(E/Emin)/log(Emax/Emin).
@@ -16,7 +16,7 @@ V, critic V + 1 -> `critic` -> 1; the extra input is the label log(E/Emin)/log(E
 Example
 -------
 >>> import torch
->>> from caloforge.geometry import load_geometry
+>>> from caloforge.detector.shipped import load_geometry
 >>> from caloforge.models.base import parameter_count
 >>> photon = CaloShowerGAN(load_geometry("ds1-photons"))
 >>> parameter_count(photon.generator), parameter_count(photon.critic)
@@ -27,23 +27,18 @@ torch.Size([1, 368])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import Geometry
-from caloforge.models.base import (
-    Batch,
-    OptimiserSettings,
-    Phase,
-    Refusal,
-    ShowerModel,
-    fractions_core,
-)
+from caloforge.models.adversarial import normal, optimisers, take_turns
+from caloforge.models.base import Batch, Phase, Refusal, ShowerModel, fractions_core
+from caloforge.models.hyper import Hyper
 from caloforge.nn.dense import activation, batch_norm, dense_stack, initialise
 from caloforge.nn.dense_core import DenseCore, Variable
 from caloforge.objectives import gradient_penalty, wasserstein_critic, wasserstein_generator
@@ -53,32 +48,45 @@ ADAM_GENERATOR = {"name": "adam", "lr": 1e-4, "betas": (0.5, 0.999)}
 ADAM_CRITIC = {"name": "adam", "lr": 1e-4, "betas": (0.9, 0.999)}
 
 
+@dataclass(frozen=True)
+class CaloShowerGANHyper(Hyper):
+    """Hyper-parameters of `CaloShowerGAN`; the defaults are the published photon model."""
+
+    latent: PositiveInt = 100
+    """How many standard-normal numbers one shower needs, Z."""
+    generator: tuple[PositiveInt, ...] = (100, 200, 400)
+    """Sizes of the generator's hidden layers."""
+    critic: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (368, 368, 368)
+    """Sizes of the critic's hidden layers, which are followed by ReLU."""
+    activation: str = "swish"
+    """Activation of the generator's hidden layers."""
+    generator_init: str = "glorot-normal"
+    """Rule by which the generator's first weights are drawn."""
+    critic_init: str = "he-uniform"
+    """Rule by which the critic's first weights are drawn."""
+    output_batch_norm: bool = True
+    """Whether the generator's last dense layer is followed by batch normalisation."""
+    output_activation: str = "relu"
+    """Activation of the generator's outputs."""
+    output_gain: PositiveFloat = 1.0
+    """Factor on the first outputs. Fractions of the incident energy are of order 0.01 a voxel; a
+    generator that starts at order 1 first has to come down to that scale."""
+    penalty: NonNegativeFloat = 3.0
+    """Weight lambda of the gradient penalty."""
+    critic_steps: PositiveInt = 8
+    """Updates of the critic for one of the generator, D/G."""
+    label_range: tuple[PositiveFloat, PositiveFloat] | None = None
+    """Energies Emin and Emax of the label in MeV; without them the range of the geometry."""
+    generator_optimiser: dict[str, Any] = field(default_factory=ADAM_GENERATOR.copy)
+    """How the generator is optimised, see `OptimiserSettings`."""
+    critic_optimiser: dict[str, Any] = field(default_factory=ADAM_CRITIC.copy)
+    """How the critic is optimised, see `OptimiserSettings`."""
+
+
 class CaloShowerGAN(ShowerModel):
-    """WGAN-GP of dense layers; the defaults are the published photon model.
+    """WGAN-GP of dense layers."""
 
-    Parameters
-    ----------
-    latent
-        Z; the noise is N(0.5, 0.5), made from the standard normals given.
-    generator, critic
-        Hidden sizes.
-    activation, generator_init, critic_init
-        Hidden activation of the generator and the initialisations (the critic is ReLU).
-    output_batch_norm, output_activation
-        What follows the generator's last dense layer.
-    output_gain
-        Factor on the first outputs. Fractions of the incident energy are of order 0.01 a voxel; a
-        generator that starts at order 1 first has to come down to that scale.
-    penalty
-        lambda, the weight of the gradient penalty.
-    critic_steps
-        D/G: critic updates for one generator update.
-    label_range
-        (Emin, Emax) in MeV of the label; default: the range of the geometry.
-    generator_optimiser, critic_optimiser
-        See `OptimiserSettings`.
-    """
-
+    hyper_class = CaloShowerGANHyper
     training_only = ("critic",)
     log_range: Tensor
 
@@ -86,51 +94,31 @@ class CaloShowerGAN(ShowerModel):
         self,
         geometry: Geometry,
         transform: Transform | None = None,
-        *,
-        latent: PositiveInt = 100,
-        generator: Sequence[PositiveInt] = (100, 200, 400),
-        critic: Annotated[Sequence[PositiveInt], Field(min_length=1)] = (368, 368, 368),
-        activation: str = "swish",
-        generator_init: str = "glorot-normal",
-        critic_init: str = "he-uniform",
-        output_batch_norm: bool = True,
-        output_activation: str = "relu",
-        output_gain: PositiveFloat = 1.0,
-        penalty: NonNegativeFloat = 3.0,
-        critic_steps: PositiveInt = 8,
-        label_range: Annotated[Sequence[PositiveFloat], Field(min_length=2, max_length=2)]
-        | None = None,
-        generator_optimiser: dict[str, Any] = ADAM_GENERATOR,
-        critic_optimiser: dict[str, Any] = ADAM_CRITIC,
+        hyper: CaloShowerGANHyper | None = None,
     ) -> None:
-        hyper = {
-            k: v
-            for k, v in locals().items()
-            if k not in ("self", "geometry", "transform", "__class__")
-        }
+        hyper = hyper or CaloShowerGANHyper()
         super().__init__(geometry, transform or IncidentFraction(geometry, 0.0, 0), hyper)
         voxels = self.transform.size()
-        self.latent, self.penalty, self.critic_steps = latent, penalty, critic_steps
-        energy = geometry.conditions[geometry.column("energy")]
-        low, high = label_range or (energy.low, energy.high)
+        self.latent, self.penalty, self.critic_steps = (
+            hyper.latent,
+            hyper.penalty,
+            hyper.critic_steps,
+        )
+        energy = geometry.conditions[geometry.column_of("energy")]
+        low, high = hyper.label_range or (energy.low, energy.high)
         if not low < high:
             raise ModelError(f"Got the label_range [{low}, {high}] MeV; expected low < high.")
         self.register_buffer(
             "log_range", torch.tensor([low, high], dtype=torch.float64).log().float()
         )
-        self.generator = _generator(
-            [latent + 1, *generator, voxels], activation, output_batch_norm, output_activation
-        )
-        initialise(self.generator, generator_init)
-        _scale_output(self.generator, output_gain)
+        self.generator = _generator(voxels, hyper)
+        initialise(self.generator, hyper.generator_init)
+        _scale_output(self.generator, hyper.output_gain)
         self.critic = nn.Sequential(
-            *dense_stack([voxels + 1, *critic], "relu"), nn.Linear(critic[-1], 1)
+            *dense_stack([voxels + 1, *hyper.critic], "relu"), nn.Linear(hyper.critic[-1], 1)
         )
-        initialise(self.critic, critic_init)
-        self.settings = {
-            "generator": OptimiserSettings.of(generator_optimiser),
-            "critic": OptimiserSettings.of(critic_optimiser),
-        }
+        initialise(self.critic, hyper.critic_init)
+        self.settings = optimisers(hyper, "generator", "critic")
 
     @property
     def noise_size(self) -> int:
@@ -153,7 +141,7 @@ class CaloShowerGAN(ShowerModel):
     def dense_core(self) -> DenseCore | Refusal:
         """The generator: noise N(0.5, 0.5) and the label to fractions of the incident energy."""
         low, high = self.log_range.double().tolist()
-        energy = self.geometry.column("energy")
+        energy = self.geometry.column_of("energy")
         label = Variable("log_energy", energy, "log", -low, 1 / (high - low))
         return fractions_core(
             self.generator, self.latent, (label,), self.transform, noise=(1.0, 0.5)
@@ -161,22 +149,7 @@ class CaloShowerGAN(ShowerModel):
 
     def phases(self) -> list[Phase]:
         """The critic `critic_steps` times, then the generator."""
-        return [
-            Phase(
-                "critic",
-                list(self.critic.parameters()),
-                self.critic_loss,
-                self.critic_steps,
-                self.settings["critic"],
-            ),
-            Phase(
-                "generator",
-                list(self.generator.parameters()),
-                self.generator_loss,
-                1,
-                self.settings["generator"],
-            ),
-        ]
+        return take_turns(self, self.settings, {"critic": self.critic_steps, "generator": 1})
 
     def critic_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """E[D(fake)] - E[D(real)] + lambda GP (arXiv:1704.00028, Eq. 3)."""
@@ -203,19 +176,14 @@ class CaloShowerGAN(ShowerModel):
         return wasserstein_generator(self.critic(torch.cat([fake, label], dim=1))), {}
 
 
-def normal(like: Tensor, size: int, rng: torch.Generator) -> Tensor:
-    """Standard normals (N, size) beside the N rows of `like`."""
-    return torch.randn(len(like), size, generator=rng, device=like.device)
-
-
-def _generator(
-    sizes: Sequence[int], act: str, output_norm: bool, output_act: str
-) -> nn.Sequential:
-    hidden = dense_stack(sizes[:-1], act, normalise=True)
-    last: list[nn.Module] = [nn.Linear(sizes[-2], sizes[-1])]
-    if output_norm:
-        last.append(batch_norm(sizes[-1]))
-    return nn.Sequential(*hidden, *last, activation(output_act))
+def _generator(voxels: int, hyper: CaloShowerGANHyper) -> nn.Sequential:
+    """Noise and label, (N, Z + 1), to voxels as fractions of the incident energy, (N, V)."""
+    sizes = [hyper.latent + 1, *hyper.generator]
+    hidden = dense_stack(sizes, hyper.activation, normalise=True)
+    last: list[nn.Module] = [nn.Linear(sizes[-1], voxels)]
+    if hyper.output_batch_norm:
+        last.append(batch_norm(voxels))
+    return nn.Sequential(*hidden, *last, activation(hyper.output_activation))
 
 
 def _scale_output(generator: nn.Sequential, gain: float) -> None:

@@ -5,19 +5,23 @@ nothing is unpickled.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import caloforge
+from caloforge.detector.shipped import embedded_geometry
 from caloforge.errors import CaloForgeError, ModelError
 from caloforge.files import atomic_path
-from caloforge.geometry import Geometry
-from caloforge.models import MODELS, ShowerModel, make_model
+from caloforge.models import ShowerModel, make_model, model_name
+from caloforge.models.bounded import bounded_by
+from caloforge.models.digests import KEY, digests, read_checked, sort_metadata
+from caloforge.pretrained import resolve_model
 from caloforge.transforms import TRANSFORMS, transform_name
 
 SCHEMA = 1
@@ -39,17 +43,29 @@ class ModelFile:
     def condition_range(self) -> dict[str, tuple[float, float]]:
         """Smallest and largest value of each condition in the training showers, physical units.
 
-        Raises ModelError when the file does not tell.
+        Raises ModelError when the file does not tell, or tells what is no range.
         """
         try:
             ranges = self.about["condition_range"]
             names = self.model.geometry.condition_names
-            return {name: (float(ranges[name][0]), float(ranges[name][1])) for name in names}
+            trained = {name: (float(ranges[name][0]), float(ranges[name][1])) for name in names}
         except (LookupError, TypeError, ValueError) as error:
             raise ModelError(
                 "The model file does not say on which conditions it was trained; write it again "
                 "with `caloforge train`."
             ) from error
+        for name, (low, high) in trained.items():
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise ModelError(
+                    f"The model file says that it was trained on {name} from {low:g} to {high:g}; "
+                    "expected two finite numbers, the smaller one first: write it again with "
+                    "`caloforge train`."
+                )
+        return trained
+
+
+# A table of so many numbers (one megabyte) is worth 16 bits; only large read-outs have one.
+LARGE_TABLE = 250_000
 
 
 def save_model(
@@ -63,22 +79,23 @@ def save_model(
         Recipe, seed, trained ranges, ...; JSON-able.
     half
         Store the weights as 16-bit floats (for shipping; they are computed with as 32-bit again).
-        Buffers, which hold running variances and the transform, exceed the range of 16 bits.
+        Large tables are stored so too where 16 bits can hold them; other buffers, such as running
+        variances and the transform, exceed that range and stay as they are.
     """
     header = {
         "format": FORMAT,
         "schema": SCHEMA,
-        "model": next(name for name, kind in MODELS.items() if type(model) is kind),
-        "hyper": model.hyper,
+        "model": model_name(model),
+        "hyper": model.hyper.to_dict(),
         "geometry": model.geometry.to_dict(),
         "geometry_hash": model.geometry.hash,
         "transform": {"name": transform_name(model.transform), **model.transform.settings},
         "versions": {"caloforge": caloforge.__version__, "torch": torch.__version__},
         **about,
     }
-    weights = {name for name, _ in model.named_parameters()} if half else set()
+    weights = {name for name, _ in model.named_parameters()}
     tensors = {
-        key: (value.half() if key in weights and value.dtype == torch.float32 else value)
+        key: (value.half() if half and _fits_half(value, key in weights) else value)
         .detach()
         .cpu()
         .contiguous()
@@ -87,13 +104,28 @@ def save_model(
     write_tensors(path, tensors, {FORMAT: json.dumps(header)})
 
 
+def _fits_half(value: torch.Tensor, is_weight: bool) -> bool:
+    """Whether a tensor is stored in 16 bits: a weight, or a large table that 16 bits hold."""
+    if value.dtype != torch.float32 or is_weight:
+        return value.dtype == torch.float32
+    if value.numel() < LARGE_TABLE:
+        return False
+    lost = (value.half().float() - value).abs().max()
+    return bool(lost <= 1e-3 * value.abs().max())
+
+
 def write_tensors(
     path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> None:
-    """A safetensors file, whole or not at all. Raises CaloForgeError when the disk is full."""
+    """A safetensors file with the digests of all that is in it, whole or not at all.
+
+    Raises CaloForgeError when the disk is full.
+    """
+    metadata = {**metadata, KEY: digests(tensors, metadata)}
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
+            sort_metadata(temporary)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -111,24 +143,19 @@ def _own_storage(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> ModelFile:
-    """Read a model file, ready to sample.
+    """Read a model file, given by its path, the folder of its training or the name of a shipped
+    generator, ready to sample.
 
     Raises
     ------
     ModelError
-        For a missing, truncated or foreign file, a newer schema, or weights that do not fit.
+        For a missing, truncated, damaged or foreign file, a newer schema, or weights that do not
+        fit.
     """
-    path = Path(path)
+    path = resolve_model(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if FORMAT not in metadata:
-                raise ModelError(
-                    f"{path} is a safetensors file, but not a CaloForge model: expected one "
-                    f"from `caloforge train`."
-                )
-            about = json.loads(metadata[FORMAT])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, description = read_checked(path, FORMAT)
+        about = json.loads(description)
     except FileNotFoundError as error:
         raise ModelError(
             f"There is no model file {path}; give the model.safetensors of a training."
@@ -145,7 +172,8 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> ModelFil
             "update the package."
         )
     try:
-        model = _described(about)
+        with bounded_by(tensors):
+            model = _described(about)
         _load_weights(model, tensors)
     except CaloForgeError as error:
         raise ModelError(f"{path} cannot be used: {error}") from error
@@ -158,9 +186,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> ModelFil
 
 def _described(about: dict[str, Any]) -> ShowerModel:
     """The model of a file's header, with fresh weights."""
-    geometry = Geometry.from_dict(about["geometry"])
-    if geometry.hash != about["geometry_hash"]:
-        raise ModelError("Its geometry was changed after the training; expected it untouched.")
+    geometry = embedded_geometry(about["geometry"], about["geometry_hash"])
     settings = {k: v for k, v in about["transform"].items() if k != "name"}
     transform = TRANSFORMS[about["transform"]["name"]].restore(geometry, settings)
     with torch.random.fork_rng(devices=[]):

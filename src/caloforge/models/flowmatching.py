@@ -17,10 +17,11 @@ Shapes: condition (N, C), noise (N, X) with X = 1 + L + V; network X + features 
 Example
 -------
 >>> import torch
->>> from caloforge.geometry import load_geometry
+>>> from caloforge.detector.shipped import load_geometry
 >>> from caloforge.transforms import LayerLogs
 >>> geometry = load_geometry("ds1-photons")
->>> model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), hidden=32, blocks=2)
+>>> small = FlowMatchingHyper(hidden=32, blocks=2)
+>>> model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), small)
 >>> model.sample(torch.tensor([[65536.0]]), torch.zeros(1, model.noise_size)).shape
 torch.Size([1, 368])
 """
@@ -28,6 +29,7 @@ torch.Size([1, 368])
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -35,13 +37,16 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry
-from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
+from caloforge.detector.geometry import Geometry
+from caloforge.models.base import Batch, Phase, ShowerModel
+from caloforge.models.hyper import Hyper, OptimiserSettings
 from caloforge.nn.conditions import ConditionFeatures
-from caloforge.transforms import LayerLogs
+from caloforge.transforms import LEAST_CELL, LayerLogs
 
+ADAM = {"name": "adam", "lr": 1e-3}
 FREQUENCIES = 8  # of the sines and cosines that tell the network the time
 END = 2.0  # power by which the steps of the solver shrink towards t = 1
+LEAST_VARIANCE = 1e-4  # of the noise that is left at a time: keeps the last instant finite
 LATEST = 0.05  # smallest 1 - t in the weight of the loss, which grows as 1 / (1 - t)^2
 
 
@@ -83,7 +88,7 @@ def mean_end(
     odds
         Log-odds (N, X) that x_1 is filled, before x itself is looked at.
     mean, variance
-        Of x_1 where filled, (N, X) and (X,).
+        Mean (N, X) and variance (X,) of x_1 where it is filled.
     empty
         The x_1 of an empty cell, (X,).
 
@@ -92,7 +97,7 @@ def mean_end(
     (N, X): p x (mean where filled, given x) + (1 - p) x empty, with p by Bayes' rule from the two
     Gaussian densities of x.
     """
-    noise = (1 - time).square() + 1e-4  # the small number keeps the last instant finite
+    noise = (1 - time).square() + LEAST_VARIANCE
     spread = time.square() * variance + noise
     off_filled, off_empty = x - time * mean, x - time * empty
     evidence = off_empty.square() / noise - off_filled.square() / spread - (spread / noise).log()
@@ -101,19 +106,24 @@ def mean_end(
     return empty + filled * (where_filled - empty)
 
 
+@dataclass(frozen=True)
+class FlowMatchingHyper(Hyper):
+    """Hyper-parameters of `FlowMatching`."""
+
+    hidden: PositiveInt = 512
+    """Width of the residual blocks of the network."""
+    blocks: PositiveInt = 4
+    """Number of residual blocks."""
+    ode_steps: PositiveInt = 5
+    """Steps from noise to shower, midpoint but for the last: 2 `ode_steps` - 1 network passes."""
+    optimiser: dict[str, Any] = field(default_factory=ADAM.copy)
+    """How the network is optimised, see `OptimiserSettings`."""
+
+
 class FlowMatching(ShowerModel):
-    """Continuous flow trained by flow matching; accurate after minutes, slower than a GAN.
+    """Continuous flow trained by flow matching; accurate after minutes, slower than a GAN."""
 
-    Parameters
-    ----------
-    hidden, blocks
-        Width and number of residual blocks of the network.
-    ode_steps
-        Steps from noise to shower, midpoint but for the last: 2 `ode_steps` - 1 network passes.
-    optimiser
-        See `OptimiserSettings`.
-    """
-
+    hyper_class = FlowMatchingHyper
     default_transform = "layer-logs"
     not_dense = "follows a velocity through several passes of its network"
     empty: Tensor
@@ -122,27 +132,17 @@ class FlowMatching(ShowerModel):
         self,
         geometry: Geometry,
         transform: LayerLogs | None = None,
-        *,
-        hidden: PositiveInt = 512,
-        blocks: PositiveInt = 4,
-        ode_steps: PositiveInt = 5,
-        optimiser: dict[str, Any] | None = None,
+        hyper: FlowMatchingHyper | None = None,
     ) -> None:
-        optimiser = optimiser or {"name": "adam", "lr": 1e-3}
-        hyper = {
-            "hidden": hidden,
-            "blocks": blocks,
-            "ode_steps": ode_steps,
-            "optimiser": optimiser,
-        }
-        logs = transform or LayerLogs(geometry, geometry.cut or 0.1)
+        hyper = hyper or FlowMatchingHyper()
+        logs = transform or LayerLogs(geometry, geometry.cut or LEAST_CELL)
         super().__init__(geometry, logs, hyper)
         self.features = ConditionFeatures(geometry)
-        self.mixture = Mixture(logs.size(), self.features.size, hidden, blocks)
+        self.mixture = Mixture(logs.size(), self.features.size, hyper.hidden, hyper.blocks)
         self.log_variance = nn.Parameter(torch.zeros(logs.size()))
         self.register_buffer("empty", logs.empty())
-        self.ode_steps = ode_steps
-        self.settings = OptimiserSettings.of(optimiser)
+        self.ode_steps = hyper.ode_steps
+        self.settings = OptimiserSettings.of(hyper.optimiser)
 
     @property
     def noise_size(self) -> int:
@@ -150,7 +150,7 @@ class FlowMatching(ShowerModel):
         return self.transform.size()
 
     def phases(self) -> list[Phase]:
-        """One: the network and the spread of every number."""
+        """There is one phase: it trains the network and the spread of every number."""
         parameters = [*self.mixture.parameters(), self.log_variance]
         return [Phase("flow", parameters, self.loss, 1, self.settings)]
 

@@ -11,7 +11,7 @@ Differs from the paper:
   without, as in `lagan-document`, the 512 of the energy's projection are missing.
 - Factors start near E / E_max (or 1), not at random, and E / E_max takes the place of E / GeV.
 - `normalise`, `early`, `sums`, `logarithms` and a gradient penalty are options; the defaults are
-  the document's. With a transform that has the mean shower the cells are multiplied by it.
+  the published ones. With a transform that has the mean shower the cells are multiplied by it.
 - Only the cells of the image are generated: cells around it and other layers (HCAL) stay empty.
 
 Shapes: condition (N, C), noise (N, latent); cells (N, D n) of D slices of n cells, 25 x 25. The
@@ -21,9 +21,9 @@ generator's images at 16 x 16 (latent), 10 x 10, 16 x 16 and D x n, the critic's
 Example
 -------
 >>> import torch
->>> from caloforge.geometry import load_geometry
+>>> from caloforge.detector.shipped import load_geometry
 >>> from caloforge.models.base import parameter_count
->>> published = LAGAN(load_geometry("lcd"), energy=True)
+>>> published = LAGAN(load_geometry("lcd"), hyper=LAGANHyper(energy=True))
 >>> parameter_count(published.generator), parameter_count(published.critic)
 (858429, 855067)
 >>> photon = torch.tensor([[0.0, 50000.0]])
@@ -35,30 +35,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import dataclass
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import Geometry
-from caloforge.models.wasserstein import (
-    RMSPROP_CRITIC,
-    RMSPROP_GENERATOR,
-    CriticInput,
-    SumsCritic,
-    UnrolledWGAN,
-)
+from caloforge.models.wasserstein import CriticInput, SumsCritic, UnrolledHyper, UnrolledWGAN
 from caloforge.nn.factors import ConditionFactor
 from caloforge.nn.local import LocallyConnected2d
 from caloforge.transforms import Transform
 
-CELLS = 25  # of a slice, in the document
-SLOPE = 0.03  # of the leaky ReLU
+CELLS = 25  # of a slice, in C. Guthrie, I. Malkin and A. Pine (2017)
+SLOPE = 0.03  # slope of the leaky ReLU below zero
 FIRST, LOCAL = 7, 5  # kernels of the generator's convolution and first locally connected layer
-KERNEL = 5  # of all the critic's layers
-Channels = Annotated[Sequence[PositiveInt], Field(min_length=2, max_length=2)]
+KERNEL = 5  # size of the kernels of all the critic's layers
+Channels = tuple[PositiveInt, PositiveInt]
 
 
 class Generator(nn.Module):
@@ -145,77 +139,59 @@ class Critic(nn.Module):
         return score if self.sums is None else score + self.sums(x, condition)
 
 
-class LAGAN(UnrolledWGAN):
-    """Location-aware Wasserstein GAN; the defaults are the published model, which is told the
-    particle type alone.
-
-    Parameters
-    ----------
-    latent
-        Z, a square number: the latent numbers are the first image.
-    generator_channels, critic_channels
-        Of the convolution and of the locally connected layers.
-    energy
-        Whether the energy is multiplied into the latent numbers as the particle type is.
-    normalise
-        Whether the generator has batch normalisation (its averaged weights then cannot be used).
-    critic_hidden
-        Size of a dense layer before the score; 0: none, as in the document. The critic then scores
-        an image alike whatever its conditions, up to a shift that is no use to anyone.
-    early
-        Whether the critic's image is multiplied by factors of the conditions: see `CriticInput`.
-    sums
-        Size of the two hidden layers of a `SumsCritic` that adds to the score; 0: there is none.
-    logarithms
-        Whether log E takes the place of E / E_max, in factors and critic.
-    penalty
-        lambda, the weight of the gradient penalty; 0: the weights are clipped instead.
-    critic_steps
-        Critic updates for one generator update.
-    generator_optimiser, critic_optimiser
-        See `OptimiserSettings`.
-
-    Raises ModelError for a transform that keeps cells of other layers, or slices the image does
-    not fit.
+@dataclass(frozen=True)
+class LAGANHyper(UnrolledHyper):
+    """Hyper-parameters of `LAGAN`; the defaults are the published model, which is told the type of
+    the particle alone.
     """
+
+    latent: PositiveInt = 256
+    """How many standard-normal numbers one shower needs, Z: a square number, for they are the
+    first image."""
+    generator_channels: Channels = (16, 6)
+    """Channels after the generator's convolution and its first locally connected layer."""
+    critic_channels: Channels = (32, 8)
+    """Channels after the critic's convolution and its locally connected layers."""
+    energy: bool = False
+    """Whether the energy is multiplied into the latent numbers as the particle type is."""
+    normalise: bool = True
+    """Whether the generator has batch normalisation; its averaged weights then cannot be used."""
+    critic_hidden: NonNegativeInt = 0
+    """Size of a dense layer before the score; 0: there is none, as published. The critic then
+    scores an image alike whatever its conditions, up to a shift from which the generator learns
+    nothing."""
+
+
+class LAGAN(UnrolledWGAN):
+    """Location-aware Wasserstein GAN.
+
+    Raises ModelError for a transform that keeps cells of other layers, or slices that the image
+    does not fit.
+    """
+
+    hyper_class = LAGANHyper
 
     def __init__(
         self,
         geometry: Geometry,
         transform: Transform | None = None,
-        *,
-        latent: PositiveInt = 256,
-        generator_channels: Channels = (16, 6),
-        critic_channels: Channels = (32, 8),
-        energy: bool = False,
-        normalise: bool = True,
-        critic_hidden: NonNegativeInt = 0,
-        early: bool = False,
-        sums: NonNegativeInt = 0,
-        logarithms: bool = False,
-        penalty: NonNegativeFloat = 0.0,
-        critic_steps: PositiveInt = 5,
-        generator_optimiser: dict[str, Any] = RMSPROP_GENERATOR,
-        critic_optimiser: dict[str, Any] = RMSPROP_CRITIC,
+        hyper: LAGANHyper | None = None,
     ) -> None:
-        hyper = {
-            k: v
-            for k, v in locals().items()
-            if k not in ("self", "geometry", "transform", "__class__")
-        }
+        hyper = hyper or LAGANHyper()
         super().__init__(geometry, transform, CELLS, hyper)
         if self.unrolled.others:
             raise ModelError(
                 "Got a transform that keeps other layers; a LAGAN makes one image alone: set "
                 "transform.others=false."
             )
+        logarithms = hyper.logarithms
         self.generator = Generator(
-            ConditionFactor(geometry, latent, energy=energy, logarithms=logarithms),
-            latent,
+            ConditionFactor(geometry, hyper.latent, energy=hyper.energy, logarithms=logarithms),
+            hyper.latent,
             (self.unrolled.depth, self.unrolled.cells),
-            generator_channels,
-            normalise,
+            hyper.generator_channels,
+            hyper.normalise,
         )
         self.start_from_profile(self.generator.last)
-        given = CriticInput(geometry, self.unrolled, early=early, logarithms=logarithms)
-        self.critic = Critic(given, critic_channels, critic_hidden, sums)
+        given = CriticInput(geometry, self.unrolled, early=hyper.early, logarithms=logarithms)
+        self.critic = Critic(given, hyper.critic_channels, hyper.critic_hidden, hyper.sums)

@@ -11,8 +11,8 @@ Differs from the paper:
   penalty are options, off by default; cells of other layers (the HCAL) come out of the same dense
   layer where the transform keeps them. With a transform that has the mean shower the cells are
   multiplied by it.
-- `shaped_noise`: the document does not tell its shape. Here the latent numbers are taken as D
-  slices of a few cells, hot cell first, and half a Gaussian of this height is added to each slice.
+- `shaped_noise`: the paper does not tell its shape. Here the latent numbers are taken as D slices
+  of a few cells, hot cell first, and half a Gaussian of this height is added to each slice.
 - `early`: one factor for each cell of a slice, the same for all slices, multiplies the image.
 
 Shapes: condition (N, C), noise (N, latent); cells (N, D n + R) of D slices of n cells and R cells
@@ -21,7 +21,7 @@ of other layers; critic image (N, 1, D, n).
 Example
 -------
 >>> import torch
->>> from caloforge.geometry import load_geometry
+>>> from caloforge.detector.shipped import load_geometry
 >>> from caloforge.models.base import parameter_count
 >>> published = MLPWGAN(load_geometry("lcd"))
 >>> parameter_count(published.generator), parameter_count(published.critic)
@@ -35,28 +35,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import Geometry
-from caloforge.models.wasserstein import (
-    RMSPROP_CRITIC,
-    RMSPROP_GENERATOR,
-    CriticInput,
-    SumsCritic,
-    UnrolledWGAN,
-)
+from caloforge.models.wasserstein import CriticInput, SumsCritic, UnrolledHyper, UnrolledWGAN
 from caloforge.nn.dense import activation, dense_stack
 from caloforge.nn.factors import ConditionFactor
 from caloforge.transforms import Transform
 
-CELLS = 400  # of a slice, in the document
-KERNEL = 5  # of the critic's convolution
+CELLS = 400  # of a slice, in C. Guthrie, I. Malkin and A. Pine (2017)
+KERNEL = 5  # size of the kernel of the critic's convolution
+
+
+@dataclass(frozen=True)
+class MLPWGANHyper(UnrolledHyper):
+    """Hyper-parameters of `MLPWGAN`; the defaults are the published model."""
+
+    hidden: tuple[PositiveInt, ...] = ()
+    """Sizes of dense layers (leaky ReLU) between the latent numbers and the cells."""
+    output: Literal["linear", "relu"] = "linear"
+    """Activation of the cells: "linear", or "relu", with which most cells can be empty."""
+    critic_channels: PositiveInt = 32
+    """Channels of the critic's convolution."""
+    critic_stride: PositiveInt = 1
+    """Cells from one place of the critic's convolution to the next."""
+    critic_activation: str = "linear"
+    """Activation after the critic's convolution."""
+    critic_hidden: PositiveInt = 8
+    """Size of the critic's dense layer."""
+    shaped_noise: NonNegativeFloat = 0.0
+    """Height of the centre peak that is added to the noise; 0: there is none. It needs a latent
+    size that is a multiple of the number of slices."""
 
 
 class Generator(nn.Module):
@@ -67,7 +83,7 @@ class Generator(nn.Module):
     factor
         What the noise is multiplied with, (N, C) to (N, Z).
     peak
-        (Z,) added to the noise first.
+        Numbers (Z,) that are added to the noise first.
     """
 
     peak: Tensor
@@ -94,12 +110,12 @@ class Critic(nn.Module):
     image, then two dense layers that also see the conditions.
     """
 
-    def __init__(
-        self, given: CriticInput, channels: int, stride: int, act: str, hidden: int, sums: int
-    ) -> None:
+    def __init__(self, given: CriticInput, hyper: MLPWGANHyper) -> None:
         super().__init__()
+        channels, stride = hyper.critic_channels, hyper.critic_stride
+        act, hidden = hyper.critic_activation, hyper.critic_hidden
         self.given = given
-        self.sums = SumsCritic(given, sums) if sums else None
+        self.sums = SumsCritic(given, hyper.sums) if hyper.sums else None
         self.convolve = nn.Conv2d(1, channels, KERNEL, stride=stride, padding=KERNEL // 2)
         self.act, self.linear = activation(act), act == "linear" and stride == 1
         self.places = [(n - 1) // stride + 1 for n in given.shape]
@@ -133,77 +149,28 @@ class Critic(nn.Module):
 
 
 class MLPWGAN(UnrolledWGAN):
-    """Wasserstein GAN of one dense layer; the defaults are the published model.
+    """Wasserstein GAN of one dense layer."""
 
-    Parameters
-    ----------
-    latent
-        Z.
-    hidden
-        Sizes of dense layers (leaky ReLU) between the latent numbers and the cells.
-    output
-        Activation of the cells: "linear", or "relu", with which most cells can be empty.
-    critic_channels, critic_stride, critic_activation, critic_hidden
-        Of the critic's convolution, and the size of its dense layer.
-    early
-        Whether the critic's image is multiplied by factors of the conditions: see `CriticInput`.
-    sums
-        Size of the two hidden layers of a `SumsCritic` that adds to the score; 0: there is none.
-    shaped_noise
-        Height of the centre peak that is added to the noise; 0: none. Needs a latent size that is
-        a multiple of the number of slices.
-    logarithms
-        Whether log E takes the place of E / E_max, in factors and critic.
-    penalty
-        lambda, the weight of the gradient penalty; 0: the weights are clipped instead.
-    critic_steps
-        Critic updates for one generator update.
-    generator_optimiser, critic_optimiser
-        See `OptimiserSettings`.
-    """
+    hyper_class = MLPWGANHyper
 
     def __init__(
         self,
         geometry: Geometry,
         transform: Transform | None = None,
-        *,
-        latent: PositiveInt = 200,
-        hidden: Sequence[PositiveInt] = (),
-        output: Literal["linear", "relu"] = "linear",
-        critic_channels: PositiveInt = 32,
-        critic_stride: PositiveInt = 1,
-        critic_activation: str = "linear",
-        critic_hidden: PositiveInt = 8,
-        early: bool = False,
-        sums: NonNegativeInt = 0,
-        shaped_noise: NonNegativeFloat = 0.0,
-        logarithms: bool = False,
-        penalty: NonNegativeFloat = 0.0,
-        critic_steps: PositiveInt = 5,
-        generator_optimiser: dict[str, Any] = RMSPROP_GENERATOR,
-        critic_optimiser: dict[str, Any] = RMSPROP_CRITIC,
+        hyper: MLPWGANHyper | None = None,
     ) -> None:
-        hyper = {
-            k: v
-            for k, v in locals().items()
-            if k not in ("self", "geometry", "transform", "__class__")
-        }
+        hyper = hyper or MLPWGANHyper()
         super().__init__(geometry, transform, CELLS, hyper)
+        logarithms = hyper.logarithms
         self.generator = Generator(
-            ConditionFactor(geometry, latent, energy=True, logarithms=logarithms),
-            centre_peak(latent, self.unrolled.depth, shaped_noise),
-            [latent, *hidden, self.transform.size()],
-            output,
+            ConditionFactor(geometry, hyper.latent, energy=True, logarithms=logarithms),
+            centre_peak(hyper.latent, self.unrolled.depth, hyper.shaped_noise),
+            [hyper.latent, *hyper.hidden, self.transform.size()],
+            hyper.output,
         )
         self.start_from_profile(self.generator.last)
-        self.critic = Critic(
-            CriticInput(geometry, self.unrolled, early=early, logarithms=logarithms),
-            critic_channels,
-            critic_stride,
-            critic_activation,
-            critic_hidden,
-            sums,
-        )
+        given = CriticInput(geometry, self.unrolled, early=hyper.early, logarithms=logarithms)
+        self.critic = Critic(given, hyper)
 
 
 def centre_peak(latent: int, depth: int, height: float) -> Tensor:

@@ -8,10 +8,10 @@ Autoregressive Flow", 2016, arXiv:1606.04934; X. Chen et al., "Variational Lossy
 2016, arXiv:1611.02731.
 
 Differs from the paper:
-- The document does not give the reconstruction's likelihood. Here ("hurdle") every number of a
-  shower is empty with a probability, and otherwise normal about a mean with a width; the decoder
-  gives all three. A generated shower is drawn from it: the mean alone would be a shower without
-  fluctuations of its cells. `likelihood = "gaussian"` has no empty numbers.
+- A. Ghosh and D. Rousseau do not give the reconstruction's likelihood. Here ("hurdle") every
+  number of a shower is empty with a probability, and otherwise normal about a mean with a width;
+  the decoder gives all three. A generated shower is drawn from it: the mean alone would be a
+  shower without fluctuations of its cells. `likelihood = "gaussian"` has no empty numbers.
 - Showers are seen through a transform; the recipes take `LayerLogs`, whose first number carries
   the energy resolution.
 - The flow is the prior of the latent numbers, not a part of the posterior; the two are equivalent
@@ -29,10 +29,11 @@ Noise (N, latent + 2 X), (N, latent + X) without empty numbers, (N, latent) with
 Example
 -------
 >>> import torch
->>> from caloforge.geometry import load_geometry
+>>> from caloforge.detector.shipped import load_geometry
 >>> from caloforge.transforms import LayerLogs
 >>> geometry = load_geometry("atlas-cells")
->>> model = VAE(geometry, LayerLogs(geometry, floor=0.1), encoder=[32], decoder=[32], iaf=2)
+>>> small = VAEHyper(encoder=(32,), decoder=(32,), iaf=2)
+>>> model = VAE(geometry, LayerLogs(geometry, floor=0.1), small)
 >>> condition = torch.tensor([[65536.0, 3.0, -7.0, 2.0, 1.0]])
 >>> model.sample(condition, torch.zeros(1, model.noise_size)).shape
 torch.Size([1, 266])
@@ -42,24 +43,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import Geometry
-from caloforge.models.base import Batch, OptimiserSettings, Phase, Refusal, ShowerModel
+from caloforge.models.base import Batch, Phase, Refusal, ShowerModel
+from caloforge.models.hyper import Hyper, OptimiserSettings
 from caloforge.nn.conditions import ConditionFeatures
 from caloforge.nn.dense import dense_stack
 from caloforge.nn.dense_core import DenseCore
-from caloforge.transforms import LayerLogs, Transform
+from caloforge.transforms import LEAST_CELL, LayerLogs, Transform
 
 NARROWEST, WIDEST = -5.0, 2.0  # logarithm of the width of a number in model space
 SMALL = 0.1  # of the weights of the last layers at the start: near the prior, of order one
 
-Hidden = Annotated[Sequence[PositiveInt], Field(min_length=1)]
+# log Phi(z) / (1 - Phi(z)) = a z + b z^3 up to 0.01 of probability (S. R. Bowling et al. 2009,
+# doi:10.3926/jiem.2009.v2n1.p114-127): a logistic number from a normal one.
+LOGISTIC = (1.5976, 0.07056)
+ABOVE_EMPTY = 1e-4  # how far a number must be above that of an empty cell to count as filled
+
+ADAM = {"name": "adam", "lr": 1e-3}
+Hidden = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 class InverseAutoregressive(nn.Module):
@@ -71,7 +80,7 @@ class InverseAutoregressive(nn.Module):
     size, labels
         Latent size Z and number of labels F.
     layers
-        How many.
+        Number of layers.
     hidden
         Width of the two hidden layers of each masked network.
     """
@@ -110,67 +119,50 @@ class InverseAutoregressive(nn.Module):
         return z, volume
 
 
+@dataclass(frozen=True)
+class VAEHyper(Hyper):
+    """Hyper-parameters of `VAE`."""
+
+    latent: PositiveInt = 5
+    """Number of latent numbers."""
+    encoder: Hidden = (256, 128)
+    """Sizes of the encoder's hidden layers."""
+    decoder: Hidden = (128, 256)
+    """Sizes of the decoder's hidden layers."""
+    activation: str = "swish"
+    """Activation of the hidden layers."""
+    likelihood: Literal["hurdle", "gaussian"] = "hurdle"
+    """"hurdle": a number is empty with a probability, else normal; this needs a transform that
+    knows what an empty number is (`LayerLogs`). "gaussian": it is normal."""
+    draw: bool = True
+    """Whether the numbers of a shower are drawn from the likelihood; without, they are its mean
+    (and filled where that is likelier), and the decoder is all that is needed."""
+    kl_weight: NonNegativeFloat = 1.0
+    """Factor on the Kullback-Leibler divergence; 1 is the bound on the likelihood."""
+    iaf: NonNegativeInt = 0
+    """Number of inverse-autoregressive layers between noise and latent numbers."""
+    iaf_hidden: PositiveInt = 32
+    """Width of the networks of these layers."""
+    optimiser: dict[str, Any] = field(default_factory=ADAM.copy)
+    """How all networks are optimised, see `OptimiserSettings`."""
+
+
 class VAE(ShowerModel):
-    """Variational auto-encoder with a conditional decoder.
+    """Variational auto-encoder with a conditional decoder."""
 
-    Parameters
-    ----------
-    latent
-        Latent size.
-    encoder, decoder
-        Hidden sizes.
-    activation
-        Of the hidden layers.
-    likelihood
-        "hurdle": empty with a probability, else normal; needs a transform that knows what an empty
-        number is (`LayerLogs`). "gaussian": normal.
-    draw
-        Draw the numbers of a shower from the likelihood; without, they are its mean (and filled
-        where that is likelier), and the decoder is all that is needed.
-    kl_weight
-        Factor on the Kullback-Leibler divergence; 1 is the bound on the likelihood.
-    iaf, iaf_hidden
-        Inverse-autoregressive layers between noise and latent numbers (0: none) and the width of
-        their networks.
-    optimiser
-        See `OptimiserSettings`.
-    """
-
+    hyper_class = VAEHyper
     training_only = ("encoder",)
     default_transform = "layer-logs"
     empty: Tensor
 
     def __init__(
-        self,
-        geometry: Geometry,
-        transform: Transform | None = None,
-        *,
-        latent: PositiveInt = 5,
-        encoder: Hidden = (256, 128),
-        decoder: Hidden = (128, 256),
-        activation: str = "swish",
-        likelihood: Literal["hurdle", "gaussian"] = "hurdle",
-        draw: bool = True,
-        kl_weight: NonNegativeFloat = 1.0,
-        iaf: NonNegativeInt = 0,
-        iaf_hidden: PositiveInt = 32,
-        optimiser: dict[str, Any] | None = None,
+        self, geometry: Geometry, transform: Transform | None = None, hyper: VAEHyper | None = None
     ) -> None:
-        hyper: dict[str, Any] = {
-            "latent": latent,
-            "encoder": encoder,
-            "decoder": decoder,
-            "activation": activation,
-            "likelihood": likelihood,
-            "draw": draw,
-            "kl_weight": kl_weight,
-            "iaf": iaf,
-            "iaf_hidden": iaf_hidden,
-            "optimiser": optimiser or {"name": "adam", "lr": 1e-3},
-        }
-        super().__init__(geometry, transform or LayerLogs(geometry, geometry.cut or 0.1), hyper)
-        self.latent, self.draw, self.kl_weight = latent, draw, kl_weight
-        self.hurdle, self.numbers = likelihood == "hurdle", self.transform.size()
+        hyper = hyper or VAEHyper()
+        logs = transform or LayerLogs(geometry, geometry.cut or LEAST_CELL)
+        super().__init__(geometry, logs, hyper)
+        self.latent, self.draw, self.kl_weight = hyper.latent, hyper.draw, hyper.kl_weight
+        self.hurdle, self.numbers = hyper.likelihood == "hurdle", self.transform.size()
         self.labels = ConditionFeatures(geometry, one_hot=True)
         if self.hurdle and not isinstance(self.transform, LayerLogs):
             raise ModelError(
@@ -180,11 +172,14 @@ class VAE(ShowerModel):
         empty = self.transform.empty() if isinstance(self.transform, LayerLogs) else None
         self.register_buffer("empty", empty if self.hurdle else None)
         x, labels = self.numbers, self.labels.size
-        self.encoder = _dense([x + labels, *encoder, 2 * latent], activation)
+        self.encoder = _dense([x + labels, *hyper.encoder, 2 * hyper.latent], hyper.activation)
         outputs = (3 if self.hurdle else 2) * x
-        self.decoder = _dense([latent + labels, *decoder, outputs], activation)
-        self.flow = InverseAutoregressive(latent, labels, iaf, iaf_hidden) if iaf else None
-        self.settings = OptimiserSettings.of(hyper["optimiser"])
+        self.decoder = _dense([hyper.latent + labels, *hyper.decoder, outputs], hyper.activation)
+        self.flow: InverseAutoregressive | None = None
+        if hyper.iaf:
+            sizes = hyper.latent, labels, hyper.iaf, hyper.iaf_hidden
+            self.flow = InverseAutoregressive(*sizes)
+        self.settings = OptimiserSettings.of(hyper.optimiser)
 
     @property
     def noise_size(self) -> int:
@@ -192,7 +187,7 @@ class VAE(ShowerModel):
         return self.latent + (0 if not self.draw else 2 if self.hurdle else 1) * self.numbers
 
     def phases(self) -> list[Phase]:
-        """One: encoder, decoder and flow."""
+        """There is one phase: it trains encoder, decoder and flow."""
         return [Phase("vae", list(self.parameters()), self.loss, 1, self.settings)]
 
     def decode(self, latent: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -222,9 +217,8 @@ class VAE(ShowerModel):
         if self.draw:
             x = x + log_width.exp() * drawn[0]
         if odds is not None:
-            # A logistic number from a normal one: log-odds of Phi(z), up to 0.01 of probability
-            # (S. R. Bowling et al., 2009, doi:10.3926/jiem.2009.v2n1.p114-127).
-            level = 1.5976 * drawn[1] + 0.07056 * drawn[1] ** 3 if self.draw else 0.0
+            linear, cubic = LOGISTIC
+            level = linear * drawn[1] + cubic * drawn[1] ** 3 if self.draw else 0.0
             x = torch.where(odds + level > 0, x, self.empty)
         return self.transform.inverse(x, condition)
 
@@ -242,7 +236,20 @@ class VAE(ShowerModel):
             f"{', '.join(kinds)}; widths are exp(log_width), clipped to "
             f"[exp({NARROWEST:g}), exp({WIDEST:g})]",
             self.draw_shower,
+            decoding=self._decoding(),
         )
+
+    def _decoding(self) -> dict[str, Any]:
+        """All numbers that `draw_shower` uses besides its arguments, as plain values."""
+        if not isinstance(self.transform, LayerLogs):
+            return {}
+        return {
+            "hurdle": self.hurdle,
+            "draw": self.draw,
+            "log_width": [NARROWEST, WIDEST],
+            "logistic": list(LOGISTIC),
+            **self.transform.numbers(),
+        }
 
     def encode(self, shower: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the width of the latent numbers, each (N, latent)."""
@@ -279,7 +286,7 @@ class VAE(ShowerModel):
         normal = 0.5 * pull.square() + log_width + 0.5 * math.log(2 * math.pi)
         if odds is None:
             return normal.sum(dim=1)
-        filled = shower > self.empty + 1e-4
+        filled = shower > self.empty + ABOVE_EMPTY
         return torch.where(
             filled, normal + nn.functional.softplus(-odds), nn.functional.softplus(odds)
         ).sum(dim=1)

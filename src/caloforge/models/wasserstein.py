@@ -1,29 +1,56 @@
 """What the Wasserstein GANs of the LCD share: unrolled images, losses with clipped weights or a
 gradient penalty, phases and sampling.
 
-Sources: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics Calorimeters";
-Wasserstein GAN, arXiv:1701.07875; gradient penalty, arXiv:1704.00028.
+Sources: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics Calorimeters",
+2017; M. Arjovsky et al., "Wasserstein GAN", 2017, arXiv:1701.07875; I. Gulrajani et al., "Improved
+Training of Wasserstein GANs", 2017, arXiv:1704.00028.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import Geometry
-from caloforge.models.base import Batch, OptimiserSettings, Phase, ShowerModel
+from caloforge.models.adversarial import normal, optimisers, take_turns
+from caloforge.models.base import Batch, Phase, ShowerModel
+from caloforge.models.hyper import Hyper
 from caloforge.nn.factors import ConditionFactor, condition_numbers
 from caloforge.nn.local import LocallyConnected2d
 from caloforge.objectives import gradient_penalty, wasserstein_critic, wasserstein_generator
 from caloforge.transforms import Spiral, Transform
 
-# The published settings (arXiv:1701.07875, Algorithm 1).
+# The published settings (M. Arjovsky et al. 2017, arXiv:1701.07875, Algorithm 1).
 RMSPROP_GENERATOR = {"name": "rmsprop", "lr": 5e-5}
 RMSPROP_CRITIC = {"name": "rmsprop", "lr": 5e-5, "weight_clip": 0.01}
-SLOPE = 0.2  # of the leaky ReLU of `SumsCritic`
+SLOPE = 0.2  # slope below zero of the leaky ReLU of `SumsCritic`
+
+
+@dataclass(frozen=True)
+class UnrolledHyper(Hyper):
+    """What both Wasserstein GANs of the LCD can choose; the defaults are the published ones."""
+
+    latent: PositiveInt = 200
+    """How many standard-normal numbers one shower needs, Z."""
+    early: bool = False
+    """Whether the critic's image is multiplied by factors of the conditions, see `CriticInput`."""
+    sums: NonNegativeInt = 0
+    """Size of the two hidden layers of a `SumsCritic` that adds to the score; 0: there is none."""
+    logarithms: bool = False
+    """Whether log E takes the place of E / E_max, in factors and critic."""
+    penalty: NonNegativeFloat = 0.0
+    """Weight lambda of the gradient penalty; 0: the critic's weights are clipped instead."""
+    critic_steps: PositiveInt = 5
+    """Updates of the critic for one of the generator."""
+    generator_optimiser: dict[str, Any] = field(default_factory=RMSPROP_GENERATOR.copy)
+    """How the generator is optimised, see `OptimiserSettings`."""
+    critic_optimiser: dict[str, Any] = field(default_factory=RMSPROP_CRITIC.copy)
+    """How the critic is optimised, see `OptimiserSettings`."""
 
 
 class UnrolledWGAN(ShowerModel):
@@ -35,10 +62,9 @@ class UnrolledWGAN(ShowerModel):
     Parameters
     ----------
     cells
-        Cells of a slice that a transform has which is not fitted (a model made without one).
+        Number of cells of a slice that the model's own transform has, where none is given.
     hyper
-        All hyper-parameters; `latent`, `penalty`, `critic_steps`, `generator_optimiser` and
-        `critic_optimiser` are used here. With a penalty of 0 the critic's weights must be clipped.
+        Hyper-parameters; with a penalty of 0 the critic's weights must be clipped.
 
     Raises ModelError for a transform other than "spiral", or a critic that nothing bounds.
     """
@@ -48,9 +74,10 @@ class UnrolledWGAN(ShowerModel):
     default_transform = "spiral"
     generator: nn.Module
     critic: nn.Module
+    hyper: UnrolledHyper
 
     def __init__(
-        self, geometry: Geometry, transform: Transform | None, cells: int, hyper: dict[str, Any]
+        self, geometry: Geometry, transform: Transform | None, cells: int, hyper: UnrolledHyper
     ) -> None:
         unrolled = transform or Spiral(geometry, cells=cells)
         if not isinstance(unrolled, Spiral):
@@ -60,11 +87,8 @@ class UnrolledWGAN(ShowerModel):
             )
         super().__init__(geometry, unrolled, hyper)
         self.unrolled = unrolled
-        self.penalty, self.critic_steps = hyper["penalty"], hyper["critic_steps"]
-        self.settings = {
-            player: OptimiserSettings.of(hyper[f"{player}_optimiser"])
-            for player in ("critic", "generator")
-        }
+        self.penalty, self.critic_steps = hyper.penalty, hyper.critic_steps
+        self.settings = optimisers(hyper, "critic", "generator")
         if not (self.penalty > 0 or self.settings["critic"].weight_clip > 0):
             raise ModelError(
                 "Got penalty = 0 and no weight_clip in critic_optimiser; expected one of them: "
@@ -74,7 +98,7 @@ class UnrolledWGAN(ShowerModel):
     @property
     def noise_size(self) -> int:
         """Z, the latent size."""
-        return int(self.hyper["latent"])
+        return self.hyper.latent
 
     def start_from_profile(self, last: nn.Linear | LocallyConnected2d) -> None:
         """Let the generator start near the mean shower, where the transform has it: what it makes
@@ -85,8 +109,8 @@ class UnrolledWGAN(ShowerModel):
 
     def generate(self, condition: Tensor, noise: Tensor) -> Tensor:
         """Showers in model space, (N, X), before anything is set to zero."""
-        made: Tensor = self.generator(noise, condition).float()
-        return made if self.unrolled.profile is None else made * self.unrolled.profile
+        cells: Tensor = self.generator(noise, condition).float()
+        return cells if self.unrolled.profile is None else cells * self.unrolled.profile
 
     def sample(self, condition: Tensor, noise: Tensor, *, context: Tensor | None = None) -> Tensor:
         """See `ShowerModel.sample`."""
@@ -94,13 +118,7 @@ class UnrolledWGAN(ShowerModel):
 
     def phases(self) -> list[Phase]:
         """The critic `critic_steps` times, then the generator."""
-        return [
-            Phase(name, list(network.parameters()), loss, repeats, self.settings[name])
-            for name, network, loss, repeats in (
-                ("critic", self.critic, self.critic_loss, self.critic_steps),
-                ("generator", self.generator, self.generator_loss, 1),
-            )
-        ]
+        return take_turns(self, self.settings, {"critic": self.critic_steps, "generator": 1})
 
     def critic_loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """E[D(fake)] - E[D(real)] (arXiv:1701.07875, Eq. 2), with a penalty lambda GP
@@ -200,8 +218,3 @@ class SumsCritic(nn.Module):
         seen = torch.cat([slices / cells**0.5, total, self.numbers(condition)], dim=1)
         score: Tensor = self.dense(seen)
         return score
-
-
-def normal(like: Tensor, size: int, rng: torch.Generator) -> Tensor:
-    """Standard normals (N, size) beside the N rows of `like`."""
-    return torch.randn(len(like), size, generator=rng, device=like.device)

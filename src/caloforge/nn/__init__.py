@@ -1,1 +1,7 @@
-"""Small network blocks shared by the models."""
+"""Network blocks that two systems or more are made of.
+
+`conditions` turns conditions into numbers for a network, `factors` into numbers to multiply with;
+`dense` stacks dense layers, and `dense_core` lets a model say that it is nothing else; `local` is
+a convolution without shared weights, `spectral` the spectral normalisation of weights, `moments`
+the barycentres and widths of layers.
+"""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry
+from caloforge.detector.geometry import Geometry
 from caloforge.nn.dense_core import Variable
 
 
@@ -19,16 +19,12 @@ class ConditionFeatures(nn.Module):
 
     Linear and categorical conditions are mapped from their range to [-1, 1], logarithmic ones by
     their logarithm, angles become sine and cosine. With `one_hot` each categorical condition
-    becomes a code of its own instead: 1 for its value and 0 for the others. With `columns` those
-    conditions alone.
+    becomes a code of its own instead: 1 for its value and 0 for the others. With `columns` only
+    those conditions are taken.
     """
 
     def __init__(
-        self,
-        geometry: Geometry,
-        columns: Sequence[int] | None = None,
-        *,
-        one_hot: bool = False,
+        self, geometry: Geometry, columns: Sequence[int] | None = None, *, one_hot: bool = False
     ) -> None:
         super().__init__()
         self.columns = list(range(len(geometry.conditions)) if columns is None else columns)
@@ -66,23 +62,23 @@ class ConditionFeatures(nn.Module):
 
     def variables(self) -> tuple[Variable, ...]:
         """What each feature is made of, in order."""
-        found: list[Variable] = []
+        variables: list[Variable] = []
         for name, column, scale, (low, high) in zip(
             self.names, self.columns, self.scales, self.ranges, strict=True
         ):
             if scale == "angle":
-                found += [Variable(f"sin_{name}", column, "sin")]
-                found += [Variable(f"cos_{name}", column, "cos")]
+                variables += [Variable(f"sin_{name}", column, "sin")]
+                variables += [Variable(f"cos_{name}", column, "cos")]
             elif scale == "code":
                 codes = _values(low, high)
-                found += [Variable(f"{name}_is_{k}", column, "is", code=k) for k in codes]
+                variables += [Variable(f"{name}_is_{k}", column, "is", code=k) for k in codes]
             else:
                 offset, factor = -0.5 * (low + high), 2 / (high - low)
                 if scale == "log":
-                    found.append(Variable(f"log_{name}", column, "log", offset, factor))
+                    variables.append(Variable(f"log_{name}", column, "log", offset, factor))
                 else:
-                    found.append(Variable(name, column, "linear", offset, factor))
-        return tuple(found)
+                    variables.append(Variable(name, column, "linear", offset, factor))
+        return tuple(variables)
 
 
 def _values(low: float, high: float) -> range:

@@ -12,7 +12,7 @@ from caloforge.errors import ModelError, did_you_mean
 
 
 class TrainableSwish(nn.Module):
-    """x sigmoid(beta x) with one beta for the layer (P. Ramachandran et al., arXiv:1710.05941)."""
+    """x sigmoid(beta x) with one beta for the layer (P. Ramachandran et al. 2017)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,11 +23,13 @@ class TrainableSwish(nn.Module):
         return x * torch.sigmoid(self.beta * x)
 
 
+SLOPE = 0.2  # slope of the leaky ReLU below zero
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "swish": nn.SiLU,  # x sigmoid(x)
     "trainable-swish": TrainableSwish,
-    "leaky-relu": lambda: nn.LeakyReLU(0.2),
+    "leaky-relu": lambda: nn.LeakyReLU(SLOPE),
     "softplus": nn.Softplus,
     "linear": nn.Identity,
 }

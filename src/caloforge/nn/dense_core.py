@@ -4,9 +4,9 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,9 @@ class DenseCore:
         Showers in MeV (N, V) from outputs (N, M), noise (N, Z) and conditions (N, C).
     fractions
         The outputs are the cells' fractions of the incident energy; below 0 counts as 0.
+    decoding
+        The numbers with which `finish` makes showers of the outputs, as plain values that JSON can
+        hold; empty where a multiplication by the incident energy is all.
     """
 
     network: nn.Sequential
@@ -69,6 +72,7 @@ class DenseCore:
     noise_offset: float = 0.0
     noise_scale: float = 1.0
     fractions: bool = False
+    decoding: Mapping[str, Any] = field(default_factory=dict)
 
     def inputs(self, noise: Tensor, condition: Tensor) -> Tensor:
         """What the network sees, (N, noise + variables)."""

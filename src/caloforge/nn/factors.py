@@ -1,8 +1,8 @@
 """Conditions that are multiplied into something: an embedding of each category times a projection
 of the other conditions.
 
-Source: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics Calorimeters"
-(section "MLP GAN": both are multiplied element-wise with the latent noise).
+Source: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics Calorimeters",
+2017 (section "MLP GAN": both are multiplied element-wise with the latent noise).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry
+from caloforge.detector.geometry import Geometry
 from caloforge.nn.conditions import ConditionFeatures
 
-SPREAD = 0.1  # of what the factors start from
+SPREAD = 0.1  # spread of the first factors about their mean
 
 
 class PlainConditions(nn.Module):
@@ -46,7 +46,7 @@ def condition_numbers(
     geometry: Geometry, columns: Sequence[int], *, logarithms: bool
 ) -> ConditionFeatures | PlainConditions:
     """The chosen columns of conditions as numbers: with `logarithms` as `ConditionFeatures` gives
-    them, else as the document has them (`PlainConditions`).
+    them, else as C. Guthrie, I. Malkin and A. Pine have them (`PlainConditions`).
     """
     kind = ConditionFeatures if logarithms else PlainConditions
     return kind(geometry, columns)

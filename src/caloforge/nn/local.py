@@ -15,11 +15,11 @@ class LocallyConnected2d(nn.Module):
     Parameters
     ----------
     n_in, n_out
-        Channels.
+        Number of channels that come in and go out.
     size
-        (H, W) of what comes in.
+        Rows and columns (H, W) of what comes in.
     kernel, stride
-        Along both axes.
+        Size and step of the kernel along both axes.
     """
 
     def __init__(

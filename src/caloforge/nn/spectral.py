@@ -10,13 +10,13 @@ SQUARINGS = 10  # 2^10 power iterations: what is left of a nearly equal second v
 
 
 class SpectralNorm(nn.Module):
-    """W / sigma(W), with W seen as a matrix (out, rest) (T. Miyato et al., arXiv:1802.05957, Eq.
-    8).
+    """W / sigma(W), with W seen as a matrix (out, rest) (T. Miyato et al. 2018,
+    arXiv:1802.05957, Eq. 8).
 
     torch.nn.utils.parametrizations.spectral_norm keeps a running vector that each forward moves:
     the same weights and noise then give another shower the next time. Here the power iteration
-    starts anew, and squares the matrix: k squarings are 2^k iterations. Nothing to save, and the
-    largest singular value is 1 from the first step on.
+    starts anew, and squares the matrix: k squarings are 2^k iterations. There is nothing to save,
+    and the largest singular value is 1 from the first step on.
     """
 
     def forward(self, weight: Tensor) -> Tensor:

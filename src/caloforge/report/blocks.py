@@ -7,7 +7,7 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from caloforge.evaluation.merit import Level
+from caloforge.judge.merit import Level
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from numpy.typing import NDArray
 
 from caloforge.errors import CaloForgeError
-from caloforge.evaluation.resolution import ResolutionFit
-from caloforge.report.plots import mark_outside
+from caloforge.metrics.resolution import ResolutionFit
+from caloforge.report.distributions import mark_outside
 from caloforge.report.style import (
     BAND,
     FLOOR,
@@ -20,7 +20,6 @@ from caloforge.report.style import (
     GEANT4_EDGE,
     REFERENCE_LOOK,
     Look,
-    looks,
 )
 
 Array = NDArray[Any]
@@ -291,34 +290,4 @@ def draw_profile(
             label=look.label,
         )
         ax.errorbar(centres, values, yerr=errors, fmt="none", elinewidth=0.8, color=look.color)
-    return artists
-
-
-def draw_timing(ax: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, Any]:
-    """Column `y` against column `x` of the rows on logarithmic axes, one line a `name`.
-
-    Raises
-    ------
-    CaloForgeError
-        When a row lacks one of the columns.
-    """
-    artists: dict[str, Any] = {}
-    names = list(dict.fromkeys(str(row.get("name", "")) for row in rows))
-    for look, name in zip(looks(names), names, strict=True):
-        mine = [row for row in rows if str(row.get("name", "")) == name]
-        try:
-            points = sorted((float(row[x]), float(row[y])) for row in mine)
-        except KeyError as error:
-            raise CaloForgeError(
-                f"A timing row of '{name}' lacks the column {error}; it has {', '.join(mine[0])}."
-            ) from error
-        artists[name] = ax.plot(
-            *np.array(points).T,
-            color=look.color,
-            linestyle=look.line,
-            marker=look.marker,
-            label=look.label,
-        )[0]
-    ax.set_xscale("log")
-    ax.set_yscale("log")
     return artists

@@ -9,12 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from numpy.typing import NDArray
 
-from caloforge.geometry import Geometry, Layer
-from caloforge.report.estimates import Array
+from caloforge.detector.geometry import Layer
+
+Array = NDArray[Any]
 
 ENERGY_MAP = "viridis"
 RATIO_MAP = "RdBu_r"
 RATIO_NORM = (0.5, 2.0)
+RATIO_TICKS = (0.5, 0.7, 1.0, 1.4, 2.0)
 DECADES = 7
 _ARC = 2 * np.pi / 60  # an alpha bin is drawn as straight pieces of this angle at most
 
@@ -115,24 +117,3 @@ def ratio(values: Array, reference: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         result = np.where(reference > 0, values / reference, np.nan)
     return np.where(result == 0, RATIO_NORM[0] / 10, result)
-
-
-def shown_layers(geometry: Geometry, mean_cells: Array, most: int = 6) -> list[int]:
-    """Positions of the layers a figure shows: all, or `most` at equal steps of the energy.
-
-    The steps are taken in the running sum of the mean energy `mean_cells` (V,), from 0.2 % to
-    99.8 %: the layers shown are those that hold the shower, its start and its tail.
-    """
-    count = geometry.n_layers
-    if count <= most + 2:  # leaving one or two out would save no room
-        return list(range(count))
-    energy = np.array([float(mean_cells[s].sum()) for s in geometry.slices])
-    running = np.cumsum(energy) / max(float(energy.sum()), 1e-30)
-    steps = np.clip(np.linspace(0, 1, most), 0.002, 0.998)
-    picked = set(np.minimum(np.searchsorted(running, steps), count - 1).tolist())
-    # Steps that met in one layer are made up for by the neighbours of the energetic ones.
-    for layer in np.argsort(-energy, kind="stable").tolist():
-        if len(picked) == most:
-            break
-        picked.add(layer)
-    return sorted(picked)

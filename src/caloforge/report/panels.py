@@ -1,9 +1,10 @@
-"""Figures of many panels: Axes placed in inches, a common legend, labels of the panels."""
+"""The layout of figures: boxes in rows and columns, a common legend, labels of the panels."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -21,7 +22,101 @@ from caloforge.report.style import (
     Look,
 )
 
+# Words in the name of a horizontal axis whose values are whole numbers, or count in them.
+COUNTED = ("layer", "number", "cells", "slice")
 WIDTH = 10.6  # inches, the width of every figure: one size of letters on the whole page
+
+
+class Sheet:
+    """A figure with equal boxes in rows and columns; all lengths in inches.
+
+    Boxes are placed by hand: a constrained layout of a hundred Axes takes longer than drawing
+    them, and moves panels with the letters beside them.
+
+    Parameters
+    ----------
+    rows, columns
+        Numbers of boxes.
+    box
+        Width and height of a box.
+    left, top, bottom
+        Margins of the figure; what is left of its width is the margin on the right.
+    gap
+        Between the boxes of a row, and between rows.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        box: tuple[float, float],
+        *,
+        left: float,
+        top: float,
+        bottom: float,
+        gap: tuple[float, float],
+    ) -> None:
+        self.rows, self.columns, self.box = rows, columns, box
+        self.left, self.top, self.gap = left, top, gap
+        height = top + rows * box[1] + (rows - 1) * gap[1] + bottom
+        self.figure = Figure(figsize=(WIDTH, height))
+
+    @property
+    def height(self) -> float:
+        """Height of the figure."""
+        return float(self.figure.get_figheight())
+
+    def x(self, column: int) -> float:
+        """The left side of a box."""
+        return self.left + column * (self.box[0] + self.gap[0])
+
+    def y(self, row: int) -> float:
+        """The lower side of a box, from the bottom of the figure."""
+        return self.height - self.top - row * (self.box[1] + self.gap[1]) - self.box[1]
+
+    def place(
+        self, x: float, y: float, width: float, height: float, share: Axes | None = None
+    ) -> Axes:
+        """Axes anywhere on the figure; `share` is the Axes whose horizontal axis they share."""
+        box = (x / WIDTH, y / self.height, width / WIDTH, height / self.height)
+        return self.figure.add_axes(box, sharex=share)
+
+    def axes(self, row: int, column: int) -> Axes:
+        """Axes that fill a box."""
+        return self.place(self.x(column), self.y(row), *self.box)
+
+    def row_label(self, row: int, text: str, color: str, gap: float = 0.1) -> None:
+        """A label in the margin left of a row, `gap` away from it, in lines of 17 letters."""
+        lines = [
+            line for part in text.split("\n") for line in textwrap.wrap(part, 17, max_lines=3)
+        ]
+        self.figure.text(
+            (self.left - gap) / WIDTH,
+            (self.y(row) + self.box[1] / 2) / self.height,
+            "\n".join(lines),
+            color=color,
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
+
+    def colorbar(
+        self,
+        mesh: Any,
+        where: tuple[float, float, float],
+        label: str,
+        *,
+        extend: str = "both",
+        ticks: Sequence[float] = (),
+    ) -> None:
+        """A colour bar with its left and lower side and its height at `where`."""
+        x, y, height = where
+        bar = self.figure.colorbar(mesh, cax=self.place(x, y, 0.11, height), extend=extend)
+        bar.ax.tick_params(labelsize=6.5)
+        bar.ax.minorticks_off()
+        bar.set_label(label, fontsize=7.5)
+        if ticks:
+            bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
 
 
 @dataclass(frozen=True)
@@ -44,31 +139,33 @@ def columns(count: int, most: int) -> int:
 
 
 def panel_figure(count: int, grid: Grid) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure of `count` panels, pairs of Axes (distribution, ratio); one twice without ratio.
-
-    Axes are placed by hand: a constrained layout of a hundred Axes takes longer than drawing them.
-    """
+    """A figure of `count` panels, pairs of Axes (distribution, ratio); one twice without ratio."""
     across = max(1, min(grid.columns, count))
-    rows = -(-count // across)
-    cell = grid.above + grid.height + grid.below
-    total = grid.legend + rows * cell
-    figure = Figure(figsize=(WIDTH, total))
     width = (WIDTH - 0.1) / across - grid.left - 0.08
+    sheet = Sheet(
+        rows=-(-count // across),
+        columns=across,
+        box=(width, grid.height),
+        left=grid.left,
+        top=grid.legend + grid.above,
+        bottom=grid.below,
+        gap=(grid.left + 0.08, grid.above + grid.below),
+    )
+    low = grid.ratio * grid.height
+    gap = 0.05 if grid.ratio else 0.0  # keeps the lowest number above from the highest below
     pairs = []
     for k in range(count):
         row, column = divmod(k, across)
-        x = column * (WIDTH - 0.1) / across + grid.left
-        y = total - grid.legend - (row + 1) * cell + grid.below
-        low = grid.ratio * grid.height
+        x, y = sheet.x(column), sheet.y(row)
+        top = sheet.place(x, y + low + gap, width, grid.height - low - gap)
+        pairs.append((top, sheet.place(x, y, width, low, top) if grid.ratio else top))
+    return sheet.figure, pairs
 
-        def place(bottom: float, height: float, share: Axes | None = None, x: float = x) -> Axes:
-            box = (x / WIDTH, bottom / total, width / WIDTH, height / total)
-            return figure.add_axes(box, sharex=share)
 
-        gap = 0.05 if grid.ratio else 0.0  # keeps the lowest number above from the highest below
-        top = place(y + low + gap, grid.height - low - gap)
-        pairs.append((top, place(y, low, top) if grid.ratio else top))
-    return figure, pairs
+def plain_panels(count: int, grid: Grid) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels without ratios below them."""
+    figure, pairs = panel_figure(count, replace(grid, ratio=0))
+    return figure, [top for top, _ in pairs]
 
 
 def legend(figure: Figure, generated: Sequence[Look], *, floor: bool, kind: str = "line") -> Any:
@@ -151,4 +248,5 @@ def dress(
         # Minor ticks of hundreds of panels take more time than all else in them.
         ax.minorticks_off()
         if ax.get_xscale() == "linear":
-            ax.xaxis.set_major_locator(MaxNLocator(5))
+            whole = any(word in bottom.get_xlabel() for word in COUNTED)
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=whole))

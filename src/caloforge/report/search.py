@@ -1,26 +1,33 @@
 """The page of a search, from its search.json: history, settings against objective, importances,
 Pareto front, curves of the trials, and a table of all of them.
+
+The plots of Optuna itself (`optuna.visualization.matplotlib`) are not used: they draw from a
+study, which the page does not need; they change matplotlib's settings for the whole process; and
+they show neither the last scores of trials that were stopped early nor logarithmic objectives.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from caloforge.errors import DataError
 from caloforge.report.blocks import Cell, Picture, Section, Table
+from caloforge.report.curves import plain_decades
 from caloforge.report.page import write_page
+from caloforge.report.panels import WIDTH, Grid, columns, plain_panels
 from caloforge.report.style import COLORS, INK, plain, style
 
 FORMAT = "caloforge-search-1"  # what `caloforge search` writes
 PRUNED = "#b3b8bd"
+SINGLE = Grid(columns=1, height=2.8, left=0.8, legend=0.1)  # the layout of a single panel
 
 
 def write_search_page(out: str | Path) -> Path:
@@ -32,75 +39,76 @@ def write_search_page(out: str | Path) -> Path:
         When there is no search.json, or one that is not a search's.
     """
     out = Path(out)
-    found = _read(out / "search.json")
+    search = _read(out / "search.json")
     recipe = out / "best" / "recipe.toml"
-    best = found["best"]
-    if len(found["objectives"]) > 1 and best:
+    best = search["best"]
+    if len(search["objectives"]) > 1 and best:
         recipe = out / "best" / f"{best[0]:03d}" / "recipe.toml"
     text = recipe.read_text(encoding="utf-8") if best and recipe.exists() else ""
-    states = [t["state"] for t in found["trials"]]
+    states = [t["state"] for t in search["trials"]]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)) or "none yet"
     intro = (
-        f"Trials: {counts}. Each trains {found['steps']} steps on {found['data']}. All are judged "
-        "on the same held-out showers of the training file; the test file was not looked at."
+        f"Trials: {counts}. Each trains {search['steps']} steps on {search['data']}. All are "
+        "judged on the same held-out showers of the training file; the test file was not looked "
+        "at."
     )
     with style():
-        sections = search_sections(found)
+        sections = search_sections(search)
     return write_page(
         out / "index.html",
-        f"Search of {found['recipe']}",
+        f"Search of {search['recipe']}",
         sections,
         intro=intro,
         verbatim=text,
     )
 
 
-def search_sections(found: dict[str, Any]) -> list[Section]:
+def search_sections(search: dict[str, Any]) -> list[Section]:
     """Sections of the page from the content of search.json; drawn inside `style()`."""
-    done = [t for t in found["trials"] if t["state"] == "complete"]
-    sections = [Section("Best", tables=(_best_table(found),))] if done else []
+    done = [t for t in search["trials"] if t["state"] == "complete"]
+    sections = [Section("Best", tables=(_best_table(search),))] if done else []
     if done:
-        pictures = [_history(found, k) for k in range(len(found["objectives"]))]
-        if any(t["early"] for t in found["trials"]):
-            pictures.append(_curves(found))
+        pictures = [_history(search, k) for k in range(len(search["objectives"]))]
+        if any(t["early"] for t in search["trials"]):
+            pictures.append(_curves(search))
         sections.append(Section("Trials", pictures=tuple(pictures)))
-        if len(found["objectives"]) > 1:
-            pairs = combinations(range(len(found["objectives"])), 2)
-            fronts = tuple(_front(found, a, b) for a, b in pairs)
+        if len(search["objectives"]) > 1:
+            pairs = combinations(range(len(search["objectives"])), 2)
+            fronts = tuple(_front(search, a, b) for a, b in pairs)
             sections.append(Section("Pareto front", pictures=fronts))
-        slices = tuple(_slices(found, k) for k in range(len(found["objectives"])))
-        sections.append(Section("Settings", pictures=(*_importances(found), *slices)))
-    sections.append(Section("All trials", tables=(_all_table(found),)))
+        slices = tuple(_slices(search, k) for k in range(len(search["objectives"])))
+        sections.append(Section("Settings", pictures=(*_importances(search), *slices)))
+    sections.append(Section("All trials", tables=(_all_table(search),)))
     return sections
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
+        search = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(search, dict) or search.get("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} is not the result of a search ({error}); expected the folder that `caloforge "
             "search` wrote."
         ) from error
-    return found
+    return search
 
 
 # --- tables ----------------------------------------------------------------------------------
-def _best_table(found: dict[str, Any]) -> Table:
+def _best_table(search: dict[str, Any]) -> Table:
     """Settings and objectives of the best trials beside the recipe's own settings."""
-    trials = {t["number"]: t for t in found["trials"]}
-    best = [trials[n] for n in found["best"]]
+    trials = {t["number"]: t for t in search["trials"]}
+    best = [trials[n] for n in search["best"]]
     rows = [
         (Cell(o["label"]), Cell("—"), *(Cell(f"{t['values'][k]:.4g}") for t in best))
-        for k, o in enumerate(found["objectives"])
+        for k, o in enumerate(search["objectives"])
     ]
     rows += [
         (Cell(key), Cell(_text(d["recipe"])), *(Cell(_text(t["params"].get(key))) for t in best))
-        for key, d in found["space"].items()
+        for key, d in search["space"].items()
     ]
-    several = len(found["objectives"]) > 1
+    several = len(search["objectives"]) > 1
     return Table(
         "Pareto front" if several else "Best trial",
         ("", "recipe", *(f"trial {t['number']}" for t in best)),
@@ -111,11 +119,11 @@ def _best_table(found: dict[str, Any]) -> Table:
     )
 
 
-def _all_table(found: dict[str, Any]) -> Table:
-    names = [o["name"] for o in found["objectives"]]
-    columns = ("trial", "state", *names, *found["space"], "minutes", "machine", "note")
+def _all_table(search: dict[str, Any]) -> Table:
+    names = [o["name"] for o in search["objectives"]]
+    headings = ("trial", "state", *names, *search["space"], "minutes", "machine", "note")
     rows = []
-    for t in found["trials"]:
+    for t in search["trials"]:
         values = t["values"] or [None] * len(names)
         minutes = "—" if t["seconds"] is None else f"{t['seconds'] / 60:.2g}"
         again = f"begun {t['retries'] + 1} times. " if t["retries"] else ""
@@ -124,13 +132,13 @@ def _all_table(found: dict[str, Any]) -> Table:
                 Cell(str(t["number"])),
                 Cell(t["state"]),
                 *(Cell("—" if v is None else f"{v:.4g}") for v in values),
-                *(Cell(_text(t["params"].get(key))) for key in found["space"]),
+                *(Cell(_text(t["params"].get(key))) for key in search["space"]),
                 Cell(minutes),
                 Cell(t["host"]),
                 Cell(again + t["sentence"]),
             )
         )
-    return Table(f"All {len(rows)} trials", columns, tuple(rows), collapsed=True)
+    return Table(f"All {len(rows)} trials", headings, tuple(rows), collapsed=True)
 
 
 def _text(value: Any) -> str:
@@ -140,21 +148,20 @@ def _text(value: Any) -> str:
 
 
 # --- pictures --------------------------------------------------------------------------------
-def _values(found: dict[str, Any], index: int) -> tuple[np.ndarray, np.ndarray]:
+def _values(search: dict[str, Any], index: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers and values of the complete trials."""
-    done = [t for t in found["trials"] if t["state"] == "complete"]
+    done = [t for t in search["trials"] if t["state"] == "complete"]
     return np.array([t["number"] for t in done]), np.array([t["values"][index] for t in done])
 
 
-def _history(found: dict[str, Any], index: int) -> Picture:
-    objective = found["objectives"][index]
-    numbers, values = _values(found, index)
+def _history(search: dict[str, Any], index: int) -> Picture:
+    objective = search["objectives"][index]
+    numbers, values = _values(search, index)
     best = np.minimum if objective["direction"] == "minimize" else np.maximum
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    ax = figure.subplots()
+    figure, (ax,) = plain_panels(1, SINGLE)
     ax.plot(numbers, values, "o", markersize=4, color=COLORS[0], label="trial")
     ax.step(numbers, best.accumulate(values), where="post", color=COLORS[1], label="best so far")
-    pruned = [t for t in found["trials"] if t["state"] == "pruned" and t["early"]]
+    pruned = [t for t in search["trials"] if t["state"] == "pruned" and t["early"]]
     if pruned and index == 0:
         last = [list(t["early"].values())[-1] for t in pruned]
         where = [t["number"] for t in pruned]
@@ -174,12 +181,11 @@ def _history(found: dict[str, Any], index: int) -> Picture:
     )
 
 
-def _curves(found: dict[str, Any]) -> Picture:
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    ax = figure.subplots()
-    best = found["best"][:1]
+def _curves(search: dict[str, Any]) -> Picture:
+    figure, (ax,) = plain_panels(1, SINGLE)
+    best = search["best"][:1]
     shown: list[float] = []
-    for t in found["trials"]:
+    for t in search["trials"]:
         if not t["early"]:
             continue
         steps, values = [int(s) for s in t["early"]], list(t["early"].values())
@@ -199,7 +205,7 @@ def _curves(found: dict[str, Any]) -> Picture:
         )
     _scale(ax, np.array(shown))
     ax.set_xlabel("training iteration")
-    ax.set_ylabel(f"best {found['objectives'][0]['label']} so far")
+    ax.set_ylabel(f"best {search['objectives'][0]['label']} so far")
     if best:
         ax.legend()
     return Picture(
@@ -213,12 +219,11 @@ def _curves(found: dict[str, Any]) -> Picture:
     )
 
 
-def _front(found: dict[str, Any], first: int, second: int) -> Picture:
-    one, two = found["objectives"][first], found["objectives"][second]
-    (numbers, x), (_, y) = _values(found, first), _values(found, second)
-    on = np.isin(numbers, found["best"])
-    figure = Figure(figsize=(5.4, 4.2), layout="constrained")
-    ax = figure.subplots()
+def _front(search: dict[str, Any], first: int, second: int) -> Picture:
+    one, two = search["objectives"][first], search["objectives"][second]
+    (numbers, x), (_, y) = _values(search, first), _values(search, second)
+    on = np.isin(numbers, search["best"])
+    figure, (ax,) = plain_panels(1, replace(SINGLE, height=3.6))
     ax.plot(x[~on], y[~on], "o", color=PRUNED, markersize=4, label="other trials")
     ax.plot(x[on], y[on], "o", color=COLORS[1], markersize=6, label="Pareto front")
     for number, a, b in zip(numbers[on], x[on], y[on], strict=True):
@@ -239,26 +244,24 @@ def _front(found: dict[str, Any], first: int, second: int) -> Picture:
     )
 
 
-def _slices(found: dict[str, Any], index: int) -> Picture:
-    objective, keys = found["objectives"][index], list(found["space"])
-    done = [t for t in found["trials"] if t["state"] == "complete"]
-    numbers, values = _values(found, index)
-    columns = min(3, len(keys))
-    rows = -(-len(keys) // columns)
-    figure = Figure(figsize=(3.7 * columns, 2.7 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    marks = None
-    for ax, key in zip(axes, keys, strict=False):
-        x = _positions(ax, found["space"][key], [t["params"].get(key) for t in done])
+def _slices(search: dict[str, Any], index: int) -> Picture:
+    objective, keys = search["objectives"][index], list(search["space"])
+    done = [t for t in search["trials"] if t["state"] == "complete"]
+    numbers, values = _values(search, index)
+    grid = Grid(columns=columns(len(keys), 3), height=2.0, left=0.7, legend=0.45)
+    figure, axes = plain_panels(len(keys), grid)
+    for ax, key in zip(axes, keys, strict=True):
+        x = _positions(ax, search["space"][key], [t["params"].get(key) for t in done])
         marks = ax.scatter(x, values, c=numbers, cmap="viridis", s=16)
         ax.set_xlabel(key)
-    _scale(axes[0], values)
-    for ax in axes[::columns]:
+        _scale(ax, values)
+        ax.sharey(axes[0])
+    for ax in axes[:: grid.columns]:
         ax.set_ylabel(plain(objective["label"]))
-    for ax in axes[len(keys) :]:
-        ax.set_visible(False)
-    if marks is not None:
-        figure.colorbar(marks, ax=list(axes), label="trial", fraction=0.03)
+    # The trials' colours, in the margin above the panels.
+    height = figure.get_figheight()
+    place = figure.add_axes((0.7 / WIDTH, 1 - 0.2 / height, 2.4 / WIDTH, 0.1 / height))
+    figure.colorbar(marks, cax=place, orientation="horizontal").set_label("trial", labelpad=1)
     return Picture(
         f"settings-{objective['name']}",
         f"{objective['label']} against each setting, one point a complete trial; late trials are "
@@ -281,14 +284,14 @@ def _positions(ax: Axes, dimension: dict[str, Any], values: Sequence[Any]) -> np
     return np.array([choices.index(v) if v in choices else np.nan for v in values], dtype=float)
 
 
-def _importances(found: dict[str, Any]) -> list[Picture]:
-    given = {k: v for k, v in found["importances"].items() if v}
+def _importances(search: dict[str, Any]) -> list[Picture]:
+    given = {k: v for k, v in search["importances"].items() if v}
     if not given:
         return []
-    keys = list(found["space"])
+    keys = list(search["space"])
     height = 0.8 / len(given)
-    figure = Figure(figsize=(8, 0.9 + 0.32 * len(keys)), layout="constrained")
-    ax = figure.subplots()
+    left = 0.3 + 0.07 * max(map(len, keys))
+    figure, (ax,) = plain_panels(1, replace(SINGLE, height=0.3 + 0.32 * len(keys), left=left))
     for k, (name, shares) in enumerate(given.items()):
         place = np.arange(len(keys)) + (k - (len(given) - 1) / 2) * height
         color = COLORS[k % len(COLORS)]
@@ -314,3 +317,4 @@ def _scale(ax: Axes, values: np.ndarray) -> None:
     """A logarithmic axis where values span more than a factor of ten."""
     if len(values) and values.min() > 0 and values.max() > 10 * values.min():
         ax.set_yscale("log")
+        plain_decades(ax)

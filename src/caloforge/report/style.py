@@ -114,13 +114,15 @@ def style() -> Iterator[None]:
         yield
 
 
-def to_bytes(figure: Figure, kind: Literal["svg", "png", "pdf"]) -> bytes:
-    """The figure as a file of that kind; the same figure always gives the same bytes."""
+def to_bytes(figure: Figure, kind: Literal["svg", "png", "pdf"], dpi: int | None = None) -> bytes:
+    """The figure as a file of that kind, its pixels `dpi` an inch (default: `DPI`); the same
+    figure always gives the same bytes.
+    """
     buffer = io.BytesIO()
     silent: dict[str, dict[str, Any]] = {
         "svg": {"Date": None, "Creator": None},
         "pdf": {"CreationDate": None},
         "png": {"Software": None},
     }
-    figure.savefig(buffer, format=kind, metadata=silent[kind], dpi=DPI)
+    figure.savefig(buffer, format=kind, metadata=silent[kind], dpi=DPI if dpi is None else dpi)
     return buffer.getvalue()

@@ -5,30 +5,33 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from caloforge.errors import DataError
+from caloforge.judge.shown.energies import energy_text
 from caloforge.report.blocks import Picture, Section
 from caloforge.report.curves import draw_chi2_history
-from caloforge.report.estimates import energy_text
 from caloforge.report.page import write_page
+from caloforge.report.panels import Grid, plain_panels
 from caloforge.report.style import Look, looks, style
 
 HELD_OUT = (
     "Chosen on a held-out tenth of the training showers; the judged showers were never seen."
 )
 GRADIENT, STAGNATION = "gradient/", "stagnation"  # keys in a line of the log
+REFRESH = 60  # seconds between two looks of a browser at the page of a running training
 FEW = 10  # points; so few are marked, as a line through them may be too short to see
+CURVES = Grid(columns=2, height=2.7, left=0.7, legend=0.1)  # the layout of most figures here
 
 
-def training_section(run: str | Path) -> Section:
+def training_section(run: str | Path, *, live: bool = False) -> Section:
     """Curves of a run folder: chi2/NDF, PRD-AUC, losses and norms of gradients against iteration,
-    for each energy range.
+    for each energy range. Of a training that runs (`live`) what there is so far, maybe nothing.
 
     Raises
     ------
@@ -36,11 +39,13 @@ def training_section(run: str | Path) -> Section:
         When the folder holds no selection.json, or one that is not a run's.
     """
     run = Path(run)
-    folders = [run] if (run / "selection.json").exists() else sorted(run.glob("range*"))
-    pictures, told = [], [HELD_OUT]
+    ranges = sorted(run.glob("range*"))
+    folders = [run] if (run / "selection.json").exists() or (live and not ranges) else ranges
+    pictures, sentences = [], [HELD_OUT]
     with style():
         for number, folder in enumerate(folders):
-            history, log = history_of(folder), _log(folder)
+            begun = (folder / "selection.json").exists() or not live
+            history, log = history_of(folder) if begun else [], _log(folder)
             suffix = f"-range{number}" if len(folders) > 1 else ""
             if any(entry["chi2_ndf"] is not None for entry in history):
                 pictures.append(_chi2_picture(history, suffix))
@@ -52,31 +57,42 @@ def training_section(run: str | Path) -> Section:
                 pictures.append(_gradient_picture(log, suffix))
             stagnant = [int(entry["step"]) for entry in log if STAGNATION in entry]
             if stagnant:
-                told.append(
+                sentences.append(
                     f"{_range_of(suffix)}The gradients of all players have vanished: nothing was "
                     f"learnt any more at {len(stagnant)} logged iterations from {stagnant[0]} on."
                 )
-    if not pictures:
+    if not pictures and not live:
         raise DataError(f"{run} holds no selection.json; expected the folder of a training.")
     return Section(
         "Training curves",
-        " ".join(told),
+        " ".join(sentences),
         pictures=tuple(pictures),
     )
 
 
-def write_training_page(run: str | Path, extra_sections: Sequence[Section] = ()) -> Path:
+def write_training_page(
+    run: str | Path, extra_sections: Sequence[Section] = (), *, live: bool = False
+) -> Path:
     """Write `run`/index.html with the curves and the recipe of a run; returns its path.
 
-    `extra_sections` are shown after the curves.
+    `extra_sections` are shown after the curves. The page of a training that still runs (`live`)
+    says so, and a browser loads it again every minute.
     """
     run = Path(run)
     recipe = run / "recipe.toml"
     text = recipe.read_text(encoding="utf-8") if recipe.exists() else ""
     name = tomllib.loads(text).get("name", run.name)
     title = f"Training of {name}"
-    sections = [training_section(run), *extra_sections]
-    return write_page(run / "index.html", title, sections, verbatim=text)
+    sections = [training_section(run, live=live), *extra_sections]
+    intro = "This training runs; the page is written again about every minute." if live else None
+    return write_page(
+        run / "index.html",
+        title,
+        sections,
+        intro=intro,
+        verbatim=text,
+        refresh=REFRESH if live else None,
+    )
 
 
 def _range_of(suffix: str) -> str:
@@ -109,8 +125,7 @@ def _log(folder: Path) -> list[dict[str, float]]:
 def _chi2_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
     steps = np.array([entry["step"] for entry in history])
     chi2 = np.array([float("nan") if e["chi2_ndf"] is None else e["chi2_ndf"] for e in history])
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure, (left, right) = plain_panels(2, CURVES)
     kept = [entry["step"] for entry in history if entry["kept"]][-1]
     draw_chi2_history(left, steps, chi2, chosen=kept)
     left.legend()
@@ -130,6 +145,7 @@ def _chi2_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
         )
     right.set_xlabel("training iteration")
     right.legend(ncols=2)
+    right.sharey(left)
     lowest = int(np.nanargmin(chi2))
     return Picture(
         f"chi2-history{suffix}",
@@ -146,17 +162,14 @@ def _chi2_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
 
 def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
     steps = [entry["step"] for entry in log]
-    found = {k for entry in log for k in entry} - {"step", "steps_per_second", STAGNATION}
-    names = sorted(name for name in found if not name.startswith(GRADIENT))
-    figure = Figure(figsize=(11, 2.6 * -(-len(names) // 3)), layout="constrained")
-    axes = figure.subplots(-(-len(names) // 3), 3, squeeze=False).ravel()
-    for ax, name in zip(axes, names, strict=False):
+    keys = {k for entry in log for k in entry} - {"step", "steps_per_second", STAGNATION}
+    names = sorted(name for name in keys if not name.startswith(GRADIENT))
+    figure, axes = plain_panels(len(names), Grid(columns=3, height=1.8, left=0.66, legend=0.1))
+    for ax, name in zip(axes, names, strict=True):
         values = [entry.get(name, np.nan) for entry in log]
         ax.plot(steps, values, linewidth=0.9, marker="." if len(steps) < FEW else "")
         ax.set_title(name.replace("/", ": "), fontsize=9)
         ax.set_xlabel("training iteration")
-    for ax in axes[len(names) :]:
-        ax.set_visible(False)
     rate = float(np.median([entry["steps_per_second"] for entry in log]))
     return Picture(
         f"losses{suffix}",
@@ -173,8 +186,7 @@ def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
 def _gradient_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
     steps = [entry["step"] for entry in log]
     names = sorted({k for entry in log for k in entry if k.startswith(GRADIENT)})
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = plain_panels(2, CURVES)
     for name, look in zip(names, looks([n.removeprefix(GRADIENT) for n in names]), strict=True):
         values = np.array([entry.get(name, np.nan) for entry in log])
         _curve(left, steps, np.where(values > 0, values, np.nan), look)
@@ -201,8 +213,7 @@ def _gradient_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
 def prd_picture(history: Sequence[dict[str, Any]], suffix: str = "") -> Picture:
     """PRD-AUC of cells and of observables of the choices of a run against its steps."""
     steps = [entry["step"] for entry in history]
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    ax = figure.subplots()
+    figure, (ax,) = plain_panels(1, replace(CURVES, columns=1))
     kinds = {"prd_auc_raw": "cells", "prd_auc_physics": "observables"}
     for key, look in zip(kinds, looks(list(kinds.values())), strict=True):
         _curve(ax, steps, np.array([entry.get(key, np.nan) for entry in history]), look)

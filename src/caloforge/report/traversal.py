@@ -15,12 +15,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from caloforge.detector.geometry import Geometry, Layer
 from caloforge.errors import DataError
-from caloforge.geometry import Geometry, Layer
+from caloforge.judge.shown.energies import energy_text
+from caloforge.judge.shown.frame import shown_layers
 from caloforge.report.blocks import Picture, Section
-from caloforge.report.estimates import energy_text
-from caloforge.report.images import RATIO_MAP, draw_disc, energy_norm, shown_layers
-from caloforge.report.panels import WIDTH
+from caloforge.report.images import RATIO_MAP, draw_disc, energy_norm
+from caloforge.report.panels import WIDTH, Sheet
 from caloforge.report.style import style
 
 Array = NDArray[Any]
@@ -32,14 +33,16 @@ class Traversal:
 
     Parameters
     ----------
+    geometry
+        The read-out.
     name
-        Of the condition.
+        Name of the condition.
     values
         (K,) in the condition's unit, increasing.
     showers
         (K, V) mean cell energies in MeV, each over showers of the same noise.
     latents
-        How many showers a mean is of.
+        Number of showers that each mean is taken over.
     """
 
     geometry: Geometry
@@ -73,28 +76,36 @@ def traversal_figure(traversal: Traversal, *, difference: bool) -> Figure:
     geometry, values = traversal.geometry, traversal.values
     layers = shown_layers(geometry, traversal.showers.mean(axis=0))
     middle = traversal.showers[len(values) // 2]
-    width = (WIDTH - 0.7) / len(values)
-    # Both panels of a row and margins for a title: squares, as nearly all layers are.
-    figure = Figure(figsize=(WIDTH, 0.35 + len(layers) * (width + 0.1)), layout="constrained")
-    axes = figure.subplots(len(layers), len(values), squeeze=False)
-    for row, position in zip(axes, layers, strict=True):
+    size = (WIDTH - 0.7) / len(values) - 0.1
+    sheet = Sheet(
+        len(layers),
+        len(values),
+        (size, size),  # squares, as nearly all layers are
+        left=0.65,
+        top=0.3,
+        bottom=0.1,
+        gap=(0.1, 0.1),
+    )
+    for line, position in enumerate(layers):
         layer, where = geometry.layers[position], geometry.slices[position]
         images = traversal.showers[:, where]
         changes = images - middle[where]
         largest = float(np.abs(changes).max()) or 1.0
         norm = energy_norm([images])
-        for ax, image, change in zip(row, images, changes, strict=True):
+        for column, (image, change) in enumerate(zip(images, changes, strict=True)):
+            ax = sheet.axes(line, column)
             if difference:
                 draw_difference(ax, layer, change, largest)
             else:
                 draw_disc(ax, layer, image, norm)
             ax.set_xticks([])
             ax.set_yticks([])
-        scale = f"±{largest:.3g} MeV" if difference else f"≤ {norm.vmax:.3g} MeV"
-        row[0].set_ylabel(f"{layer.name}\n{scale}")
-    for ax, value in zip(axes[0], values, strict=True):
-        ax.set_title(_text(traversal, float(value)))
-    return figure
+            if column == 0:
+                scale = f"±{largest:.3g} MeV" if difference else f"≤ {norm.vmax:.3g} MeV"
+                ax.set_ylabel(f"{layer.name}\n{scale}")
+            if line == 0:
+                ax.set_title(_text(traversal, float(values[column])), y=1.0)
+    return sheet.figure
 
 
 def traversal_picture(traversal: Traversal, *, difference: bool | None = None) -> Picture:
@@ -102,7 +113,9 @@ def traversal_picture(traversal: Traversal, *, difference: bool | None = None) -
     geometry = traversal.geometry
     condition = geometry.conditions[geometry.column(traversal.name)]
     if difference is None:
-        difference = condition.unit == "rad" or condition.name in ("px", "py")
+        difference = condition.unit == "rad" or (
+            condition.role == "momentum" and condition.axis != "z"
+        )
     label = condition.label or condition.name
     shown = (
         "the middle one is subtracted (red: more energy, blue: less; every layer has a linear "

@@ -7,26 +7,26 @@ that was stopped or killed goes on where it was when it is begun again.
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from caloforge.config import Recipe
-from caloforge.data.writer import Spread
-from caloforge.errors import TrainingError, did_you_mean
+from caloforge.devices import find_device
+from caloforge.errors import TrainingError
 from caloforge.search import results, study
 from caloforge.search.objectives import OBJECTIVES, check_objectives
-from caloforge.search.several import on_farm, side_by_side
+from caloforge.search.several import by_executor, side_by_side
 from caloforge.search.space import load_space, write_out
 from caloforge.search.worker import Search, Tell, open_shared, work
-from caloforge.training import DEVICES
 
 
 def run_search(
     search: Search,
     workers: int = 1,
     *,
-    spread: Spread | None = None,
+    executor: Executor | None = None,
     tell: Tell = print,
     watch: Tell = lambda what: None,
 ) -> tuple[dict[str, Any], bool]:
@@ -37,11 +37,13 @@ def run_search(
     Parameters
     ----------
     workers
-        Processes on this machine; they share its threads, and its GPUs in turn.
-    spread
-        The workers of a farm instead: they must see data and `out` under the same paths.
-    tell, watch
-        Told a line for each trial; and what is under way (one worker only).
+        Number of processes on this machine; they share its threads, and its GPUs in turn.
+    executor
+        Its workers run the trials instead. They must see data and `out` under the same paths.
+    tell
+        It is called with a line for each trial.
+    watch
+        It is called with what is under way, for a single worker only.
 
     Raises
     ------
@@ -49,25 +51,24 @@ def run_search(
         For settings that cannot be, a study begun as another search, and five failed trials in a
         row.
     """
-    search = _checked(search, workers, spread is not None)
+    search = _checked(search, workers, by_others=executor is not None)
     space = load_space(search.recipe, search.space)
     with study.quiet(), study.answering(str(search.storage)):
         shared = open_shared(search, space)
-        if spread is not None:
-            interrupted = on_farm(search, shared, spread, tell)
-            found = results.write_results(shared, search.out, search.recipe, space)
-            return found, interrupted
         interrupted = False
-        if workers > 1 and study.has_room(shared, search.trials):
+        if executor is not None:
+            interrupted = by_executor(search, shared, executor, tell)
+        elif workers > 1 and study.has_room(shared, search.trials):
             interrupted = side_by_side(search, workers, tell)
-        if not interrupted:
-            # Alone, or after the others: what a killed worker left is finished here.
+        if executor is None and not interrupted:
+            # A single worker does everything here; after several, what a killed one left.
             interrupted = work(search, tell, watch)
-        found = results.write_results(shared, search.out, search.recipe, space)
-    return found, interrupted
+        summary = results.write_results(shared, search.out, search.recipe, space)
+    return summary, interrupted
 
 
-def _checked(search: Search, workers: int, farmed: bool) -> Search:
+def _checked(search: Search, workers: int, *, by_others: bool) -> Search:
+    """The search with all its defaults. Raises TrainingError for settings that cannot be."""
     for value, least, what in (
         (workers, 1, "--workers"),
         (search.trials, 0, "--trials"),
@@ -77,16 +78,13 @@ def _checked(search: Search, workers: int, farmed: bool) -> Search:
     ):
         if value < least:
             raise TrainingError(f"Got {what} {value}; expected at least {least}.")
-    if search.device not in DEVICES:
-        raise TrainingError(
-            f"Unknown device '{search.device}': {did_you_mean(search.device, DEVICES)}"
-        )
+    find_device(search.device)
     study.optuna()
     recipe = write_out(search.recipe)
     objectives = check_objectives(search.objectives, recipe)
-    if farmed:
+    if by_others:
         search = _findable(search)
-    url = _storage(search, farmed)
+    url = _storage(search, by_others)
     if search.prune and len(objectives) == 1:
         _warn_without_early(objectives[0], recipe)
     name = search.name or recipe.name
@@ -94,7 +92,7 @@ def _checked(search: Search, workers: int, farmed: bool) -> Search:
 
 
 def _findable(search: Search) -> Search:
-    """With full paths, for workers that may run in another folder."""
+    """The search with full paths, for workers that may run in another folder."""
     data = Path(search.data)
     return replace(
         search,
@@ -104,22 +102,22 @@ def _findable(search: Search) -> Search:
     )
 
 
-def _storage(search: Search, farmed: bool) -> str:
+def _storage(search: Search, by_others: bool) -> str:
     """URL of the storage asked for, or of the one in `out`.
 
     Raises TrainingError when workers of several machines would share a file of SQLite.
     """
     sqlite, journal = search.out / "study.db", search.out / "study.journal"
-    if search.storage is None and (journal.exists() or (farmed and not sqlite.exists())):
+    if search.storage is None and (journal.exists() or (by_others and not sqlite.exists())):
         return f"{study.JOURNAL}{journal}"
     url = search.storage or f"sqlite:///{sqlite}"
-    if farmed and url.startswith("sqlite:"):
+    if by_others and url.startswith("sqlite:"):
         raise TrainingError(
             f"Got {url} for the workers of a cluster; expected a storage that several machines "
             f"can share, as the locks of SQLite are for one: --storage {study.JOURNAL}FILE or the "
             "URL of a database."
         )
-    if farmed and url.startswith(study.JOURNAL):
+    if by_others and url.startswith(study.JOURNAL):
         return f"{study.JOURNAL}{Path(url.removeprefix(study.JOURNAL)).absolute()}"
     return url
 

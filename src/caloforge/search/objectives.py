@@ -1,4 +1,4 @@
-"""What a search looks for: figures of a trained generator on showers that no trial trains on."""
+"""What a search looks for: metrics of a trained generator on showers that no trial trains on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 
 from caloforge.config import Recipe
 from caloforge.errors import TrainingError, did_you_mean
-from caloforge.evaluation.timing import time_generator
+from caloforge.generate.timing import time_generator
 from caloforge.models.base import ShowerModel
 from caloforge.models.file import load_model
 from caloforge.noise import normals
 from caloforge.showers import Showers
 from caloforge.training.selection import HeldOut
 
-TIMED = 1000  # showers made at a time for ms_per_shower
+TIMED = 1000  # number of showers of one call when ms_per_shower is measured
 TIMED_REPEATS = 5
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A figure to make small or large, how it is called, and whether it is known while a trial
-    still trains (only then can it prune).
+    """A metric to make small or large, its name on the page, and whether it is known while a trial
+    still trains; only then can it stop a trial early.
     """
 
     label: str
@@ -70,7 +70,7 @@ def early_value(name: str, entry: dict[str, float | None]) -> float | None:
 
 
 class Measure:
-    """Figures of a generator on the showers that a search holds out.
+    """Metrics of a generator on the showers that a search holds out.
 
     Parameters
     ----------
@@ -78,11 +78,12 @@ class Measure:
         (H, V) showers that no trial trains on or chooses its generator with; the same ones for
         all trials.
     recipe
-        Gives repeats and the fewest showers of an energy point.
+        The recipe of the trials, which says how often noise is drawn anew for each held-out
+        shower, and how many showers an energy point must have.
     names
         The objectives.
     seed
-        Of the noise, the same for all trials.
+        Seed of the noise, the same for all trials.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Measure:
         self.score = HeldOut(holdout, settings, seed)
 
     def __call__(self, path: Path, device: torch.device) -> dict[str, float]:
-        """All figures that are known of a model file, the objectives among them.
+        """All metrics that are known of a model file, the objectives among them.
 
         Raises
         ------

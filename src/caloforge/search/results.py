@@ -96,19 +96,19 @@ def _entry(trial: Any, space: Space) -> dict[str, Any]:
 
 
 def _importances(study: Any, names: list[str]) -> dict[str, dict[str, float]]:
-    """Share of each key in the spread of each objective (PED-ANOVA, arXiv:2304.10255); empty for
-    too few trials or values that are all alike.
+    """Share of each key in the spread of each objective (PED-ANOVA, S. Watanabe et al.,
+    arXiv:2304.10255); empty for too few trials, and for values that are all alike.
     """
     if len(ranked(study)) == 0:
         return {}
-    found: dict[str, dict[str, float]] = {}
+    importances: dict[str, dict[str, float]] = {}
     state = optuna().trial.TrialState.COMPLETE
     done = study.get_trials(deepcopy=False, states=(state,))
     for index, name in enumerate(names):
         values = {t.values[index] for t in done}
         if len(done) < _ENOUGH or len(values) < 2:
             continue
-        # It looks at the lowest values, so what should be high is turned round.
+        # PED-ANOVA looks at the lowest values, so an objective that should be high is negated.
         sign = 1.0 if OBJECTIVES[name].direction == "minimize" else -1.0
         with suppress(ValueError, RuntimeError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -117,8 +117,8 @@ def _importances(study: Any, names: list[str]) -> dict[str, dict[str, float]]:
                 evaluator=optuna().importance.PedAnovaImportanceEvaluator(),
                 target=lambda t, k=index, sign=sign: sign * t.values[k],
             )
-            found[name] = {k: float(v) for k, v in shares.items() if math.isfinite(v)}
-    return found
+            importances[name] = {k: float(v) for k, v in shares.items() if math.isfinite(v)}
+    return importances
 
 
 def write_results(study: Any, out: Path, recipe: Recipe, space: Space) -> dict[str, Any]:
@@ -126,8 +126,8 @@ def write_results(study: Any, out: Path, recipe: Recipe, space: Space) -> dict[s
 
     For several objectives best/NNN for every trial of the Pareto front.
     """
-    found = summary(study, recipe, space)
-    write_text(out / "search.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    content = summary(study, recipe, space)
+    write_text(out / "search.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     chosen = ranked(study) if len(study.directions) > 1 else ranked(study)[:1]
     current = {out / "best" / f"{original(t):03d}" for t in chosen}
     if len(study.directions) > 1:
@@ -148,4 +148,4 @@ def write_results(study: Any, out: Path, recipe: Recipe, space: Space) -> dict[s
             with suppress(OSError):
                 (place / MODEL).unlink()
         write_text(place / "recipe.toml", text)
-    return found
+    return content

@@ -1,92 +1,117 @@
-"""Several workers of a search: processes of this machine, or the workers of a farm."""
+"""Several workers of a search: processes of this machine, or the workers of an executor."""
 
 from __future__ import annotations
 
 import os
-import threading
+import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 
-from caloforge.data.writer import Spread
 from caloforge.errors import CaloForgeError, TrainingError
+from caloforge.executors import in_order
 from caloforge.search import study
-from caloforge.search.worker import Search, Tell, asked_to_end, refuse_failures, single, work
+from caloforge.search.worker import Search, Tell, refuse_failures, single, work
+from caloforge.signals import asked_to_stop
+
+LOOKS = 0.2  # seconds between two looks at what the worker processes say
 
 
 def side_by_side(search: Search, workers: int, tell: Tell) -> bool:
-    """Worker processes on this machine until they end; True when they were interrupted.
+    """Run worker processes on this machine until they end; True when they were interrupted.
+
+    Each worker has an executor of its own. When a process is killed, its trial waits in the study
+    and the other workers go on.
 
     Raises
     ------
     TrainingError
-        The sentence of a worker that could not go on.
+        With the sentence of a worker that could not go on.
     """
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")  # a fork would share CUDA and database
-    lines = context.SimpleQueue()
+    lines, end = context.SimpleQueue(), context.Event()
     threads = max(1, torch.get_num_threads() // workers)
     devices = _devices(search.device)
-    team = []
-    for k in range(workers):
-        visible = devices[k % len(devices)] if devices else None
-        team.append(context.Process(target=_worker, args=(search, threads, visible, lines)))
-    for process in team:
-        process.start()
-    interrupted, sentence = False, ""
-    with asked_to_end() as asked:
-        while any(process.is_alive() for process in team) or not lines.empty():
-            try:
-                if asked():
-                    interrupted = True
-                    for process in team:
-                        process.terminate()
-                    asked = threading.Event().is_set
-                while not lines.empty():
-                    kind, text = lines.get()
-                    if kind == "line":
-                        tell(text)
-                    elif kind == "interrupted":
-                        interrupted = True
-                    else:
-                        sentence = text
-                team[0].join(0.2) if team[0].is_alive() else threading.Event().wait(0.2)
-            except KeyboardInterrupt:  # the workers got it too, and save what they have
-                interrupted = True
-    if sentence:
-        raise TrainingError(sentence)
+    with ExitStack() as stack:
+        futures = []
+        for number in range(workers):
+            visible = devices[number % len(devices)] if devices else None
+            settings = (threads, visible, lines, end)
+            process = ProcessPoolExecutor(1, context, _begin, settings)
+            futures.append(stack.enter_context(process).submit(_until_enough, search))
+        interrupted = _wait(futures, lines, end, tell)
+    for future in futures:
+        error = future.exception()
+        if isinstance(error, CaloForgeError):
+            raise TrainingError(str(error)) from error
+        if error is not None and not isinstance(error, BrokenProcessPool | KeyboardInterrupt):
+            raise error
+        interrupted = interrupted or (error is None and future.result())
     return interrupted
 
 
-def _worker(search: Search, threads: int, visible: str | None, lines: Any) -> None:
-    """A worker process: one of the GPUs, its share of the threads."""
+def _wait(futures: list[Future[bool]], lines: Any, end: Any, tell: Tell) -> bool:
+    """Tell what the workers say until they have ended; True when this process was asked to end.
+
+    The workers then save what they have: they get Ctrl-C from the terminal too, and are told of
+    SIGTERM through `end`.
+    """
+    interrupted = False
+    with asked_to_stop(signal.SIGTERM) as asked:
+        while True:
+            try:
+                left = wait(futures, LOOKS).not_done
+                if asked():
+                    interrupted = True
+                    end.set()
+                while not lines.empty():
+                    tell(lines.get())
+                if not left:
+                    return interrupted
+            except KeyboardInterrupt:
+                interrupted = True
+
+
+_ended: Callable[[], bool] = lambda: False  # noqa: E731 - a worker process replaces it
+_tell: Tell = print
+
+
+def _begin(threads: int, visible: str | None, lines: Any, end: Any) -> None:
+    """Prepare a worker process: one of the GPUs, its share of the threads, lines to the parent."""
+    global _ended, _tell
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
     torch.set_num_threads(threads)
-    warnings.showwarning = lambda message, *_, **__: lines.put(("line", f"note: {message}"))
+    _ended, _tell = end.is_set, lines.put
+    warnings.showwarning = lambda message, *_, **__: lines.put(f"note: {message}")
+
+
+def _until_enough(search: Search) -> bool:
+    """Trials in a worker process; True when it was asked to end."""
     try:
         with study.quiet(), study.answering(str(search.storage)):
-            if work(search, lambda text: lines.put(("line", text)), lambda what: None):
-                lines.put(("interrupted", ""))
-    except CaloForgeError as error:
-        lines.put(("error", str(error)))
+            return work(search, _tell, lambda what: None, _ended)
     except KeyboardInterrupt:
-        lines.put(("interrupted", ""))
+        return True
 
 
 def _devices(device: str) -> list[str]:
-    """Names of the GPUs for CUDA_VISIBLE_DEVICES, none when there are none or the CPU is asked."""
+    """Names of the GPUs for CUDA_VISIBLE_DEVICES; none without a GPU, or when the CPU is asked."""
     if device == "cpu" or not torch.cuda.is_available():
         return []
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     return given.split(",") if given else [str(k) for k in range(torch.cuda.device_count())]
 
 
-def on_farm(search: Search, shared: Any, spread: Spread, tell: Tell) -> bool:
-    """Trials by the workers of a farm, one a piece, until there are enough; True when it was
+def by_executor(search: Search, shared: Any, executor: Executor, tell: Tell) -> bool:
+    """Let an executor run trials, one a piece, until there are enough; True when it was
     interrupted.
 
     A piece whose worker is lost is done again: it takes up the trial that the worker left.
@@ -104,7 +129,7 @@ def on_farm(search: Search, shared: Any, spread: Spread, tell: Tell) -> bool:
 
     try:
         while study.has_room(shared, search.trials):
-            for lines, sentences in spread(single, wanted()):
+            for lines, sentences in in_order(executor, single, wanted()):
                 for line in lines:
                     tell(line)
                 in_a_row += sentences

@@ -16,10 +16,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from caloforge.config import Recipe, Training, parse_recipe
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, RecipeError, did_you_mean
-from caloforge.geometry import load_geometry
-from caloforge.models import MODELS, check_hyper, make_model
-from caloforge.models.base import OptimiserSettings
+from caloforge.models import make_model, model_class
+from caloforge.models.hyper import OptimiserSettings
 from caloforge.transforms import TRANSFORMS
 
 Number = int | float
@@ -80,11 +80,16 @@ def write_out(recipe: Recipe) -> Recipe:
     """The recipe with every hyper-parameter that it leaves to the model's defaults written out, so
     that setting one number of an optimiser keeps its others.
     """
+    if recipe.geometry is None:
+        raise RecipeError(
+            f"The recipe {recipe.name} names no geometry, which a search needs; add --set "
+            "geometry=NAME, or the name of a geometry file."
+        )
     geometry = load_geometry(recipe.geometry)
     with torch.random.fork_rng(devices=[]):
         model = make_model(recipe.model["name"], geometry, None, **recipe.hyper())
-    hyper = dict(model.hyper)
-    parts = [dict(part.model.hyper) for part in model.energy_ranges()]
+    hyper = model.hyper.to_dict()
+    parts = [part.model.hyper.to_dict() for part in model.energy_ranges()]
     if len(parts) > 1:
         for part in parts:
             part.pop("label_range", None)  # follows from the edges
@@ -187,10 +192,10 @@ def _leaves(table: Any, prefix: str = "") -> dict[str, Any]:
     inner = any(isinstance(value, dict) for value in table.values())
     if not inner and set(table) & set(Dimension.model_fields):
         return {prefix: table}
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in table.items():
-        found |= _leaves(value, f"{prefix}.{key}" if prefix else key)
-    return found
+        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else key)
+    return leaves
 
 
 def _dimension(key: str, value: Any) -> Dimension:
@@ -219,7 +224,7 @@ def _check(recipe: Recipe, key: str) -> None:
             table = table[part]
         OptimiserSettings.of(table)
     elif len(tables) == 1:
-        check_hyper(MODELS[recipe.model["name"]], recipe.hyper())
+        model_class(recipe.model["name"]).hyper_class.of(recipe.hyper())
     else:  # inside a part, which only the model itself can check
         write_out(recipe)
 

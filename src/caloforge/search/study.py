@@ -22,7 +22,7 @@ from caloforge.search.space import Space
 
 HEARTBEAT, GRACE = 30, 180  # seconds between signs of life, and until their lack means death
 ATTEMPTS = 5  # to open a database, one a second
-MOST_RETRIES = 3  # of a trial whose worker died: it may be what kills them
+MOST_RETRIES = 3  # A trial whose worker died is not tried more often: it may be what kills them.
 WARM_UP = 0.2  # share of the steps before which nothing is pruned
 SURPLUS, SENTENCE = "surplus", "sentence"  # attributes of a trial
 LOCK = ".alive"
@@ -43,7 +43,7 @@ def optuna() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Optuna's warnings that a feature may still change."""
+    """Within it, Optuna does not warn that a feature may still change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna().exceptions.ExperimentalWarning)
         yield
@@ -101,13 +101,13 @@ def _database(url: str, sqlite: bool) -> Any:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the database may be there at the next look: workers that begin at once make its
-    tables at once, and all but one are told that they exist.
+    """Whether the error may be gone at the next attempt: workers that begin at the same time all
+    make the tables of the database, and all but one then get an error.
     """
     from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-    made = isinstance(error, OperationalError) and "already exists" in str(error)
-    return made or isinstance(error, IntegrityError | ProgrammingError)
+    exists = isinstance(error, OperationalError) and "already exists" in str(error)
+    return exists or isinstance(error, IntegrityError | ProgrammingError)
 
 
 @contextmanager
@@ -201,17 +201,17 @@ def make_pruner(prune: bool, startup: int, steps: int) -> Any:
 
 
 def distributions(space: Space) -> dict[str, Any]:
-    """The space in Optuna's words."""
+    """The distributions of Optuna that the space describes."""
     kinds = optuna().distributions
-    found: dict[str, Any] = {}
+    drawn_from: dict[str, Any] = {}
     for key, d in space.items():
         if d.choices is not None:
-            found[key] = kinds.CategoricalDistribution(list(d.labels()))
+            drawn_from[key] = kinds.CategoricalDistribution(list(d.labels()))
         elif d.whole:
-            found[key] = kinds.IntDistribution(d.low, d.high, log=d.log, step=d.step or 1)
+            drawn_from[key] = kinds.IntDistribution(d.low, d.high, log=d.log, step=d.step or 1)
         else:
-            found[key] = kinds.FloatDistribution(d.low, d.high, log=d.log, step=d.step)
-    return found
+            drawn_from[key] = kinds.FloatDistribution(d.low, d.high, log=d.log, step=d.step)
+    return drawn_from
 
 
 def original(trial: Any) -> int:

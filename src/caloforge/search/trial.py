@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from caloforge.config import Recipe
+from caloforge.devices import find_device
 from caloforge.errors import TrainingError
 from caloforge.search.objectives import Measure, early_value
 from caloforge.search.space import Space, apply
 from caloforge.search.study import alive, distributions, optuna
 from caloforge.showers import Showers
-from caloforge.training import train
+from caloforge.training.train import train
 
 MODEL = "model.safetensors"
 
@@ -39,16 +40,18 @@ class Watcher:
 
     Parameters
     ----------
-    trial, number
-        Optuna's, and the number it keeps when it is tried again.
+    trial
+        Optuna's trial.
+    number
+        Number that the trial keeps when it is tried again.
     folder
-        Of the training.
+        Folder of the training.
     early
         The objective to report, or "" for none.
     asked
-        Whether the worker should end.
+        It tells whether the worker should end.
     tell
-        Told how far the trial is.
+        It is called with how far the trial is.
     """
 
     def __init__(
@@ -65,18 +68,18 @@ class Watcher:
         self.pruned, self.part, self.steps = False, -1, 0
 
     def start(self, what: str, step: int, steps: int) -> None:
-        """A training, or one energy range of it."""
+        """Called when a training, or one energy range of it, begins."""
         self.part, self.steps = self.part + 1, steps
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
-        """Losses."""
+        """Called with the losses; it ends a trial that should end."""
         part = f", range {self.part + 1}" if self.part else ""
         self.tell(f"trial {self.number}{part}: step {step} of {self.steps}")
         if self.asked():
             raise KeyboardInterrupt
 
     def choice(self, step: int, score: str, best: bool) -> None:
-        """A score. A model split in energy is pruned by its first range alone."""
+        """Called with a score. A model split in energy is pruned by its first range alone."""
         if not self.early or self.part > 0 or not self._report():
             return
         if self.trial.should_prune():
@@ -84,11 +87,12 @@ class Watcher:
             raise KeyboardInterrupt
 
     def _report(self) -> bool:
-        """Report the best so far at each step scored; a trial taken up again has some to catch up
-        with. Returns whether the newest score is known.
+        """Report the best score so far at each step that was scored, also those of the process
+        from which the trial was taken up. Returns whether the newest score is known.
         """
-        own = self.folder / "selection.json"
-        path = own if own.exists() else self.folder / "range0" / "selection.json"
+        path = self.folder / "selection.json"
+        if not path.exists():
+            path = self.folder / "range0" / "selection.json"
         history = json.loads(path.read_text(encoding="utf-8"))
         better = max if _maximised(self.trial.study) else min
         best, value = None, None
@@ -139,7 +143,7 @@ def run_trial(
                 raise optuna().TrialPruned
             if outcome.interrupted:
                 raise KeyboardInterrupt
-            figures = measure(folder / MODEL, _device(device))
+            figures = measure(folder / MODEL, find_device(device))
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise TrainingError(
                 "Out of memory; expected a model and a batch that fit: search smaller ones."
@@ -152,21 +156,15 @@ def run_trial(
 
 
 def draw(trial: Any, space: Space) -> dict[str, Any]:
-    """Values of a trial as the study keeps them; one taken up again has them already."""
-    kinds, found = optuna().distributions, {}
+    """The values of a trial as the study keeps them; a trial that is taken up again has them."""
+    kinds, values = optuna().distributions, {}
     for key, kind in distributions(space).items():
         if isinstance(kind, kinds.CategoricalDistribution):
-            found[key] = trial.suggest_categorical(key, kind.choices)
+            values[key] = trial.suggest_categorical(key, kind.choices)
         elif isinstance(kind, kinds.IntDistribution):
-            found[key] = trial.suggest_int(key, kind.low, kind.high, log=kind.log, step=kind.step)
+            values[key] = trial.suggest_int(key, kind.low, kind.high, log=kind.log, step=kind.step)
         else:
-            found[key] = trial.suggest_float(
+            values[key] = trial.suggest_float(
                 key, kind.low, kind.high, log=kind.log, step=kind.step
             )
-    return found
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return values

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from caloforge.search.objectives import OBJECTIVES, Measure
 from caloforge.search.space import Space, load_space
 from caloforge.search.trial import Watcher, draw, run_trial, trial_folder, trial_recipe
 from caloforge.showers import Showers
-from caloforge.training import check_read_out
+from caloforge.signals import asked_to_stop
+from caloforge.training.train import check_read_out
 
 FAILURES = 5  # in a row end a worker: then it is not the values that are wrong
 Tell = Callable[[str], None]
@@ -31,34 +30,34 @@ class Search:
     Parameters
     ----------
     recipe
-        What is trained, for how many steps; the space varies its values.
+        The recipe that is trained; the space varies its values.
     data
-        Training showers: a file or a shipped sample. A seeded tenth (the recipe's
+        Training showers: a file or the name of a shipped sample. A seeded tenth (the recipe's
         `training.holdout`) is held out to judge the trials; each trial chooses its generator on a
         tenth of the rest.
     out
         Folder for trials, best generator and search.json.
     space
-        TOML file with a table [search]; None: the one shipped for the recipe's model.
+        TOML file with a table [search]; by default the one shipped for the recipe's model.
     objectives
-        Keys of `OBJECTIVES`; none: what chooses the recipe's generator.
+        Keys of `OBJECTIVES`; by default the score that chooses the recipe's generator.
     trials
-        How many the study shall have in all, over all workers and days.
+        Number of trials that the study shall have in all, over all workers and days.
     seed
         Trial k trains with seed + k and draws its values from (seed, k).
     storage
-        Database URL or `journal:FILE`; None: SQLite in `out`/study.db, or for the workers of a
-        farm `out`/study.journal.
+        Database URL or `journal:FILE`. By default it is SQLite in `out`/study.db, and for the
+        workers of a cluster `out`/study.journal.
     name
-        Of the study in the database; None: the recipe's.
+        Name of the study in the database; by default the recipe's name.
     device
-        "auto", "cpu" or "cuda".
+        "auto" (a GPU where there is one), "cpu" or "cuda".
     keep
-        Trials whose generators and checkpoints are kept: the best ones.
+        Number of the best trials whose generators and checkpoints are kept.
     startup
-        Trials at random before the sampler learns and the pruner prunes.
+        Number of trials with random values before the sampler learns and the pruner prunes.
     prune
-        Whether hopeless trials are stopped early; only with one objective.
+        Whether hopeless trials are stopped early, which is possible with one objective only.
     """
 
     recipe: Recipe
@@ -78,7 +77,7 @@ class Search:
 
 @dataclass
 class _Bench:
-    """What a worker has at hand for all its trials."""
+    """What a worker needs for all its trials."""
 
     search: Search
     space: Space
@@ -115,15 +114,24 @@ def open_shared(search: Search, space: Space) -> Any:
     )
 
 
-def work(search: Search, tell: Tell, watch: Tell) -> bool:
-    """Trials until there are enough; True when asked to end by Ctrl-C or SIGTERM."""
+def work(
+    search: Search, tell: Tell, watch: Tell, ended: Callable[[], bool] = lambda: False
+) -> bool:
+    """Run trials until there are enough; True when Ctrl-C, SIGTERM or `ended` asked to end.
+
+    A cluster sends SIGTERM before it kills: the trial is then saved and queued again.
+    """
     space = load_space(search.recipe, search.space)
     shared = open_shared(search, space)
     study.queue_lost(shared, lambda number: trial_folder(search.out, number))
     if not study.has_room(shared, search.trials):
         return False
     showers, measure = _showers(search)
-    with asked_to_end() as asked:
+    with asked_to_stop(signal.SIGTERM) as terminated:
+
+        def asked() -> bool:
+            return terminated() or ended()
+
         bench = _Bench(search, space, shared, showers, measure, asked, tell, watch)
         while study.has_room(shared, search.trials) and not asked():
             if not _one_trial(bench):
@@ -133,8 +141,9 @@ def work(search: Search, tell: Tell, watch: Tell) -> bool:
 
 
 def single(search: Search) -> tuple[list[str], list[str]]:
-    """One trial, if there are not yet enough; what a worker of a farm does at a time. Returns what
-    there is to tell, and for each trial why it failed, or "".
+    """Run one trial, if there are not yet enough: what a worker of an executor does at a time.
+
+    Returns the lines to tell, and for each trial the sentence why it failed, or "".
     """
     lines: list[str] = []
     with study.quiet(), study.answering(str(search.storage)):
@@ -152,7 +161,7 @@ def single(search: Search) -> tuple[list[str], list[str]]:
 
 
 def _showers(search: Search) -> tuple[Showers, Measure]:
-    """Showers that trials train on, and the judge of the others."""
+    """Showers that the trials train on, and the measure on those that are held out."""
     showers, recipe = read_showers(resolve_data(search.data)), search.recipe
     check_read_out(recipe, showers)
     kept, held = holdout_split(showers.incident_energy, recipe.training.holdout, search.seed)
@@ -229,19 +238,3 @@ def refuse_failures(sentences: list[str]) -> None:
     """Raise TrainingError when the last trials have all failed; "" stands for one that has not."""
     if len(sentences) >= FAILURES and all(sentences[-FAILURES:]):
         raise TrainingError(f"{FAILURES} trials in a row failed, the last: {sentences[-1]}")
-
-
-@contextmanager
-def asked_to_end() -> Iterator[Callable[[], bool]]:
-    """Tells whether SIGTERM came, as clusters send it before they kill: then the trial is saved
-    and queued again.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)

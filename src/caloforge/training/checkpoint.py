@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
-from caloforge.errors import CaloForgeError, TrainingError
+from caloforge.errors import CaloForgeError, ModelError, TrainingError
+from caloforge.models.digests import read_checked
 from caloforge.models.file import write_tensors
 
 FORMAT = "caloforge-checkpoint"
@@ -126,11 +127,12 @@ def latest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] 
     paths = sorted(folder.glob("step-*.safetensors"), reverse=True)
     for path in paths:
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()[FORMAT])
-                return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            tensors, description = read_checked(path, FORMAT)
+            about = json.loads(description)
+        except (ModelError, SafetensorError, OSError, ValueError, RecursionError):
             continue
+        if isinstance(about, dict):
+            return tensors, about
     if paths:
         raise TrainingError(
             f"None of the checkpoints in {folder} can be read; start again without --resume."

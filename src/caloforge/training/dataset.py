@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.config import Data
+from caloforge.detector.symmetries import symmetry_group
 from caloforge.errors import TrainingError
 from caloforge.models.base import Batch, Source
 from caloforge.showers import Showers
-from caloforge.symmetries import symmetry_group
 from caloforge.training.parallel import Processes
 from caloforge.training.storage import store
 
@@ -30,7 +30,7 @@ def prepare_showers(showers: Showers, data: Data, seed: int) -> Showers:
     Parameters
     ----------
     showers
-        Of the file, (N, V).
+        Showers of the file, (N, V).
     data
         `leave_out` drops all showers of an incident energy, `at_most` keeps so many of them,
         `average` then takes the mean of so many showers of nearly the same conditions.
@@ -64,9 +64,9 @@ def average_showers(showers: Showers, size: int) -> Showers:
     """Means of energies and conditions over groups of at least `size` showers that share their
     categories (particle) and are neighbours in incident energy.
 
-    Source: Guthrie, Malkin, Pine (see `caloforge.models.rnn`), "evenly sized (particle-type,
-    input-momentum) bins", Fig. 24. Raises TrainingError for a category with fewer showers than
-    `size`, or conditions that have no mean (angles).
+    Source: C. Guthrie, I. Malkin, A. Pine 2017 (see `caloforge.models.rnn.model`), "evenly sized
+    (particle-type, input-momentum) bins", Fig. 24. Raises TrainingError for a category with fewer
+    showers than `size`, or for conditions that have no mean (angles).
     """
     geometry = showers.geometry
     angles = [c.name for c in geometry.conditions if c.scale == "angle"]
@@ -180,11 +180,11 @@ class TrainingSet:
 
         Raises TrainingError when they should come from the step's batches and there are none.
         """
-        own = self.processes.part(size)
+        part = self.processes.part(size)
         rows, element = self._choose(size, rng, source)
         if source == "next":
             self._drawn.append((rows, element))
-        return self._showers(rows[own], None if element is None else element[own])
+        return self._showers(rows[part], None if element is None else element[part])
 
     def _choose(
         self, size: int, rng: torch.Generator, source: Source

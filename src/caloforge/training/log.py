@@ -20,10 +20,11 @@ STAGNATION = "stagnation"  # in a line of the log: no player learns any more
 
 
 class Stagnation:
-    """Notices that every player's gradient has vanished: nobody has anything to teach any more.
+    """Notices that every player's gradient has vanished: no player learns any more.
 
     It happens to GANs: a discriminator that separates perfectly has no gradient left, and gives
-    none to the generator (arXiv:1701.04862, Sec. 2.2). All further steps are wasted.
+    none to the generator (M. Arjovsky, L. Bottou 2017, arXiv:1701.04862, Sec. 2.2). All further
+    steps are wasted.
 
     Parameters
     ----------

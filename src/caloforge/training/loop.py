@@ -8,30 +8,30 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from caloforge.config import Training
 from caloforge.errors import TrainingError
+from caloforge.fast.compiled import Compiled, Gradients
+from caloforge.fast.products import fast_products
 from caloforge.files import write_text
 from caloforge.models.base import Fit, Phase, ShowerModel
 from caloforge.models.file import save_model
-from caloforge.nn.products import fast_products
+from caloforge.signals import asked_to_stop
+from caloforge.training.average import Average
 from caloforge.training.checkpoint import Checkpoints, latest_checkpoint, remove_partial
 from caloforge.training.dataset import TrainingSet, Walks
-from caloforge.training.gradients import Compiled, Eager, Gradients
+from caloforge.training.gradients import Eager
 from caloforge.training.log import GRADIENT, Log
 from caloforge.training.optimisers import Player
 from caloforge.training.parallel import batch_norms
 from caloforge.training.selection import HeldOut, in_words
-from caloforge.training.signals import asked_to_stop
 from caloforge.training.transfer import still, trainable
 
 
@@ -79,13 +79,13 @@ class Run:
     Parameters
     ----------
     model
-        On its device, in training mode.
+        The model, on its device and in training mode.
     data
         Training showers on the same device.
     score
-        Chooses the generator.
+        It scores generators, of which the best is kept.
     settings
-        Loop settings of the recipe.
+        Settings of the loop, from the recipe.
     folder
         Where log, checkpoints and model file go.
     about
@@ -132,16 +132,7 @@ class Run:
         self.step, self.best_step, self.best_score = 0, 0, math.inf
         self.fitted: list[str] = []  # names of the fits that are done
         self.history: list[dict[str, Any]] = []
-        self.average: dict[str, Tensor] | None = None
-        if settings.ema > 0:
-            # Averaged weights need statistics of their own; with those gathered along the way a
-            # GAN's total energy came out far worse than without averaging.
-            if any(isinstance(part, BatchNorm) for part in model.modules()):
-                raise TrainingError(
-                    f"training.ema = {settings.ema} averages weights, which does not suit the "
-                    "batch normalisation of this model; set training.ema=0."
-                )
-            self.average = {k: v.detach().clone() for k, v in model.generator_state().items()}
+        self.average = Average(model, settings.ema) if settings.ema > 0 else None
 
     def _gradients(self, phase: Phase) -> Gradients:
         eager = Eager(phase, self._contexts)
@@ -168,7 +159,7 @@ class Run:
                 numbers |= {f"{phase.name}/{key}": value for key, value in extra.items()}
         self.step += 1
         if self.average is not None:
-            self._update_average(self.average)
+            self.average.update(self.step)
         return numbers
 
     def _pace(self, phase: Phase) -> float:
@@ -177,9 +168,9 @@ class Run:
         if not first <= self.step < last:
             return 0.0
         rising, fading = (share * (last - first) for share in (phase.rise, phase.fade))
-        own = min(1.0, (self.step + 1 - first) / rising) if rising else 1.0
-        own *= min(1.0, (last - self.step) / fading) if fading else 1.0
-        return own * self.settings.pace(self.step)
+        factor = min(1.0, (self.step + 1 - first) / rising) if rising else 1.0
+        factor *= min(1.0, (last - self.step) / fading) if fading else 1.0
+        return factor * self.settings.pace(self.step)
 
     @torch.no_grad()
     def _fit(self) -> dict[str, Tensor]:
@@ -193,36 +184,18 @@ class Run:
             if fit.name not in self.fitted and self.step >= min(round(fit.at * steps), steps - 1)
         ]
         for fit in due:
-            found = fit.fit(Walks(self.data, self.settings.batch_size), self.rng)
-            numbers |= {f"{fit.name}/{key}": torch.tensor(value) for key, value in found.items()}
+            measured = fit.fit(Walks(self.data, self.settings.batch_size), self.rng)
+            numbers |= {
+                f"{fit.name}/{key}": torch.tensor(value) for key, value in measured.items()
+            }
             self.fitted.append(fit.name)
         if due and self.average is not None:  # what was there before the fit is nothing yet
-            fitted = self.model.generator_state()
-            self.average = {k: v.detach().clone() for k, v in fitted.items()}
+            self.average.restart()
         return numbers
 
-    @torch.no_grad()
-    def _update_average(self, average: dict[str, Tensor]) -> None:
-        # The decay grows with the steps done, so that early weights are forgotten soon.
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        for key, value in self.model.generator_state().items():
-            if value.is_floating_point():
-                average[key].lerp_(value, 1 - decay)
-            else:
-                average[key].copy_(value)
-
-    @contextmanager
-    def generator(self) -> Iterator[ShowerModel]:
+    def generator(self) -> AbstractContextManager[ShowerModel]:
         """The model as it would generate now: with averaged weights where the recipe averages."""
-        if self.average is None:
-            yield self.model
-            return
-        own = {k: v.detach().clone() for k, v in self.model.generator_state().items()}
-        self.model.load_state_dict(self.average, strict=False)
-        try:
-            yield self.model
-        finally:
-            self.model.load_state_dict(own, strict=False)
+        return nullcontext(self.model) if self.average is None else self.average.in_place()
 
     # --- choosing and keeping ----------------------------------------------------------------
     def choose(self, observer: Observer) -> None:
@@ -261,8 +234,8 @@ class Run:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for player in self.players:
             tensors |= {f"player.{player.phase.name}.{k}": v for k, v in player.state().items()}
-        for key, value in (self.average or {}).items():
-            tensors[f"average.{key}"] = value
+        if self.average is not None:
+            tensors |= {f"average.{k}": v for k, v in self.average.weights.items()}
         tensors["rng"] = self.rng.get_state()
         about = {
             "epoch": self.data.epoch,
@@ -286,19 +259,19 @@ class Run:
         if self.processes.first:
             for folder in (self.folder, self.checkpoints.folder):
                 remove_partial(folder)
-        found = latest_checkpoint(self.checkpoints.folder)
-        if found is None:
+        newest = latest_checkpoint(self.checkpoints.folder)
+        if newest is None:
             return False
-        tensors, about = found
-        mine = {
+        tensors, about = newest
+        asked = {
             "seed": self.settings.seed,
             "batch_size": self.settings.batch_size,
             "init": self._init(),
         }
-        theirs = {key: about.get(key) for key in mine}
-        if mine != theirs:
+        held = {key: about.get(key) for key in asked}
+        if asked != held:
             raise TrainingError(
-                f"The checkpoint was made with {theirs}, this training has {mine}; expected the "
+                f"The checkpoint was made with {held}, this training has {asked}; expected the "
                 "same: resume with those, or start in another folder."
             )
 
@@ -307,7 +280,7 @@ class Run:
 
         average = {k: v.to(self.data.device) for k, v in part("average.").items()}
         try:
-            if set(average) != set(self.average or {}):
+            if set(average) != set(self.average.weights if self.average is not None else ()):
                 raise KeyError("average")
             self.model.load_state_dict(part("model."))
             for player in self.players:
@@ -318,7 +291,8 @@ class Run:
                 f"The checkpoint in {self.folder} belongs to another model; resume with its "
                 "recipe."
             ) from error
-        self.average = average or None
+        if self.average is not None:
+            self.average.weights = average
         self.data.seek(about["epoch"], about["cursor"])
         self.step, self.history = about["step"], about["history"]
         self.fitted = about.get("fitted", [fit.name for fit in self.fits])
@@ -343,8 +317,8 @@ class Run:
                 numbers = self.advance()
                 self.checkpoints.check()
                 try:
-                    told = self.step % settings.log_every == 0 or self.step == settings.steps
-                    if told:
+                    telling = self.step % settings.log_every == 0 or self.step == settings.steps
+                    if telling:
                         now = time.perf_counter()
                         rate = (self.step - counted) / max(now - clock, 1e-9)
                         clock, counted = now, self.step
@@ -354,7 +328,7 @@ class Run:
                     if self.step % settings.checkpoint_every == 0:
                         self.save()
                     # Several processes stop after the same step: they ask each other at times.
-                    if told or self.processes.count == 1:
+                    if telling or self.processes.count == 1:
                         stopped = self.processes.any(asked(), self.data.device)
                 except KeyboardInterrupt:
                     stopped = True
@@ -372,12 +346,13 @@ class Run:
             if f"loss/{p.phase.name}" in numbers  # it took its turn in this step
         }
         device = self.data.device
-        told = {k: v.to(device).float().reshape(()) for k, v in {**numbers, **norms}.items()}
+        on_device = {k: v.to(device).float().reshape(()) for k, v in {**numbers, **norms}.items()}
         values: dict[str, float] = {}
-        if told:
-            joint = torch.stack(list(told.values()))
+        if on_device:
+            joint = torch.stack(list(on_device.values()))
             self.processes.average_([joint])
-            values = dict(zip(told, joint.tolist(), strict=True))  # in one copy: a GPU waits once
+            # In one copy, so that a GPU waits once.
+            values = dict(zip(on_device, joint.tolist(), strict=True))
         wrong = [key for key, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise self._broken(f"{wrong[0]} became {values[wrong[0]]}")

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.errors import ModelError, did_you_mean
-from caloforge.models.base import OptimiserSettings, Phase
+from caloforge.models.base import Phase
+from caloforge.models.hyper import OptimiserSettings
 from caloforge.training.parallel import Processes
 
 _KINDS: dict[str, Callable[[list[dict[str, Any]], OptimiserSettings], torch.optim.Optimizer]] = {
@@ -29,15 +30,17 @@ _KINDS: dict[str, Callable[[list[dict[str, Any]], OptimiserSettings], torch.opti
     "rmsprop": lambda p, s: torch.optim.RMSprop(p, lr=s.lr, weight_decay=s.weight_decay),
 }
 
-CYCLE = 2000  # updates in one up-and-down of the cyclic learning rate (arXiv:1506.01186)
+# Updates in which the cyclic learning rate goes up and down once, and its smallest value over its
+# largest (L. Smith 2015, arXiv:1506.01186).
+CYCLE, LOWEST = 2000, 0.1
 SLOWING = 1000  # updates after which the inverse learning rate is half of what it was
-LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 5, 0.5  # arXiv:1907.08610
+LOOKAHEAD_STEPS, LOOKAHEAD_RATE = 5, 0.5  # as M. Zhang et al. 2019, arXiv:1907.08610, have them
 
 
 def _triangle(update: int) -> float:
-    """Factor between 1/10 and 1: the triangular cyclic learning rate of arXiv:1506.01186."""
+    """Factor between LOWEST and 1: the triangular cyclic learning rate of L. Smith (2015)."""
     position = update % CYCLE / CYCLE
-    return 0.1 + 0.9 * (1 - abs(2 * position - 1))
+    return LOWEST + (1 - LOWEST) * (1 - abs(2 * position - 1))
 
 
 # Factor of the learning rate after so many updates.
@@ -85,10 +88,6 @@ class Player:
         # gradients that the log never sees again.
         self._clip_weights()
         self.slow = [p.detach().clone() for p in self.parameters] if settings.lookahead else None
-
-    def update(self, loss: Tensor) -> None:
-        """One update; gradients are taken with respect to this player's parameters alone."""
-        self.take(torch.autograd.grad(loss, self.parameters))
 
     def take(self, gradients: Sequence[Tensor], pace: float = 1.0) -> None:
         """One update with gradients of the parameters, in their order; its learning rate is

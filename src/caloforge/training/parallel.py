@@ -45,8 +45,8 @@ class Processes:
                 f"A batch of {size} showers cannot be shared evenly by {self.count} processes; "
                 f"choose training.batch_size as a multiple of {self.count}."
             )
-        own = size // self.count
-        return slice(self.rank * own, (self.rank + 1) * own)
+        share = size // self.count
+        return slice(self.rank * share, (self.rank + 1) * share)
 
     def draws(self, size: int) -> AbstractContextManager[Any]:
         """Within it random numbers belong to this process's rows of a joint batch of `size`."""
@@ -67,9 +67,9 @@ class Processes:
         """Whether `flag` is set in any of them; waits for all."""
         if self.count == 1:
             return flag
-        told = torch.tensor(float(flag), device=device)
-        distributed.all_reduce(told)
-        return bool(told)
+        raised = torch.tensor(float(flag), device=device)
+        distributed.all_reduce(raised)
+        return bool(raised)
 
     def agree(self, number: int, device: torch.device) -> bool:
         """Whether all of them have the same number, below 2^63; waits for all."""
@@ -91,9 +91,9 @@ class JointDraws(TorchFunctionMode):
     What is drawn for something else than the showers of a batch is the same in all processes.
     """
 
-    def __init__(self, own: slice, size: int) -> None:
+    def __init__(self, rows: slice, size: int) -> None:
         super().__init__()
-        self.own, self.size = own, size
+        self.rows, self.size = rows, size
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -107,8 +107,8 @@ class JointDraws(TorchFunctionMode):
                 "processes cannot share; expected torch.randn or torch.rand: train in one process."
             )
         shape = tuple(args[0]) if isinstance(args[0], Iterable) else args
-        if shape and shape[0] == self.own.stop - self.own.start:
-            return function((self.size, *shape[1:]), **kwargs)[self.own]
+        if shape and shape[0] == self.rows.stop - self.rows.start:
+            return function((self.size, *shape[1:]), **kwargs)[self.rows]
         return function(*args, **kwargs)
 
 
@@ -161,9 +161,9 @@ def joins_showers(model: nn.Module) -> str | None:
     With several processes that is their part of the batch, so that the training differs a little
     from that of one process: as it does with the batch size.
     """
-    found = ["batch normalisation"] if batch_norms(model) else []
+    joining = ["batch normalisation"] if batch_norms(model) else []
     for part in model.modules():
         what = getattr(part, "joins_showers", None)
-        if what is not None and what not in found:
-            found.append(what)
-    return " and ".join(found) or None
+        if what is not None and what not in joining:
+            joining.append(what)
+    return " and ".join(joining) or None

@@ -31,6 +31,7 @@ FILES = {
 def write_readme(
     out: Path,
     recipe: Recipe,
+    read_out: str,
     trained_on: dict[str, Any],
     ranges: int,
     device: str,
@@ -41,6 +42,8 @@ def write_readme(
 
     Parameters
     ----------
+    read_out
+        Name of the geometry of the showers.
     trained_on
         `showers` and `held_out` (how many), `file` where known, and what the showers say of
         their origin.
@@ -78,7 +81,7 @@ def write_readme(
         "## Showers",
         "",
         f"{trained_on['showers']:,} for training and {trained_on['held_out']:,} held out to "
-        f"choose the generator, of {recipe.geometry}" + (f", from `{source}`." if source else "."),
+        f"choose the generator, of {read_out}" + (f", from `{source}`." if source else "."),
         *(["", *origin] if origin else []),
         *(["", *notes] if notes else []),
         "",

@@ -1,13 +1,16 @@
 """Which generator is kept: the one with the best score on held-out showers.
 
-Sources: CaloShowerGAN (arXiv:2309.06515): a checkpoint each 1000 iterations, the lowest chi-square
-of the total energy over all energies wins. Showers outside the histogram count as two more bins
-here: without them a young generator whose energies all lie outside scores better than one that is
-nearly right. LHCb SAGAN (see `caloforge.models.sagan`): the highest PRD-AUC (arXiv:1806.00035), of
-cells and of observables the smaller one. LCD recurrent network (see `caloforge.models.rnn`): early
-stopping, the lowest loss. DNNCaloGAN (see `caloforge.models.dnncalogan`): the lowest Wasserstein
-distance of the total energy, which needs no bins: with fewer than a hundred held-out showers an
-energy a histogram of 30 bins takes a response ten times too wide for better than one too narrow.
+M. Faucci Giannelli and R. Zhang (2023, arXiv:2309.06515) look at a checkpoint every 1000
+iterations and keep the one with the lowest chi-square of the total energy over all energies.
+Showers outside the histogram count as two more bins here: without them a young generator whose
+energies all lie outside scores better than one that is nearly right.
+
+Others choose otherwise. The LHCb SAGAN (`models.sagan`) keeps the highest PRD-AUC (M. Sajjadi et
+al. 2018, arXiv:1806.00035), the smaller of that of cells and that of observables. The LCD
+recurrent network (`models.rnn`) stops early, at the lowest loss. The DNNCaloGAN
+(`models.dnncalogan`) keeps the lowest Wasserstein distance of the total energy, which needs no
+bins: with fewer than a hundred held-out showers an energy, a histogram of 30 bins takes a response
+ten times too wide for better than one too narrow.
 """
 
 from __future__ import annotations
@@ -22,17 +25,18 @@ from numpy.typing import NDArray
 
 from caloforge.config import Selection
 from caloforge.errors import DataError, TrainingError
-from caloforge.evaluation.chi2 import energy_chi2
-from caloforge.evaluation.physics import prd_aucs
-from caloforge.evaluation.slices import energy_slices
+from caloforge.metrics.chi2 import energy_chi2
+from caloforge.metrics.prd import prd_aucs
 from caloforge.models.base import Batch, Fit, ShowerModel
 from caloforge.noise import normals
+from caloforge.observables.slices import energy_slices
 from caloforge.showers import Showers
 
 Array = NDArray[Any]
 
-CHUNK = 4096  # showers made at a time
-LOSS_CHUNK = 64  # showers a loss is computed for at a time
+# Showers that are generated at a time, and for which a loss is computed at a time: they bound the
+# memory that a choice takes beside the training.
+CHUNK, LOSS_CHUNK = 4096, 64
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def in_words(value: float, keep: str) -> str:
 
 
 class HeldOut:
-    """Scores a generator. The same conditions and noise every time, so that scores compare.
+    """Scores a generator, with the same conditions and noise every time: scores can be compared.
 
     The held-out conditions are generated `repeats` times and scores are averaged over them: each
     generated sample is as large as the held-out one, because the weighted chi-square of samples
@@ -91,11 +95,12 @@ class HeldOut:
     Parameters
     ----------
     holdout
-        Held-out training showers (never the test file's).
+        Held-out training showers; never those of the test file.
     settings
-        Repeats, how few held-out showers an energy point may have, and what chooses.
+        How often their conditions are generated, how few of them an energy point may have, and
+        which score chooses.
     seed
-        Of the noise.
+        Seed of the noise.
     """
 
     def __init__(self, holdout: Showers, settings: Selection, seed: int) -> None:
@@ -128,9 +133,9 @@ class HeldOut:
             loss = math.nan if self.unseen is None else self._loss(model, self.unseen, device)
         for module, training in modes.items():  # frozen ones are never in training mode
             module.training = training
-        made = torch.cat(totals).numpy()
-        chi2, per_energy = self._chi2(made)
-        score = Score(chi2, per_energy, loss=loss, wasserstein=self._wasserstein(made))
+        generated = torch.cat(totals).numpy()
+        chi2, per_energy = self._chi2(generated)
+        score = Score(chi2, per_energy, loss=loss, wasserstein=self._wasserstein(generated))
         if self.showers is None:
             return score
         raw, physics = self._prd(self.showers, torch.cat(cells).numpy())
@@ -182,27 +187,29 @@ class HeldOut:
         """
         from scipy.stats import wasserstein_distance
 
-        settings, found = self.settings, []
+        settings, distances = self.settings, []
         held = self.total / self.incident
-        made = totals / np.tile(self.incident, settings.repeats)
+        generated = totals / np.tile(self.incident, settings.repeats)
         for rows, _ in energy_slices(
             self.incident, self.incident, settings.minimum
         ).members.values():
-            own = np.zeros(len(held), dtype=bool)
-            own[rows] = True
-            if len(rows) >= settings.minimum and held[own].std() > 0:
-                distance = wasserstein_distance(held[own], made[np.tile(own, settings.repeats)])
-                found.append(distance / held[own].std())
-        return float(np.mean(found)) if found else math.nan
+            chosen = np.zeros(len(held), dtype=bool)
+            chosen[rows] = True
+            if len(rows) >= settings.minimum and held[chosen].std() > 0:
+                moved = wasserstein_distance(
+                    held[chosen], generated[np.tile(chosen, settings.repeats)]
+                )
+                distances.append(moved / held[chosen].std())
+        return float(np.mean(distances)) if distances else math.nan
 
     def _prd(self, reference: Showers, cells: Array) -> tuple[float, float]:
         """PRD-AUC of cells and of observables; NaN for too few held-out showers."""
         try:
-            found = [
+            areas = [
                 prd_aucs(reference, replace(reference, energies=sample), self.seed)
                 for sample in np.split(cells, self.settings.repeats)
             ]
         except DataError:
             return math.nan, math.nan
-        raw, physics = (float(np.mean([f[k].value for f in found])) for k in (0, 1))
+        raw, physics = (float(np.mean([area[k].value for area in areas])) for k in (0, 1))
         return raw, physics

@@ -1,27 +1,22 @@
-"""One recipe trained with several seeds: side by side on a farm, or one after the other."""
+"""One recipe trained with several seeds, side by side or one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from caloforge.config import Recipe
 from caloforge.errors import TrainingError
-from caloforge.training import Observer, Outcome, train, with_settings
-
-
-class _Farm(Protocol):
-    """What is needed of `caloforge.cluster.Farm`."""
-
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]: ...
+from caloforge.executors import in_order
+from caloforge.training.train import Observer, Outcome, has_begun, train, with_settings
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """The training of one seed; what a worker of a farm is given.
+    """The training of one seed, which a worker is given.
 
     Parameters
     ----------
@@ -47,7 +42,7 @@ def train_seeds(
     *,
     device: str = "auto",
     resume: bool = False,
-    farm: _Farm | None = None,
+    executor: Executor | None = None,
     observe: Callable[[], AbstractContextManager[Observer]] | None = None,
 ) -> Iterator[tuple[SeedRun, Outcome]]:
     """Trainings with `count` seeds from the recipe's own on, in `out`/seed-K; each as it ends.
@@ -58,8 +53,9 @@ def train_seeds(
         File of training showers.
     resume
         Continue the seeds that were begun. What a lost worker had begun is always continued.
-    farm
-        Trains them side by side, one in each worker; None: one after the other in this process.
+    executor
+        It trains the seeds side by side, one in each worker. Without it, this process trains them
+        one after the other.
     observe
         Makes an observer for each training in this process.
 
@@ -80,13 +76,10 @@ def train_seeds(
         )
         for seed in range(first, first + count)
     ]
-    begun = [run.out for run in runs if _begun(run.out)]
-    if begun and not resume:
-        raise TrainingError(
-            f"{begun[0]} already holds a training; give --resume to continue it, or another --out."
-        )
-    if farm is not None:
-        yield from zip(runs, farm.map(train_one, runs), strict=True)
+    for run in runs:
+        has_begun(run.out, resume)
+    if executor is not None:
+        yield from zip(runs, in_order(executor, train_one, runs), strict=True)
         return
     for run in runs:
         if observe is None:
@@ -108,11 +101,7 @@ def train_one(run: SeedRun, observer: Observer | None = None) -> Outcome:
         read_showers(run.showers),
         run.out,
         device=run.device,
-        resume=_begun(run.out),
+        resume=True,
         observer=observer,
         data=run.showers.name,
     )
-
-
-def _begun(folder: Path) -> bool:
-    return any(folder.glob("**/checkpoints/step-*.safetensors"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from caloforge.config import Recipe
+from caloforge.detector.same import check_same_read_out
 from caloforge.errors import ModelError, TrainingError, did_you_mean
 from caloforge.models.base import Phase, ShowerModel
 from caloforge.models.file import ModelFile, load_model
@@ -43,25 +44,26 @@ def check_start(start: Start, recipe: Recipe, showers: Showers) -> None:
     and transform.
     """
     model, made_by = start.file.model, start.file.about.get("recipe", {})
-    if model.geometry.hash != showers.geometry.hash:
-        raise TrainingError(
-            f"The generator to begin from ({start.name}) is of '{model.geometry.name}', the "
-            f"showers are of '{showers.geometry.name}'; expected the same read-out: choose "
-            "another --init or other --data."
-        )
-    own = {
+    check_same_read_out(
+        model.geometry,
+        showers.geometry,
+        (f"The generator to begin from ({start.name}) is of", "the showers are of"),
+        "choose another --init or other --data",
+        TrainingError,
+    )
+    asked = {
         "model": recipe.model["name"],
         **{f"transform.{key}": value for key, value in recipe.transform.items()},
     }
-    its = {
+    held = {
         "model": start.file.about["model"],
         **{f"transform.{key}": v for key, v in made_by.get("transform", {}).items()},
     }
-    for key in sorted(own.keys() | its.keys()):
-        if own.get(key) != its.get(key):
+    for key in sorted(asked.keys() | held.keys()):
+        if asked.get(key) != held.get(key):
             raise TrainingError(
                 f"The generator to begin from ({start.name}) was made with {key} = "
-                f"{its.get(key)!r}, the recipe has {own.get(key)!r}; expected the same: begin "
+                f"{held.get(key)!r}, the recipe has {asked.get(key)!r}; expected the same: begin "
                 "with the recipe of that generator."
             )
 
@@ -117,7 +119,7 @@ def trainable(phase: Phase) -> Phase | None:
 
 
 def still(model: nn.Module) -> list[nn.Module]:
-    """Frozen parts: their batch statistics stand still too."""
+    """The frozen parts, whose batch statistics must not change either."""
     return [
         part
         for part in model.modules()

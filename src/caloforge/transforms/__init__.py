@@ -1,5 +1,8 @@
 """Invertible maps from MeV to the space a model works in, fitted when they are made and saved with
 the model.
+
+`base` says what a transform is, `cells` holds those of all cells of any read-out, `spiral` unrolls
+the slices of a calorimeter.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from caloforge.errors import ModelError, did_you_mean
 from caloforge.showers import Showers
 from caloforge.transforms.base import IncidentEnergy, Transform, interpolate, response_curve
 from caloforge.transforms.cells import (
+    LEAST_CELL,
     BalancedFraction,
     IncidentFraction,
     LayerLogs,
@@ -46,6 +50,7 @@ def transform_name(transform: Transform) -> str:
 
 
 __all__ = [
+    "LEAST_CELL",
     "TRANSFORMS",
     "BalancedFraction",
     "IncidentEnergy",

@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry
+from caloforge.detector.geometry import Geometry
 from caloforge.showers import Showers
 
 
@@ -16,8 +16,7 @@ class IncidentEnergy(nn.Module):
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
-        names = ("energy",) if "energy" in geometry.condition_names else ("px", "py", "pz")
-        self.columns = [geometry.column(name) for name in names]
+        self.columns = list(geometry.energy_columns)
 
     def forward(self, condition: Tensor) -> Tensor:
         """Incident energy of each shower."""

@@ -7,14 +7,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import Geometry
 from caloforge.showers import Showers
 from caloforge.transforms.base import IncidentEnergy, Transform, interpolate, response_curve
 
+# MeV: what `LayerLogs` counts as empty in a read-out that states no cut.
+LEAST_CELL = 0.1
+KNOTS = 16  # energies between which the mean response of `IncidentFraction` is linear
+
 
 class IncidentFraction(Transform):
-    """Cells divided by the incident energy (CaloShowerGAN, arXiv:2309.06515): x = E_cell / E_inc.
+    """Cells divided by the incident energy (M. Faucci Giannelli, R. Zhang 2023, arXiv:2309.06515):
+    x = E_cell / E_inc.
 
     Options the authors tried and found of no use, off by default: `low_cut` sets cells below so
     many MeV to zero; `energy_scale` also divides by the mean response at that incident energy
@@ -43,7 +48,7 @@ class IncidentFraction(Transform):
         """Nothing to fit unless `energy_scale` is asked for: then the mean response at 16 incident
         energies.
         """
-        knots = 16 if energy_scale else 0
+        knots = KNOTS if energy_scale else 0
         transform = cls(showers.geometry, low_cut, knots)
         if knots:
             log_energy = torch.from_numpy(showers.incident_energy).log()
@@ -175,12 +180,13 @@ class LayerLogs(Transform):
     shares it out over the layers and each layer's over its cells; logarithms below -1 are empty.
     Cells below `floor` MeV are not modelled: they are zero after forward and inverse.
 
-    Layer energies before cells follow CaloFlow (arXiv:2106.05285); logarithms with a floor
-    CaloDREAM (arXiv:2405.09629).
+    Layer energies before cells follow C. Krause and D. Shih (2021, arXiv:2106.05285); logarithms
+    with a floor follow L. Favaro et al. (2024, arXiv:2405.09629).
     """
 
-    KNOTS = 16
-    EMPTY = -2.0
+    KNOTS = 16  # energies between which the mean response is linear
+    EMPTY = -2.0  # logarithm of an empty layer or cell
+    LARGEST = 30.0  # far above the logarithm of any energy: keeps an untrained model finite
     layer: Tensor
     knots: Tensor
     mean_response: Tensor
@@ -206,10 +212,10 @@ class LayerLogs(Transform):
     def fit(  # type: ignore[override]
         cls, showers: Showers, *, floor: float | None = None
     ) -> Self:
-        """Fitted to the training showers; `floor` in MeV defaults to the geometry's cut, or 0.1
-        where it has none.
+        """Fitted to the training showers; `floor` in MeV defaults to the geometry's cut, or to
+        LEAST_CELL where it has none.
         """
-        transform = cls(showers.geometry, floor or showers.geometry.cut or 0.1)
+        transform = cls(showers.geometry, floor or showers.geometry.cut or LEAST_CELL)
         energies = torch.from_numpy(showers.energies)
         condition = torch.from_numpy(showers.conditions).float()
         energy = transform.incident(condition)[:, 0]
@@ -251,8 +257,20 @@ class LayerLogs(Transform):
         return 1 + self.layers + self.cells
 
     def empty(self) -> Tensor:
-        """What no energy in a layer or cell is mapped to, (1 + L + V,); the pull has no such."""
+        """What a layer or cell without energy is mapped to, (1 + L + V,); no pull is empty."""
         return (self.EMPTY - self.mean) / self.std
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything that `inverse` uses, as plain values; docs/deployment.md says how."""
+        fitted = ("knots", "mean_response", "variance", "mean", "std", "layer")
+        return {
+            "transform": "layer-logs",
+            "floor": self.floor,
+            "empty": self.EMPTY,
+            "largest": self.LARGEST,
+            "layers": self.layers,
+            **{name: getattr(self, name).tolist() for name in fitted},
+        }
 
     def _mean_response(self, energy: Tensor) -> Tensor:
         return interpolate(energy.log(), self.knots, self.mean_response)
@@ -286,9 +304,9 @@ class LayerLogs(Transform):
         total = (self._mean_response(energy) + raw[:, :1] * self._sigma(energy)).clamp(
             min=0
         ) * energy
-        # 30 is far above the log of any energy: it keeps an untrained model's output finite.
         logs = raw[:, 1:]
-        mev = torch.where(logs > 0.5 * self.EMPTY, logs.clamp(0, 30).exp(), 0.0)
+        filled = logs > 0.5 * self.EMPTY
+        mev = torch.where(filled, logs.clamp(0.0, self.LARGEST).exp(), 0.0)
         layers, cells = mev[:, : self.layers], mev[:, self.layers :]
         layers = torch.where(self._sums(cells) > 0, layers, 0.0)
         layers = layers * (total / layers.sum(dim=1, keepdim=True).clamp(min=1e-12))

@@ -1,7 +1,7 @@
 """Slices of a calorimeter unrolled along a spiral from the hot cell, cropped to the middle.
 
 Reference: C. Guthrie, I. Malkin, A. Pine, "Generative Models for High Energy Physics
-Calorimeters" (section "Unrolling to Two Dimensions", Fig. 4).
+Calorimeters", 2017 (section "Unrolling to Two Dimensions", Fig. 4).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caloforge.detector.geometry import Geometry, Layer
+from caloforge.detector.spiral import central_cell, spiral, stacks
 from caloforge.errors import ModelError, did_you_mean
-from caloforge.geometry import Geometry, Layer
 from caloforge.showers import Showers
-from caloforge.spiral import central_cell, spiral, stacks
 from caloforge.transforms.base import IncidentEnergy, Transform
 
 SCALINGS = ("std", "fraction", "log", "none")
@@ -46,6 +46,20 @@ def window(layer: Layer, cells: int, start: tuple[int, int]) -> NDArray[np.int64
     return (i + low[0]) * columns + j + low[1]
 
 
+def slices_of(geometry: Geometry) -> list[int]:
+    """Positions of the layers that are the slices: the run of equal layers with most cells.
+
+    Raises ModelError for a geometry without a grid.
+    """
+    groups = stacks(geometry)
+    if not groups:
+        raise ModelError(
+            f"Geometry '{geometry.name}' has polar layers alone; a spiral needs a grid (such as "
+            "lcd)."
+        )
+    return max(groups, key=lambda g: len(g) * geometry.layers[g[0]].size)
+
+
 class Spiral(Transform):
     """Cells of D equal slices as D rows, each in the order of a spiral from the hot cell outwards.
 
@@ -69,7 +83,7 @@ class Spiral(Transform):
         for a model to start from.
     """
 
-    LARGEST = 20.0  # of a logarithm: keeps an untrained model's output finite
+    LARGEST = 20.0  # logarithm of a cell: keeps an untrained model's output finite
     std: Tensor
     profile: Tensor | None
     order: Tensor
@@ -88,8 +102,7 @@ class Spiral(Transform):
         others: bool = False,
         start: Sequence[int] = (),
         profile: bool = False,
-        lost_around: float | None = None,
-        lost_behind: float | None = None,
+        lost: tuple[float | None, float | None] = (None, None),
     ) -> None:
         super().__init__()
         if scaling not in SCALINGS:
@@ -99,18 +112,11 @@ class Spiral(Transform):
                 f"Got unit = {unit} MeV and start = {list(start)}; expected a unit above 0 and "
                 "the row and column of a cell, or [] for the central one."
             )
-        groups = stacks(geometry)
-        if not groups:
-            raise ModelError(
-                f"Geometry '{geometry.name}' has polar layers alone; a spiral needs a grid (such "
-                "as lcd)."
-            )
-        positions = max(groups, key=lambda g: len(g) * geometry.layers[g[0]].size)
+        positions = slices_of(geometry)
         layer = geometry.layers[positions[0]]
         first = (int(start[0]), int(start[1])) if len(start) else central_cell(layer)
         order = window(layer, cells or layer.size, first)
         slices = [geometry.slices[k] for k in positions]
-        kept = np.concatenate([s.start + order for s in slices])
         self.depth, self.cells = len(positions), len(order)
         side = math.isqrt(len(order))
         self.slice_cells, self.first = layer.size, slices[0].start
@@ -118,23 +124,9 @@ class Spiral(Transform):
         self.layers, self.total = slices, geometry.n_cells
         self.scaling, self.unit = scaling, unit
         self.incident = IncidentEnergy(geometry)
-        inside = np.zeros(geometry.n_cells, bool)
-        for part in slices:
-            inside[part] = True
-        rest = np.flatnonzero(~inside) if others else np.empty(0, np.int64)
-        self.others = len(rest)
-        kept = np.concatenate([kept, rest])
-        # Cells that are not kept are read from a column of zeros behind the others.
-        back = np.full(geometry.n_cells, len(kept))
-        back[kept] = np.arange(len(kept))
-        image = np.argsort(order)
-        self.register_buffer("image", torch.from_numpy(image), persistent=False)
-        self.register_buffer("rolled", torch.from_numpy(np.argsort(image)), persistent=False)
-        self.register_buffer("kept", torch.from_numpy(order), persistent=False)
-        self.register_buffer("order", torch.from_numpy(kept), persistent=False)
-        self.register_buffer("back", torch.from_numpy(back), persistent=False)
+        self._keep_orders(order, others)
         self.register_buffer("std", torch.ones(()))
-        self.register_buffer("profile", torch.ones(len(kept)) if profile else None)
+        self.register_buffer("profile", torch.ones(self.size()) if profile else None)
         self.settings = {
             "cells": self.cells,
             "scaling": scaling,
@@ -142,9 +134,26 @@ class Spiral(Transform):
             "others": others,
             "start": list(first),
             "profile": profile,
-            "lost_around": lost_around,
-            "lost_behind": lost_behind,
+            "lost_around": lost[0],
+            "lost_behind": lost[1],
         }
+
+    def _keep_orders(self, order: NDArray[np.int64], others: bool) -> None:
+        """Where each cell of model space is in the shower, and the way back."""
+        kept = np.concatenate([part.start + order for part in self.layers])
+        inside = np.zeros(self.total, bool)
+        for part in self.layers:
+            inside[part] = True
+        rest = np.flatnonzero(~inside) if others else np.empty(0, np.int64)
+        self.others = len(rest)
+        kept = np.concatenate([kept, rest])
+        # Cells that are not kept are read from a column of zeros behind the others.
+        back = np.full(self.total, len(kept))
+        back[kept] = np.arange(len(kept))
+        image = np.argsort(order)
+        orders = {"image": image, "rolled": np.argsort(image), "kept": order, "order": kept}
+        for name, numbers in {**orders, "back": back}.items():
+            self.register_buffer(name, torch.from_numpy(numbers), persistent=False)
 
     @classmethod
     def fit(  # type: ignore[override]  # every transform names its own settings
@@ -169,7 +178,7 @@ class Spiral(Transform):
             "fraction": the same, of fractions of the incident energy; "log": log(1 + E / unit), as
             in the recurrent network; "none": MeV.
         unit
-            MeV, for "log".
+            Energy in MeV that "log" counts in.
         others
             Whether the cells of the other layers (the HCAL of `lcd`) are kept behind the slices.
         start
@@ -186,33 +195,36 @@ class Spiral(Transform):
             "profile": profile,
         }
         transform = cls(showers.geometry, **options)
+        transform._measure(showers)
+        if transform.profile is not None:
+            transform.profile.copy_(transform._mean(showers))
+        return transform
+
+    def _measure(self, showers: Showers) -> None:
+        """Set the energy that is lost, and the spread of the cells where they are scaled by it."""
         kept, in_slices, everything, scaled, squares = 0.0, 0.0, 0.0, 0.0, 0.0
-        fraction = scaling == "fraction"
-        order = transform.order.numpy()
+        order = self.order.numpy()
         for begin in range(0, len(showers), BLOCK):
             block = showers.energies[begin : begin + BLOCK]
             chosen = block[:, order].astype(np.float64)
-            kept += chosen[:, : transform.depth * transform.cells].sum()
-            if fraction:
+            kept += chosen[:, : self.depth * self.cells].sum()
+            if self.scaling == "fraction":
                 chosen /= showers.incident_energy[begin : begin + BLOCK, None]
             scaled += chosen.sum()
             squares += np.square(chosen).sum()
-            in_slices += sum(block[:, part].sum(dtype=np.float64) for part in transform.layers)
+            in_slices += sum(block[:, part].sum(dtype=np.float64) for part in self.layers)
             everything += block.sum(dtype=np.float64)
         behind = everything - in_slices
         total = everything or 1.0
         lost = {
             "lost_around": (in_slices - kept) / total,
-            "lost_behind": 0.0 if others else behind / total,
+            "lost_behind": 0.0 if self.settings["others"] else behind / total,
         }
-        transform.settings |= {k: round(float(v), 6) for k, v in lost.items()}
-        if scaling in ("std", "fraction"):
+        self.settings |= {k: round(float(v), 6) for k, v in lost.items()}
+        if self.scaling in ("std", "fraction"):
             count = max(len(showers) * len(order), 1)
             variance = squares / count - (scaled / count) ** 2
-            transform.std.fill_(math.sqrt(variance) if variance > 0 else 1.0)
-        if transform.profile is not None:
-            transform.profile.copy_(transform._mean(showers))
-        return transform
+            self.std.fill_(math.sqrt(variance) if variance > 0 else 1.0)
 
     def _mean(self, showers: Showers) -> Tensor:
         """The mean shower in model space, (X,)."""
@@ -227,7 +239,9 @@ class Spiral(Transform):
     @classmethod
     def restore(cls, geometry: Geometry, settings: dict[str, Any]) -> Self:
         """See `Transform.restore`."""
-        return cls(geometry, **settings)
+        options = dict(settings)
+        lost = (options.pop("lost_around", None), options.pop("lost_behind", None))
+        return cls(geometry, **options, lost=lost)
 
     def size(self) -> int:
         """D cells + R."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caloforge.symmetries import Symmetry
+from caloforge.detector.symmetries import Symmetry
 
 _NAMES = ("cells", "layers", "context", "condition")
 
@@ -33,9 +33,9 @@ class Bank(nn.Module):
     Parameters
     ----------
     symmetries
-        Those of the read-out: what they do to conditions.
+        The symmetries of the read-out, which say what becomes of the conditions.
     permutations
-        What they do to the white noise of the cells, each (V,).
+        What becomes of the white noise of the cells under each symmetry, (V,).
     """
 
     cells: Tensor
@@ -61,7 +61,7 @@ class Bank(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.stack(parts)), persistent=False)
 
     def put(self, **values: Tensor) -> None:
-        """Keep these instead."""
+        """Keep these showers in place of those that are there."""
         for name in _NAMES:
             setattr(self, name, values[name].to(getattr(self, name).device))
 
@@ -85,6 +85,6 @@ class Bank(nn.Module):
         # Its sizes are those of the training set: a checkpoint brings them.
         for name in _NAMES:
             if prefix + name in state_dict:
-                own = getattr(self, name)
-                setattr(self, name, own.new_empty(state_dict[prefix + name].shape))
+                buffer = getattr(self, name)
+                setattr(self, name, buffer.new_empty(state_dict[prefix + name].shape))
         super()._load_from_state_dict(state_dict, prefix, *others)

@@ -49,13 +49,13 @@ def departures(
     level = torch.rand(y.shape, generator=rng, device=y.device)
     u = torch.where(energies > 0, cdf(y), level * cdf(threshold))
     place = (u * STEPS).long().clamp(0, STEPS - 1)
-    found = [
+    bins = [
         Departure(what, low, high, count, distance)
         for what, low, high, inside in _bins(model, given.condition, given.log_energy)
         for count, distance in [_distance(place[inside])]
         if count >= FEW
     ]
-    return sorted(found, key=lambda d: -d.distance)
+    return sorted(bins, key=lambda d: -d.distance)
 
 
 def _bins(

@@ -35,11 +35,11 @@ class Conditional(nn.Module):
     Parameters
     ----------
     features
-        What the network is shown.
+        What the network sees.
     groups
         (M,) the number of the pooled table of each variable.
     width
-        Of the two hidden layers.
+        Width of the two hidden layers of the network.
     """
 
     pooled: Tensor
@@ -91,11 +91,11 @@ class Conditional(nn.Module):
         return (2 * place / (KNOTS - 1) - 1) * WIDEST
 
     def _search(self, logs: Tensor, group: Tensor, right: bool) -> Tensor:
-        found = torch.zeros_like(group)
+        places = torch.zeros_like(group)
         for number in range(len(self.pooled)):
-            own = torch.searchsorted(self.pooled[number], logs.contiguous(), right=right)
-            found = torch.where(group == number, own, found)
-        return found
+            place = torch.searchsorted(self.pooled[number], logs.contiguous(), right=right)
+            places = torch.where(group == number, place, places)
+        return places
 
     def value(self, score: Tensor, group: Tensor) -> Tensor:
         """Logarithms of the values of normal scores: the inverse of `score`."""
@@ -158,14 +158,15 @@ class Conditional(nn.Module):
         normal, _ = spline(factor * self.score(x, self.group.expand_as(x), level) + offset)
         low = normal < 0
         outside = p * cdf(-normal.abs())
-        found = quantile(torch.where(low, empty + outside, outside))
-        return torch.where(low, found, -found), -quantile(p)
+        tail = quantile(torch.where(low, empty + outside, outside))
+        return torch.where(low, tail, -tail), -quantile(p)
 
 
 class Columns(nn.Module):
     """A small dense network on features in the slow axis: (F, ...) to (O, ...).
 
-    Of many variables with few features each, every operation then runs along the variables.
+    There are many variables with few features each, and every operation then runs along the
+    variables.
     """
 
     def __init__(self, sizes: list[int]) -> None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry
+from caloforge.detector.geometry import Geometry
 from caloforge.models.copula.censored import Censored, Sweeps, known
 from caloforge.models.copula.correlation import Correlation
 from caloforge.models.copula.frame import orbits
@@ -32,7 +32,7 @@ class Core(nn.Module):
     Parameters
     ----------
     geometry
-        Says which cells are nearest to the axis.
+        The read-out, which says which cells are nearest to the axis.
     permutations
         The symmetries, each (V,): the identity at least.
     context
@@ -74,9 +74,9 @@ class Core(nn.Module):
     def forward(self, w: Tensor, context: Tensor, log_energy: Tensor) -> Tensor:
         """y (N, V) from white noise w (N, V) and the context (N, K)."""
         core = w[:, self.inner]
-        told = torch.cat([context, core @ self.modes], dim=1)
+        halo_context = torch.cat([context, core @ self.modes], dim=1)
         near = self.core(core, context, log_energy)
-        far = self.halo(w[:, self.outer], told, log_energy)
+        far = self.halo(w[:, self.outer], halo_context, log_energy)
         return torch.cat([near, far], dim=1)[:, self.order]
 
     def seen(self, w: Tensor) -> Tensor:
@@ -90,11 +90,7 @@ class Core(nn.Module):
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()
     def fit(
-        self,
-        cells: Censored,
-        log_energy: Tensor,
-        rng: torch.Generator,
-        settings: Sweeps,
+        self, cells: Censored, log_energy: Tensor, rng: torch.Generator, settings: Sweeps
     ) -> tuple[Tensor, Tensor]:
         """Set both parts from cells and context, (N, V + K).
 
@@ -107,8 +103,8 @@ class Core(nn.Module):
         white, context = self.core.fit(near, log_energy, rng, settings)
         _, vector = torch.linalg.eigh(self.core.root[0].double())
         self.modes.copy_(vector[:, -MODES:])
-        told = torch.cat([context[:, 0], white[:, 0] @ self.modes.cpu()], dim=1).to(device)
-        self.halo.fit(cells.columns(self.outer).beside(known(told)), rng, settings.sweeps)
+        halo_context = torch.cat([context[:, 0], white[:, 0] @ self.modes.cpu()], dim=1).to(device)
+        self.halo.fit(cells.columns(self.outer).beside(known(halo_context)), rng, settings.sweeps)
         return white, context
 
 

@@ -133,7 +133,9 @@ class Correlation(nn.Module):
         return y
 
     def _by_rings(self, w: Tensor, context: Tensor, log_energy: Tensor) -> Tensor:
-        """The same with blocks; inside, cells are the slow axis and showers the fast one."""
+        """y as `forward` gives it, by the blocks of `rings`. Inside, cells are the slow axis and
+        showers the fast one.
+        """
         assert self.rings is not None
         bins, count = self.rings.turned.shape
         alone = len(self.rings.fixed)
@@ -173,8 +175,8 @@ class Correlation(nn.Module):
         return still @ zero, torch.matmul(waves, rest)
 
     def _in_order(self, zero: Tensor, rest: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for each shower with its two knots alone: showers between the same two are
-        brought together.
+        """The products of `_between`, for each shower with its two knots alone: showers between
+        the same two are brought together.
         """
         low = (share > 0).int().argmax(dim=0).clamp(max=len(share) - 2)
         counts = torch.bincount(low, minlength=len(share) - 1).tolist()
@@ -182,18 +184,18 @@ class Correlation(nn.Module):
         back = order.argsort()
         sorts = (t.index_select(-1, order) for t in (zero, rest, share))
         parts = (torch.split(t, counts, dim=-1) for t in sorts)
-        found = [
+        pieces = [
             self._between(a, b, c, begin, begin + 2)
             for begin, (a, b, c) in enumerate(zip(*parts, strict=True))
             if counts[begin]
         ]
-        zero, rest = (torch.cat(part, dim=-1) for part in zip(*found, strict=True))
+        zero, rest = (torch.cat(part, dim=-1) for part in zip(*pieces, strict=True))
         return zero.index_select(-1, back), rest.index_select(-1, back)
 
     def _grouped(
         self, w: Tensor, context: Tensor, share: Tensor, group: Tensor, count: int
     ) -> Tensor:
-        """The same with one product for each energy: for a scan."""
+        """The products of `_between`, one for each energy of a scan."""
         y = torch.empty_like(w)
         for k in range(count):
             rows = (group == k).nonzero()[:, 0]
@@ -213,11 +215,7 @@ class Correlation(nn.Module):
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()
     def fit(
-        self,
-        cells: Censored,
-        log_energy: Tensor,
-        rng: torch.Generator,
-        settings: Sweeps,
+        self, cells: Censored, log_energy: Tensor, rng: torch.Generator, settings: Sweeps
     ) -> tuple[Tensor, Tensor]:
         """Set the matrices from cells and context, (N, V + K).
 
@@ -321,12 +319,12 @@ def fill(
         columns = slice(start, min(start + BLOCK, y.shape[1]))
         product = y @ precision[:, columns]
         level = torch.rand(product.shape, generator=rng, device=y.device).clamp(min=1e-7)
-        own = precision[columns, columns]
+        block = precision[columns, columns]
         for k in range(product.shape[1]):
             hole = empty[:, start + k]
             if not hole.any():
                 continue
-            variance = 1 / own[k, k]
+            variance = 1 / block[k, k]
             now = y[:, start + k]
             mean, sigma = now - product[:, k] * variance, variance.sqrt()
             drawn = mean + sigma * draw_below(
@@ -334,7 +332,7 @@ def fill(
             )
             change = torch.where(hole, drawn - now, 0.0)
             y[:, start + k] += change
-            product[:, k:] += change[:, None] * own[k, k:]
+            product[:, k:] += change[:, None] * block[k, k:]
 
 
 def split(matrix: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry, Layer
-from caloforge.nn.line import Line
-from caloforge.symmetries import Symmetry, closure, symmetry
+from caloforge.detector.geometry import Geometry, Layer
+from caloforge.detector.particle import particle_line
+from caloforge.detector.symmetries import Symmetry, closure, symmetry
 
 _STEEP = 1e-3  # mean squared slope below which no depth can be told from it
 
@@ -46,7 +46,7 @@ class Frame(nn.Module):
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
-        self.geometry, self.line = geometry, Line(geometry)
+        self.geometry, self.line = geometry, particle_line(geometry)
         self.moves = self.line.moves and all(_even(layer) for layer in geometry.layers)
         layers = geometry.n_layers
         # Depth in mm at the mean of log E, its growth with log E, and that mean.
@@ -80,8 +80,8 @@ class Frame(nn.Module):
         }
         for name, value in fixed.items():
             self.register_buffer(name, value, persistent=False)
-        own = self.layer
-        centre = self.origin[own] + (self.place + 0.5) * self.width[own]
+        layer = self.layer
+        centre = self.origin[layer] + (self.place + 0.5) * self.width[layer]
         self.register_buffer("centre", centre, persistent=False)
         assert self.depth.shape == (layers, 3)
 
@@ -178,11 +178,11 @@ class Frame(nn.Module):
                 passing = self.crossing(condition, log_energy)[:, number]  # at depth zero
                 design = torch.stack([slope, slope * grown[:, None]], dim=-1).double()
                 weight = total.sqrt()[:, None, None].double()
-                found = torch.linalg.lstsq(
+                solution = torch.linalg.lstsq(
                     (design * weight).reshape(-1, 2),
                     ((centre - passing)[..., None] * weight).double().reshape(-1, 1),
                 ).solution[:, 0]
-                self.depth[number, :2] = found.float()
+                self.depth[number, :2] = solution.float()
                 if (z := self.geometry.layers[number].z) is not None:
                     self.depth[number, 0].clamp_(*z)
         away = self.offsets(condition, log_energy).norm(dim=2)

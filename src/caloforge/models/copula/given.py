@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry
+from caloforge.detector.geometry import Geometry
 from caloforge.models.copula.frame import Frame
 from caloforge.nn.conditions import ConditionFeatures
 from caloforge.transforms import IncidentEnergy
@@ -83,12 +83,12 @@ class ParticleFeatures(nn.Module):
 
     def forward(self, given: Given) -> Tensor:
         """The features of each shower's particle."""
-        found = [self.conditions(given.condition), self.log_energy(given)[:, None]]
+        features = [self.conditions(given.condition), self.log_energy(given)[:, None]]
         if self.frame.moves:
             _, slope = self.frame.line(given.condition)
             _, place = self.frame.crossed(given.condition, given.log_energy)
-            found += [slope / self.scale[2], 2 * place.clamp(-1, 1).flatten(1)]
-        return torch.cat(found, dim=1)
+            features += [slope / self.scale[2], 2 * place.clamp(-1, 1).flatten(1)]
+        return torch.cat(features, dim=1)
 
 
 class LayerFeatures(nn.Module):
@@ -142,7 +142,7 @@ class CellFeatures(nn.Module):
         tx, ty = (s[:, None].expand_as(u) for s in slope.unbind(dim=1))
         energy = self.particle.log_energy(given)[:, None].expand_as(u)
         halo, core = (far + 0.05).log(), torch.exp(-far)
-        found = [
+        features = [
             energy,
             energy.square(),
             tx,
@@ -168,9 +168,9 @@ class CellFeatures(nn.Module):
             torch.exp(-8 * (v.abs() - 0.5).square()),
         ]
         for number in range(self.layers):
-            own = (layer == number).to(u).expand_as(u)
-            found += [own, own * energy]
-        return torch.stack(found)
+            inside = (layer == number).to(u).expand_as(u)
+            features += [inside, inside * energy]
+        return torch.stack(features)
 
     def near(self, given: Given, count: int, rng: torch.Generator) -> Tensor:
         """Cells to train on, (N, count): half of them within two of the line in some layer, the
@@ -183,10 +183,10 @@ class CellFeatures(nn.Module):
             return torch.randint(below, size, generator=rng, device=device)
 
         layer = whole(self.layers)
-        cell, _ = frame.crossed(given.condition, given.log_energy)
-        own = cell.gather(1, layer[..., None].expand(-1, -1, 2))
+        crossed, _ = frame.crossed(given.condition, given.log_energy)
+        cell = crossed.gather(1, layer[..., None].expand(-1, -1, 2))
         beside = torch.stack([whole(5), whole(5)], dim=2) - 2
         counts = frame.counts[layer]
-        own = torch.minimum((own + beside).clamp(min=0), counts - 1)
-        close = frame.first[layer] + own[..., 0] * counts[..., 1] + own[..., 1]
+        cell = torch.minimum((cell + beside).clamp(min=0), counts - 1)
+        close = frame.first[layer] + cell[..., 0] * counts[..., 1] + cell[..., 1]
         return torch.where(whole(2) == 0, close, whole(self.count))

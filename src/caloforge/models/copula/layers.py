@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry
+from caloforge.detector.geometry import Geometry
 
 
 class Shares(nn.Module):
@@ -37,10 +37,10 @@ class Shares(nn.Module):
 
     def inverse(self, shares: Tensor) -> Tensor:
         """Layer energies from response and shares."""
-        left, found = shares[:, :1], []
+        left, energies = shares[:, :1], []
         for k in range(1, shares.shape[1]):
-            found.append(shares[:, k : k + 1].clamp(0, 1) * left)
-            left = left - found[-1]
-        ordered = torch.cat([*found, left], dim=1)
+            energies.append(shares[:, k : k + 1].clamp(0, 1) * left)
+            left = left - energies[-1]
+        ordered = torch.cat([*energies, left], dim=1)
         # Back in the layers' own order, by a permutation matrix: exports know no better way.
         return ordered @ torch.eye(ordered.shape[1], device=ordered.device)[self.order]

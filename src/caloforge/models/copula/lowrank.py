@@ -41,11 +41,11 @@ class LowRank(nn.Module):
     context
         K, how many variables y depends on.
     rank
-        R.
+        R, the number of common factors.
     """
 
     slope: Tensor
-    own: Tensor
+    own: Tensor  # the diagonal of D; model files know it by this name
     strength: Tensor
     orbit: Tensor
 
@@ -65,17 +65,12 @@ class LowRank(nn.Module):
     def forward(self, w: Tensor, context: Tensor, log_energy: Tensor) -> Tensor:
         """y (N, V) from white noise w (N, V) and the context (N, K)."""
         common = (w @ self.basis) * ((1 + self.strength).sqrt() - 1)
-        own = self.own[self.orbit].sqrt()
-        return (context @ self.slope.T)[:, self.orbit] + own * (w + common @ self.basis.T)
+        sigma = self.own[self.orbit].sqrt()
+        return (context @ self.slope.T)[:, self.orbit] + sigma * (w + common @ self.basis.T)
 
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()
-    def fit(
-        self,
-        known: Censored,
-        rng: torch.Generator,
-        sweeps: int,
-    ) -> None:
+    def fit(self, known: Censored, rng: torch.Generator, sweeps: int) -> None:
         """Set B, Lambda and D from cells and context, (N, V + K), in so many sweeps."""
         size, y = len(self.orbit), known.filled(rng)
         cells, context = y[:, :size].contiguous(), y[:, size:].contiguous()
@@ -89,8 +84,8 @@ class LowRank(nn.Module):
             factors.draw(cells, context, empty, threshold, rng)
         factors.normalise(context)
         self.slope.copy_(factors.slope)
-        self.own.copy_(factors.own)
-        scaled = factors.loading / factors.own[self.orbit].sqrt()[:, None]
+        self.own.copy_(factors.unique)
+        scaled = factors.loading / factors.unique[self.orbit].sqrt()[:, None]
         basis, values, _ = torch.linalg.svd(scaled, full_matrices=False)
         self.basis.copy_(basis)
         self.strength.copy_(values.square())
@@ -102,7 +97,7 @@ class _Factors:
     def __init__(self, orbit: Tensor, group: Sequence[np.ndarray], rank: int) -> None:
         self.orbit, self.rank = orbit, rank
         self.turns = [torch.from_numpy(p).to(orbit.device) for p in group]
-        self.slope = self.own = self.loading = torch.zeros(0)
+        self.slope = self.unique = self.loading = torch.zeros(0)
 
     def begin(self, cells: Tensor, context: Tensor, rng: torch.Generator) -> None:
         """From the principal components of the showers and their mirror images."""
@@ -114,7 +109,7 @@ class _Factors:
         value, vector = value[-self.rank :], (start @ vector)[:, -self.rank :]
         noise = ((rest.square().sum() / len(rest) - value.sum()) / len(self.orbit)).clamp(min=0)
         self.loading = vector * (value - noise).clamp(min=0).sqrt()
-        self._own_part(rest.square().mean(dim=0))
+        self._unique_part(rest.square().mean(dim=0))
 
     def _product(self, rest: Tensor, vectors: Tensor) -> Tensor:
         """The covariance of the showers and their mirror images, times vectors."""
@@ -136,7 +131,7 @@ class _Factors:
             product += turned.T @ mean
             square += mean.T @ mean + len(rest) * root @ root.T
         self.loading = torch.linalg.solve(square, product.T).T
-        self._own_part(rest.square().mean(dim=0))
+        self._unique_part(rest.square().mean(dim=0))
 
     def draw(
         self,
@@ -148,7 +143,7 @@ class _Factors:
     ) -> None:
         """Draw the factors given the cells, then all empty cells given the factors, in place."""
         weight, root = self._posterior()
-        sigma = self.own[self.orbit].sqrt()
+        sigma = self.unique[self.orbit].sqrt()
         for start in range(0, len(cells), ROWS):
             rows = slice(start, start + ROWS)
             known = (context[rows] @ self.slope.T)[:, self.orbit]
@@ -162,9 +157,9 @@ class _Factors:
     def normalise(self, context: Tensor) -> None:
         """Scale B, Lambda and D so that every cell has the variance one of its marginal."""
         known = (self.slope @ (context.T @ context / len(context)) * self.slope).sum(dim=1)
-        scale = (self.own + self._mean(self.loading.square().sum(dim=1)) + known).rsqrt()
+        scale = (self.unique + self._mean(self.loading.square().sum(dim=1)) + known).rsqrt()
         self.slope = self.slope * scale[:, None]
-        self.own = self.own * scale.square()
+        self.unique = self.unique * scale.square()
         self.loading = self.loading * scale[self.orbit][:, None]
 
     def _regress(self, cells: Tensor, context: Tensor) -> Tensor:
@@ -181,14 +176,14 @@ class _Factors:
         total = values.new_zeros(len(count), *values.shape[1:]).index_add_(0, self.orbit, values)
         return total / count.reshape(-1, *[1] * (values.ndim - 1))
 
-    def _own_part(self, variance: Tensor) -> None:
+    def _unique_part(self, variance: Tensor) -> None:
         """D: what of the cells' variance is not that of the factors."""
         common = self.loading.square().sum(dim=1)
-        self.own = self._mean((variance - common).clamp(min=0)).clamp(min=_LEAST)
+        self.unique = self._mean((variance - common).clamp(min=0)).clamp(min=_LEAST)
 
     def _posterior(self) -> tuple[Tensor, Tensor]:
         """Weights (V, R) of the factors' mean given y - B c, and a root of their covariance."""
-        scaled = self.loading / self.own[self.orbit][:, None]
+        scaled = self.loading / self.unique[self.orbit][:, None]
         precision = torch.eye(self.rank, device=scaled.device) + self.loading.T @ scaled
         covariance = torch.linalg.inv(precision.double()).float()
         root = torch.linalg.cholesky(covariance.double()).float()

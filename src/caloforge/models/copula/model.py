@@ -14,7 +14,7 @@ doi:10.1093/biomet/93.3.537, for discrete margins), flow matching is arXiv:2210.
    and w white noise; then the cells by threshold and quantile. Each layer is scaled to its energy.
 4. What is not Gaussian is learnt by a flow that moves w (`remainder`), in a few steps or in one.
 
-Differs from the paper: there is none for the whole.
+Differs from the paper: there is no paper on the whole method.
 
 Shapes: condition (N, C), noise (N, L + V): first the layers, then the cells.
 
@@ -27,11 +27,11 @@ Example
 >>> chosen = showers[showers.incident_energy == 16384.0]
 >>> energies, condition = (torch.from_numpy(a).float() for a in (chosen.energies,
 ...     chosen.conditions))
->>> model = Copula(showers.geometry, knots=1, sweeps=2, draws=1)
->>> told = model.fit_copula([Batch(energies, condition)], torch.Generator().manual_seed(0))
+>>> model = Copula(showers.geometry, hyper=CopulaHyper(knots=1, sweeps=2, draws=1))
+>>> numbers = model.fit_copula([Batch(energies, condition)], torch.Generator().manual_seed(0))
 >>> noise = torch.randn(2000, model.noise_size, generator=torch.Generator().manual_seed(0))
->>> made = model.sample(torch.full((2000, 1), 16384.0), noise)
->>> filled = [float((cells > 0).float().mean()) for cells in (made, energies)]
+>>> drawn = model.sample(torch.full((2000, 1), 16384.0), noise)
+>>> filled = [float((cells > 0).float().mean()) for cells in (drawn, energies)]
 >>> abs(filled[0] / filled[1] - 1) < 0.02
 True
 """
@@ -39,96 +39,55 @@ True
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
-from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from caloforge.geometry import Geometry
-from caloforge.models.base import (
-    Batch,
-    Fit,
-    Loss,
-    OptimiserSettings,
-    Phase,
-    ShowerModel,
-)
+from caloforge.detector.geometry import Geometry
+from caloforge.models.base import Batch, Fit, Loss, Phase, ShowerModel
 from caloforge.models.copula.bank import Bank
+from caloforge.models.copula.bound import Bound
+from caloforge.models.copula.by_layer import ByLayer
 from caloforge.models.copula.censored import Censored, Sweeps
 from caloforge.models.copula.check import departures
 from caloforge.models.copula.conditional import Conditional
 from caloforge.models.copula.core import Core
 from caloforge.models.copula.correlation import Correlation
-from caloforge.models.copula.frame import Frame, orbits
+from caloforge.models.copula.frame import Frame
 from caloforge.models.copula.given import (
-    CellFeatures,
     Given,
     Givens,
-    LayerFeatures,
     ParticleFeatures,
 )
+from caloforge.models.copula.hyper import OPTIMISER, CopulaHyper
 from caloforge.models.copula.layers import Shares
+from caloforge.models.copula.marginals import make_marginals, place
 from caloforge.models.copula.remainder import Flow, Jump, Jumps, Velocity
 from caloforge.models.copula.scale import Scale
-from caloforge.models.copula.tables import Tables
+from caloforge.models.hyper import OptimiserSettings
 from caloforge.transforms import IncidentFraction, Transform
 
 # Showers whose layers, and cells that are made at a time: few enough that what passes from one
 # operation to the next stays in the caches of a core, enough that calling them costs little.
-ROWS, CELLS = 1 << 10, 1 << 18
+ROWS, CELLS = 1 << 13, 1 << 17
 MOVING_CELLS = 1 << 16  # the same where a network makes the marginals of every cell
 NEAR = 32  # cells of a shower that an update of the marginals looks at
-LAYER_WIDTH = 64  # of the networks of the layers' remainder, and one more for each layer
+LAYER_BLOCKS = 2  # blocks of the networks of the layers' remainder, which have few numbers to move
 # Of every network's turn: the first part, in which its learning rate rises (a network that starts
 # with full steps learns from the noise of its gradients to be silent for ever), and the last part,
 # in which it falls.
 RISE, FADE = 0.03, 0.7
 LAYER_STEPS = 12  # in which the flow of the layers is followed: it moves far, and costs little
 CHECKED = 1000  # showers whose levels are tested to be uniform
-STRIDE = 2000  # showers whose empty cells are placed at a time
-
-Marginals = Conditional | Tables
-Member = Literal["none", "flow", "one-step"]
-_Share = Annotated[float, Field(gt=0, lt=1)]
+# Most energies with a correlation matrix of their own, with an impact and without one.
+ONE_MATRIX, MATRICES = 1, 10
 
 
 class Copula(ShowerModel):
-    """A censored Gaussian copula of cells over the incident energy.
+    """A censored Gaussian copula of cells over the incident energy."""
 
-    Parameters
-    ----------
-    remainder
-        What moves the white noise: "none" (the closed form), "flow" or "one-step".
-    points, quantiles
-        Most energies with marginals of their own, and steps of their tables.
-    enough
-        Showers of an energy that make marginals and correlations of their own; with fewer, the
-        neighbouring energies help.
-    knots
-        Most energies with a correlation matrix of their own; 0: ten, or a single one for
-        read-outs with an impact, whose matrices are large.
-    core, rank
-        Cells that have a matrix of correlations, those nearest to the axis, and common factors of
-        all others, where there are others.
-    sweeps, draws, shrink
-        How often the expectation maximisation draws every empty cell anew; how many of its draws
-        are kept for the remainder; the share of the identity in the matrices.
-    width, blocks, steps
-        Width and number of the blocks of the flow's network, and the steps that it is followed in.
-    jump_width, jump_blocks
-        Width and number of the hidden layers of the network that needs one pass.
-    marginal_width
-        Width of the network of the marginals, where there is one.
-    marginal_share, jump_share
-        Parts of the training that go to the marginals' network and, at the end, to the one pass;
-        only where there is such a network.
-    optimiser
-        How all networks are optimised.
-    """
-
+    hyper_class = CopulaHyper
     training_only = ("bank", "teacher")
     not_dense = "looks up tables of quantiles"
 
@@ -136,83 +95,53 @@ class Copula(ShowerModel):
         self,
         geometry: Geometry,
         transform: Transform | None = None,
-        *,
-        remainder: Member = "none",
-        points: Annotated[int, Field(ge=2)] = 16,
-        quantiles: Annotated[int, Field(ge=8)] = 64,
-        enough: PositiveInt = 300,
-        knots: Annotated[int, Field(ge=0)] = 0,
-        core: PositiveInt = 2000,
-        rank: PositiveInt = 64,
-        sweeps: PositiveInt = 25,
-        draws: PositiveInt = 4,
-        shrink: PositiveFloat = 0.003,
-        width: PositiveInt = 512,
-        blocks: PositiveInt = 2,
-        steps: PositiveInt = 4,
-        jump_width: PositiveInt = 256,
-        jump_blocks: PositiveInt = 2,
-        marginal_width: PositiveInt = 64,
-        marginal_share: _Share = 0.3,
-        jump_share: _Share = 0.3,
-        optimiser: dict[str, Any] | None = None,
+        hyper: CopulaHyper | None = None,
     ) -> None:
-        hyper = {k: v for k, v in locals().items() if k not in ("self", "geometry", "transform")}
-        hyper.pop("__class__", None)
-        if optimiser is None:
-            del hyper["optimiser"]
+        hyper = hyper or CopulaHyper()
         super().__init__(geometry, transform or IncidentFraction(geometry, 0.0, 0), hyper)
-        self.remainder, self.steps = remainder, steps
-        self.em = Sweeps(enough, sweeps, draws, shrink)
-        self.marginal_share, self.jump_share = marginal_share, jump_share
-        self.optimiser = OptimiserSettings.of(
-            {"name": "adamw", "lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 1e-3}
-            | (optimiser or {})
-        )
+        self.remainder, self.steps = hyper.remainder, hyper.steps
+        self.em = Sweeps(hyper.enough, hyper.sweeps, hyper.draws, hyper.shrink)
+        self.marginal_share, self.jump_share = hyper.marginal_share, hyper.jump_share
+        self.optimiser = OptimiserSettings.of(OPTIMISER | hyper.optimiser)
         layers, cells = geometry.n_layers, geometry.n_cells
         self.given, self.frame = Givens(geometry), Frame(geometry)
         self.particle = ParticleFeatures(geometry, self.frame)
         self.shares, self.scale = Shares(geometry), Scale(geometry)
         self.group = self.frame.symmetries()
         permutations = [s.permutation for s in self.group]
-        single = np.arange(layers)
-        if self.frame.moves:
-            known = partial(LayerFeatures, self.particle, layers)
-            self.cells: Marginals = Conditional(
-                CellFeatures(geometry, self.particle), geometry.layer_of_cell, marginal_width
-            )
-            self.ranks: Marginals = Conditional(known(), single, marginal_width)
-            self.parts: Marginals = Conditional(known(), single, marginal_width)
-        else:
-            kinds = self.given.kinds
-            self.cells = Tables(orbits(permutations), kinds, points, quantiles)
-            self.ranks = Tables(single, kinds, points, quantiles)
-            self.parts = Tables(single, kinds, points, quantiles)
-        many = knots or (1 if self.frame.moves else 10)
-        self.along = Correlation([single], 0, many)
-        self.across: Correlation | Core = (
-            Correlation(permutations, layers, many)
-            if cells <= core
-            else Core(geometry, permutations, layers, core, rank)
+        self.bound = Bound(geometry, self.frame) if self.frame.moves and hyper.bounded else None
+        self.cells, self.ranks, self.parts = make_marginals(
+            geometry, hyper, self.particle, self.given.kinds, permutations
         )
-        seen = self.across.size
-        inputs = self.particle.size
+        knots = hyper.knots or (ONE_MATRIX if self.frame.moves else MATRICES)
+        self.along = Correlation([np.arange(layers)], 0, knots)
+        self.across: Correlation | Core = (
+            Correlation(permutations, layers, knots)
+            if cells <= hyper.core
+            else Core(geometry, permutations, layers, hyper.core, hyper.rank)
+        )
         self.flow: Flow | None = None
         self.jump: Jumps | None = None
-        if remainder != "none":
-            self.bank = Bank(self.group, self.across.group_seen)
-            flow = Flow(
-                Velocity(layers, inputs, LAYER_WIDTH + layers, 2),
-                Velocity(seen, inputs + layers, width, blocks),
-            )
-            if remainder == "flow":
-                self.flow = flow
-            else:
-                self.teacher = flow
-                self.jump = Jumps(
-                    Jump(layers, inputs, LAYER_WIDTH + layers, 2),
-                    Jump(seen, inputs + layers, jump_width, jump_blocks),
-                )
+        if hyper.remainder != "none":
+            self._make_remainder(hyper)
+
+    def _make_remainder(self, hyper: CopulaHyper) -> None:
+        """The networks that move the noise, and what they are trained on."""
+        layers, seen, inputs = self.geometry.n_layers, self.across.size, self.particle.size
+        self.bank = Bank(self.group, self.across.group_seen)
+        width = hyper.layer_width + layers
+        flow = Flow(
+            Velocity(layers, inputs, width, LAYER_BLOCKS),
+            Velocity(seen, inputs + layers, hyper.width, hyper.blocks),
+        )
+        if hyper.remainder == "flow":
+            self.flow = flow
+            return
+        self.teacher = flow
+        self.jump = Jumps(
+            Jump(layers, inputs, width, LAYER_BLOCKS),
+            Jump(seen, inputs + layers, hyper.jump_width, hyper.jump_blocks),
+        )
 
     @property
     def noise_size(self) -> int:
@@ -251,7 +180,12 @@ class Copula(ShowerModel):
         w = self._moved_cells(w, torch.cat([about, ranks], dim=1))
         y = self.across(w, ranks, given.log_energy)
         y = self.frame.read_out(y, given.condition, given.log_energy)
-        logs, above = self.cells.decode(y, given)
+        if isinstance(self.cells, ByLayer):
+            logs, above = self.cells.decode(y, given, layers)
+        else:
+            logs, above = self.cells.decode(y, given)
+            if self.bound is not None:
+                logs = self.bound(logs, given)
         return self.scale(logs, above, layers)
 
     def layer_energies(self, given: Given, about: Tensor, z: Tensor) -> Tensor:
@@ -322,7 +256,7 @@ class Copula(ShowerModel):
             )
 
     def _exactly(self) -> torch.autocast:
-        """In single precision, whatever that of the training: response and energy need it."""
+        """Within it, numbers are computed in single precision, as response and energy need it."""
         return torch.autocast(self.device.type, enabled=False)
 
     def _from_bank(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
@@ -363,6 +297,8 @@ class Copula(ShowerModel):
         energies, given = self._read(showers)
         self.frame.fit(energies, given.condition, given.log_energy)
         self.particle.fit(given)
+        if self.bound is not None:
+            self.bound.fit(energies, given)
         layers = self._fit_shares(energies, given)
         for marginals, values in (
             (self.cells, energies),
@@ -389,12 +325,12 @@ class Copula(ShowerModel):
             self.particle.fit(given)
         layers = self._fit_shares(energies, given)
         shares = self.shares(layers)
-        read_out = self._place(self.cells, energies, given, rng)
+        read_out = place(self.cells, energies, given, rng, self.em.enough)
         cells = Censored(
             *(self.frame.seen(t, given.condition, given.log_energy) for t in read_out)
         )
-        ranks = self._place(self.ranks, layers, given, rng)
-        parts = self._place(self.parts, shares, given, rng)
+        ranks = place(self.ranks, layers, given, rng, self.em.enough)
+        parts = place(self.parts, shares, given, rng, self.em.enough)
         log_energy, settings = given.log_energy, self.em
         along, _ = self.along.fit(parts, log_energy, rng, settings)
         white, context = self.across.fit(cells.beside(ranks), log_energy, rng, settings)
@@ -406,44 +342,15 @@ class Copula(ShowerModel):
                 condition=given.condition.float(),
             )
         some = slice(0, CHECKED)
-        found = departures(self, energies[some], given.condition[some], rng)
+        departing = departures(self, energies[some], given.condition[some], rng)
         return {
             "variance": float(white.square().mean()),
             "kurtosis": float(white.double().pow(4).mean()),
-            # Of the levels from uniform, in the worst bin.
-            "departure": max((d.distance for d in found), default=0.0),
+            # How far levels are from uniform in the worst bin.
+            "departure": max((d.distance for d in departing), default=0.0),
         }
-
-    def _place(
-        self,
-        marginals: Tables | Conditional,
-        values: Tensor,
-        given: Given,
-        rng: torch.Generator,
-    ) -> Censored:
-        """y of every variable and its threshold; tables are fitted on the way."""
-        if isinstance(marginals, Tables):
-            ranked = marginals.fit(
-                values.double().cpu().numpy(),
-                given.kind.cpu().numpy(),
-                given.log_energy.double().cpu().numpy(),
-                self.em.enough,
-            )
-            found = torch.from_numpy(ranked).to(values)
-            return Censored(found, values <= 0, found)
-        level = torch.rand(values.shape, generator=rng, device=values.device)
-        parts = [
-            marginals.place(values[rows], Given(*(known[rows] for known in given)), level[rows])
-            for start in range(0, len(values), STRIDE)
-            for rows in [slice(start, start + STRIDE)]
-        ]
-        y, threshold = (torch.cat([p[k] for p in parts]) for k in (0, 1))
-        return Censored(y, values <= 0, threshold)
 
 
 def _joint(**losses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The sum of losses, and each of them to log."""
     return torch.stack(list(losses.values())).sum(), {k: v.detach() for k, v in losses.items()}
-
-
-__all__ = ["Copula"]

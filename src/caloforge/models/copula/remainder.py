@@ -31,10 +31,7 @@ class Velocity(nn.Module):
         self.first = nn.Linear(size + context + 1 + 2 * _WAVES, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.LayerNorm(width),
-                nn.Linear(width, width),
-                nn.SiLU(),
-                nn.Linear(width, width),
+                nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
             )
             for _ in range(blocks)
         )
@@ -57,14 +54,14 @@ class Velocity(nn.Module):
         return w
 
     def loss(self, target: Tensor, context: Tensor, rng: torch.Generator) -> Tensor:
-        """Mean squared error of the velocity towards `target` (N, V); 1 for a network that is
-        silent and a remainder of nothing.
+        """Mean squared error of the velocity towards `target` (N, V); 1 for a network that
+        always gives 0, where there is no remainder.
         """
         start = torch.randn(target.shape, generator=rng, device=target.device)
         t = torch.rand(len(target), 1, generator=rng, device=target.device)
         a, b = (f(0.5 * math.pi * t) for f in (torch.cos, torch.sin))
-        found = self(a * start + b * target, context, t)
-        return (found - (a * target - b * start)).square().mean()
+        velocity = self(a * start + b * target, context, t)
+        return (velocity - (a * target - b * start)).square().mean()
 
 
 class Jump(nn.Module):

@@ -61,8 +61,8 @@ def find_rings(permutations: Sequence[Integers], pairs: Integers) -> Rings | Non
 
 def _longest(permutations: Sequence[Integers]) -> int:
     """Bins of the turn with the most of them."""
-    found = [_cycles(p) for p in permutations]
-    return max([FEWEST, *(len(rings.turned) for rings in found if rings is not None)])
+    turns = [_cycles(p) for p in permutations]
+    return max([FEWEST, *(len(rings.turned) for rings in turns if rings is not None)])
 
 
 def _cycles(permutation: Integers) -> Rings | None:
@@ -94,13 +94,13 @@ def fourier(bins: int) -> Tensor:
 
 
 def frequency(row: int) -> int:
-    """Of a row of `fourier`."""
+    """The frequency of a row of `fourier`."""
     return (row + 1) // 2
 
 
 def blocks(rings: Rings, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Of matrices (Q, V, V): the blocks of frequency 0, (Q, F + R, F + R), and those of the other
-    rows of the transform, (Q, A - 1, R, R).
+    """Blocks of matrices (Q, V, V): those of frequency 0, (Q, F + R, F + R), and those of the
+    other rows of the transform, (Q, A - 1, R, R).
     """
     fixed, turned = (torch.from_numpy(part).to(matrix.device) for part in rings)
     bins, count = turned.shape

@@ -34,6 +34,8 @@ REACH = 1.5  # of the kernel, in units of the distance of the farthest point tha
 FEW = 60  # showers that a point of a spectrum has at least
 _NEAR = 1e-4  # of the way to the next point: rounding of an energy that is at a point
 _UNUSED = -60.0  # log of nothing
+_STRIDE = 2000  # showers whose places are looked up at a time
+_NARROWEST = 1e-9  # difference of two neighbours in a table, so that one can divide by it
 _FAR, _PARABOLAS = 8.0, 256  # thresholds are between these; pieces of `_mean_below`
 
 
@@ -91,8 +93,8 @@ class Tables(nn.Module):
         knots, threshold, values = self.knots, self.threshold, self.values.double()
         self.inverse = 1 / (knots[:, 1:] - knots[:, :-1])
         # Threshold of each variable, and how far it is from there to `HIGHEST`, for equal steps.
-        own = threshold.flatten(0, 1)[:, self.group]
-        self.levels = torch.cat([own, (HIGHEST - own) / (self.steps - 1) ** 2], dim=1)
+        lowest = threshold.flatten(0, 1)[:, self.group]
+        self.levels = torch.cat([lowest, (HIGHEST - lowest) / (self.steps - 1) ** 2], dim=1)
         # Values change linearly from step to step and from point to point:
         # value + a part + way (b + c part).
         step, point = torch.zeros_like(values), torch.zeros_like(values)
@@ -119,8 +121,8 @@ class Tables(nn.Module):
         kinds = len(self.knots)
         if kinds == 1:
             return share
-        own = nn.functional.one_hot(given.kind, kinds).to(share)
-        return (own[:, :, None] * share[:, None]).flatten(1)
+        of_kind = nn.functional.one_hot(given.kind, kinds).to(share)
+        return (of_kind[:, :, None] * share[:, None]).flatten(1)
 
     def _levels(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Threshold of each variable and the square of the first of the steps from there to
@@ -128,6 +130,17 @@ class Tables(nn.Module):
         """
         threshold, span = (weights @ self.levels).chunk(2, dim=1)
         return threshold, span
+
+    def _between(self, rise: Tensor, given: Given) -> tuple[Tensor, Tensor]:
+        """Where the tables of the point below each energy begin in `pieces`, (N, M), and how far
+        the energy is from there to the next point, (N, 1).
+        """
+        whole = (rise >= 1).to(rise)
+        point, way = whole.sum(dim=1).int(), (rise - whole).sum(dim=1, keepdim=True)
+        points, count = self.threshold.shape[1:]
+        if len(self.knots) > 1:
+            point = given.kind.int() * points + point
+        return self.first + point[:, None] * (count * self.steps), way
 
     def thresholds(self, given: Given) -> Tensor:
         """Phi^-1(1 - p) of each variable, (N, M)."""
@@ -143,16 +156,13 @@ class Tables(nn.Module):
         place = (above / span).clamp(*self.inside).sqrt()
         node = place.floor()
         part = place - node
-        whole = (rise >= 1).to(rise)
-        low, way = whole.sum(dim=1).int(), (rise - whole).sum(dim=1, keepdim=True)
-        points, count = self.threshold.shape[1:]
-        start = low if len(self.knots) == 1 else given.kind.int() * points + low
-        row = node.int() + self.first + start[:, None] * (count * self.steps)
+        start, way = self._between(rise, given)
+        row = node.int() + start
         # All at the energies of a scan: nothing comes from the next point.
         between = torch.compiler.is_exporting() or bool((way > 0).any())
         pieces = self.pieces if between else self.pieces[:2]
-        found = pieces.index_select(1, row.flatten()).reshape(len(pieces), *y.shape)
-        parts = torch.split(found, 1)
+        here = pieces.index_select(1, row.flatten()).reshape(len(pieces), *y.shape)
+        parts = torch.split(here, 1)
         value = parts[0] + parts[1] * part
         if between:
             value = value + way * (parts[2] + parts[3] * part)
@@ -166,31 +176,62 @@ class Tables(nn.Module):
 
     def place(self, x: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         """y of values, whatever it is where x = 0, and the thresholds."""
-        weights = self._weights(self._rise(given), given)
+        rise = self._rise(given)
+        weights = self._weights(rise, given)
         threshold, span = self._levels(weights)
+        logs = x.clamp(min=1e-26).log()
+        find = self._place_by_sums if torch.compiler.is_exporting() else self._place_by_halving
+        return threshold + find(logs, weights, rise, given).square() * span, threshold
+
+    def _place_by_sums(self, logs: Tensor, weights: Tensor, rise: Tensor, given: Given) -> Tensor:
+        """Place of logarithms (N, M) in their tables, counted in steps: few operators."""
         table = weights @ self.values.flatten(2).flatten(0, 1)
         table = table.reshape(-1, self.values.shape[2], self.steps)
         table = table if self.each else table[:, self.group]
-        left, width = table[..., :-1], table.diff(dim=2).clamp(min=1e-9)
+        left, width = table[..., :-1], table.diff(dim=2).clamp(min=_NARROWEST)
         # The way through each step, 0 to 1, summed: how many steps lie below.
-        place = ((x.clamp(min=1e-26).log()[..., None] - left) / width).clamp(0, 1).sum(dim=2)
-        return threshold + place.square() * span, threshold
+        return ((logs[..., None] - left) / width).clamp(0, 1).sum(dim=2)
+
+    def _place_by_halving(
+        self, logs: Tensor, weights: Tensor, rise: Tensor, given: Given
+    ) -> Tensor:
+        """Place of logarithms (N, M) by halving the table again and again: few numbers."""
+        start, way = self._between(rise, given)
+        pieces = self.pieces[::2]
+
+        def value(node: Tensor) -> Tensor:
+            """Value of each variable at a node of its table, (N, M)."""
+            parts = pieces.index_select(1, (start + node).flatten()).reshape(2, *node.shape)
+            return parts[0] + way * parts[1]
+
+        low = torch.zeros_like(start.expand_as(logs))
+        for power in reversed(range((self.steps - 1).bit_length())):
+            node = (low + (1 << power)).clamp(max=self.steps - 2)
+            # Of nodes with the same value the first, as the sums have it.
+            low = torch.where(value(node) < logs, node, low)
+        left = value(low)
+        width = (value(low + 1) - left).clamp(min=_NARROWEST)
+        return low + ((logs - left) / width).clamp(0, 1)
 
     # --- fitting ------------------------------------------------------------------------------
     @torch.no_grad()
     def fit(self, x: Array, kind: Array, log_energy: Array, enough: int) -> Array:
         """Set the tables from values (N, M).
 
-        Returns y (N, M), by rank within each point, with the threshold where x = 0. `enough`
-        showers make a point stand for itself.
+        Returns y (N, M), by rank within each point, with the threshold where x = 0. In a spectrum
+        what is ranked are the places in the tables, because the values themselves change with the
+        energies between one point and the next. `enough` showers make a point stand for itself.
         """
         y = np.zeros(x.shape, dtype=np.float32)
+        bins, scan = np.zeros(len(x), dtype=np.int64), True
         group, points = self.group.cpu().numpy(), self.knots.shape[1]
         members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
         for number in range(self.knots.shape[0]):
             rows = np.flatnonzero(kind == number)
             knots = choose_knots(log_energy[rows], points)
             nearest = np.abs(log_energy[rows][:, None] - knots).argmin(axis=1)
+            bins[rows] = number * points + nearest
+            scan = scan and np.abs(log_energy[rows] - knots[nearest]).max(initial=0.0) < _NEAR
             table = _Table(len(knots), len(members), self.steps)
             for point in range(len(knots)):
                 inside = rows[nearest == point]
@@ -199,13 +240,39 @@ class Tables(nn.Module):
             threshold, values = table.smooth(knots, np.bincount(nearest), enough)
             last = points - len(knots)
             beyond = knots[-1] + 1.0 + np.arange(last)
-            for buffer, found in (
+            for buffer, content in (
                 (self.knots, np.concatenate([knots, beyond])),
                 (self.threshold, np.concatenate([threshold, threshold[-1:].repeat(last, 0)])),
                 (self.values, np.concatenate([values, values[-1:].repeat(last, 0)])),
             ):
-                buffer[number] = torch.from_numpy(found).to(buffer)
+                buffer[number] = torch.from_numpy(content).to(buffer)
         self._prepare()
+        return y if scan else self._ranked(x, kind, log_energy, bins, members)
+
+    def _ranked(
+        self, x: Array, kind: Array, log_energy: Array, bins: Array, members: list[Array]
+    ) -> Array:
+        """y of values (N, M) by the rank of their places in the tables, among the showers of each
+        bin and the cells of each table; the threshold at the shower's own energy where x = 0.
+        """
+        y, threshold = (np.empty(x.shape, dtype=np.float32) for _ in range(2))
+        for rows in np.array_split(np.arange(len(x)), max(1, len(x) // _STRIDE)):
+            energy, values = (torch.from_numpy(a[rows]).float() for a in (log_energy, x))
+            given = Given(values[:, :0], energy, torch.from_numpy(kind[rows]).long())
+            for where, place in zip((y, threshold), self.place(values, given), strict=True):
+                where[rows] = place.numpy()
+        share = ndtr(-threshold)  # of filled values
+        for point in np.unique(bins):
+            inside = np.flatnonzero(bins == point)
+            for cells in members:
+                block = np.ix_(inside, cells)
+                full = x[block] > 0
+                rank = np.empty(int(full.sum()))
+                rank[np.argsort(y[block][full], kind="stable")] = np.arange(len(rank)) + 0.5
+                level = share[block][full] * (1 - rank / max(len(rank), 1))
+                at_point = threshold[block]
+                at_point[full] = -ndtri(np.clip(level, 1e-9, 1.0))
+                y[block] = at_point
         return y
 
 
@@ -233,12 +300,12 @@ def choose_knots(log_energy: Array, most: int) -> Array:
     """Energies at which tables are kept: those of a scan, or points of a spectrum that have the
     same number of showers between them.
     """
-    found = np.unique(log_energy.astype(np.float32)).astype(np.float64)
-    if len(found) > most:
+    knots = np.unique(log_energy.astype(np.float32)).astype(np.float64)
+    if len(knots) > most:
         count = int(np.clip(len(log_energy) // FEW, 2, most))
         edges = np.quantile(log_energy, (np.arange(count) + 0.5) / count)
-        found = np.unique(edges)
-    return found if len(found) > 1 else np.append(found, found + 1.0)
+        knots = np.unique(edges)
+    return knots if len(knots) > 1 else np.append(knots, knots + 1.0)
 
 
 class _Table:
@@ -306,15 +373,15 @@ def _straight(x: Array, weight: Array, y: Array) -> Array:
     lever = np.where(spread > 1e-6, -mean / np.maximum(spread, 1e-6), 0.0)
     factor = share * (1 + lever * centred)
     extra = factor[..., None] if y.ndim == 3 else factor
-    found: Array = (extra * y).sum(axis=0)
+    line: Array = (extra * y).sum(axis=0)
     # Not beyond what any of these points has: lines through few showers point anywhere.
     there = (weight > 0).reshape(weight.shape + (1,) * (y.ndim - 2))
     low = np.where(there, y, np.inf).min(axis=0)
     high = np.where(there, y, -np.inf).max(axis=0)
-    found = np.minimum(np.maximum(found, low), np.maximum(high, low))
+    line = np.minimum(np.maximum(line, low), np.maximum(high, low))
     nobody = weight.sum(axis=0) <= 0
     if nobody.any():  # no shower anywhere near: what the nearest point with any has
         for g in np.flatnonzero(nobody):
             known = np.abs(x) + np.where(y[:, g].reshape(len(x), -1)[:, 0] > _UNUSED, 0, 1e3)
-            found[g] = y[known.argmin(), g]
-    return found
+            line[g] = y[known.argmin(), g]
+    return line

@@ -1,1 +1,0 @@
-"""Judging showers: observables, distances with errors and floors, comparison, results."""

@@ -1,0 +1,1 @@
+"""Files of showers in, the result of judging them out."""

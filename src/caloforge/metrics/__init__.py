@@ -1,0 +1,1 @@
+"""What tells two samples of showers apart: one metric a file, each a pure function of arrays."""
