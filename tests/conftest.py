@@ -6,12 +6,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from caloforge.config import load_recipe
 from caloforge.data import open_showers, read_showers, sample_names, sample_path
 from caloforge.models import MODELS
 from caloforge.showers import Showers
-from caloforge.training import train
+from caloforge.training.optimisers import Player
+from caloforge.training.train import train
 
 # A shell that starts the tests in the background has Ctrl-C ignored, which some of them press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,6 +57,11 @@ def training_sample(geometry: str) -> str:
 def sample_showers(geometry: str) -> Showers:
     """The shipped training sample of a geometry."""
     return read_showers(sample_path(training_sample(geometry)))
+
+
+def update(player: Player, loss: Tensor) -> None:
+    """One update of a player by the gradients of a loss."""
+    player.take(torch.autograd.grad(loss, player.parameters))
 
 
 def learners() -> list[str]:

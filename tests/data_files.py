@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from caloforge.data import create_showers, read_showers, sample_path
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import DataError
-from caloforge.geometry import load_geometry
 
 PHOTONS = load_geometry("ds1-photons")
 quiet = settings(

@@ -10,7 +10,7 @@ from torch import distributed
 
 from caloforge.config import load_recipe
 from caloforge.errors import TrainingError
-from caloforge.training import train, with_settings
+from caloforge.training.train import train, with_settings
 
 STEPS = 4
 SETTINGS = (

@@ -5,28 +5,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from caloforge.evaluation import attributes
-from caloforge.evaluation.attributes import (
+from caloforge.detector.shipped import load_geometry
+from caloforge.judge.compare import compare
+from caloforge.judge.comparison import Details
+from caloforge.judge.folder import result_of
+from caloforge.judge.pairs import How
+from caloforge.judge.sample import whole
+from caloforge.judge.summary import summarise
+from caloforge.metrics import attributes
+from caloforge.metrics.attributes import (
     TELLING,
-    add_attributes,
-    as_measured,
-    as_measured_at,
-    attribute_figures,
+    attribute_values,
     attributes_of,
     realised,
 )
-from caloforge.evaluation.compare import compare
-from caloforge.evaluation.features import compute
-from caloforge.evaluation.observables import observables
-from caloforge.evaluation.sample import whole
-from caloforge.evaluation.summary import summarise
-from caloforge.geometry import load_geometry
-from caloforge.report.attributes import attributes_section, distance_level
-from caloforge.report.samples import Samples
+from caloforge.metrics.base import Case
+from caloforge.metrics.effort import FAST
+from caloforge.observables.features import compute
+from caloforge.observables.table import observables
+from caloforge.report.contents import section
 from caloforge.report.style import style
+from caloforge.report.tables.attributes import distance_level
 from caloforge.showers import Showers
 
 CALOGAN = load_geometry("calogan")
+NO_CELLS = replace(FAST, inputs=())
 
 
 def toy(number=600, seed=0, blur=15.0, shift=0.0, scale=1.0):
@@ -52,23 +55,25 @@ def toy(number=600, seed=0, blur=15.0, shift=0.0, scale=1.0):
 
 @pytest.fixture(scope="module")
 def geant4():
-    return [whole(summarise(toy(seed=seed), f"toy {seed}")) for seed in (0, 1)]
+    reference = summarise(toy(), "toy 0")
+    return [whole(reference), whole(summarise(toy(seed=1), "toy 1"), reference)]
 
 
 def figures(geant4, showers):
-    found = attribute_figures(geant4[0], whole(summarise(showers, "judged")), geant4[1])
-    return {f.name: f for f in found}
+    judged = whole(summarise(showers, "judged"), summarise(toy(), "toy 0"))
+    values = attribute_values(geant4[0], judged, geant4[1])
+    return {f.name: f for f in values}
 
 
 def test_bias_spread_and_slope_of_a_known_response():
     rng = np.random.default_rng(3)
     wanted = rng.uniform(-60, 60, (40_000, 1))
-    found = realised(wanted, 0.5 * wanted + rng.normal(2.0, 5.0, wanted.shape))
-    assert abs(found.bias[0] - 2.0) < 5 * found.bias[1]
-    assert abs(found.slope[0] - 0.5) < 5 * found.slope[1]
+    values = realised(wanted, 0.5 * wanted + rng.normal(2.0, 5.0, wanted.shape))
+    assert abs(values.bias[0] - 2.0) < 5 * values.bias[1]
+    assert abs(values.slope[0] - 0.5) < 5 * values.slope[1]
     # Var = (0.5 * 120)^2 / 12 + 25; the error of the slope is 5 / (34.6 sqrt(n)).
-    assert found.slope[1] == pytest.approx(5 / (120 / 12**0.5) / 200, rel=0.05)
-    assert found.bias[1] == pytest.approx((300 + 25) ** 0.5 / 200, rel=0.02)
+    assert values.slope[1] == pytest.approx(5 / (120 / 12**0.5) / 200, rel=0.05)
+    assert values.bias[1] == pytest.approx((300 + 25) ** 0.5 / 200, rel=0.02)
     exact = realised(wanted, wanted + rng.normal(0.0, 5.0, wanted.shape))
     # A Gaussian's half width is its sigma, known to 0.96 sigma / sqrt(n).
     assert abs(exact.spread[0] - 5.0) < 5 * exact.spread[1]
@@ -83,9 +88,9 @@ def test_an_azimuth_without_a_direction_weighs_nothing():
     turned = conditions.copy()
     turned[:, 4] += 0.2
     turned[2, 4] -= 2 * np.pi
-    found = realised(azimuth.components(conditions), azimuth.components(turned))
-    assert found.bias[0] == pytest.approx(0.2 * np.sin(0.3) * 2 / 3)
-    assert found.slope[0] == pytest.approx(np.cos(0.2))
+    values = realised(azimuth.components(conditions), azimuth.components(turned))
+    assert values.bias[0] == pytest.approx(0.2 * np.sin(0.3) * 2 / 3)
+    assert values.slope[0] == pytest.approx(np.cos(0.2))
 
 
 @pytest.mark.parametrize("name", ["calogan", "lhcb", "atlas-cells"])
@@ -119,16 +124,16 @@ def test_which_attributes_there_are():
 
 
 def test_showers_of_the_same_simulation_are_as_good_as_geant4(geant4):
-    found = figures(geant4, toy(seed=2))
-    assert set(found) == {"energy", "x0", "y0", "theta", "phi"}
-    for figure in found.values():
+    numbers = figures(geant4, toy(seed=2))
+    assert set(numbers) == {"energy", "x0", "y0", "theta", "phi"}
+    for figure in numbers.values():
         for kind in ("bias", "spread", "slope"):
             (a, da), (b, db) = getattr(figure.judged, kind), getattr(figure.reference, kind)
             assert abs(a - b) < 4.5 * np.hypot(da, db), (figure.name, kind)
     # Centroids of three layers scatter by 15 mm each: no line through them is better than 10 mm.
-    assert 10 < found["y0"].reference.spread[0] < 25
-    assert found["energy"].reference.spread[0] < 0.04
-    assert found["x0"].reference.slope[0] > 0.6
+    assert 10 < numbers["y0"].reference.spread[0] < 25
+    assert numbers["energy"].reference.spread[0] < 0.04
+    assert numbers["x0"].reference.slope[0] > 0.6
 
 
 def test_failures_show_where_they_are(geant4):
@@ -140,73 +145,68 @@ def test_failures_show_where_they_are(geant4):
     assert blurred["y0"].judged.spread[0] > 1.5 * blurred["y0"].reference.spread[0]
     showers = toy(seed=2)
     deaf = replace(showers, conditions=np.roll(showers.conditions, 1, axis=0))
-    found = figures(geant4, deaf)["y0"]
-    assert abs(found.judged.slope[0]) < 4 * found.judged.slope[1]
-    assert found.reference.slope[0] > 0.5
+    numbers = figures(geant4, deaf)["y0"]
+    assert abs(numbers.judged.slope[0]) < 4 * numbers.judged.slope[1]
+    assert numbers.reference.slope[0] > 0.5
 
 
 def test_keys_and_floors(geant4):
-    found = attribute_figures(*geant4, geant4[1])
-    values, floors = as_measured(found)
-    assert set(values) == set(floors)
-    assert values["attribute_spread/y0"].n == 600
-    chosen = next(f for f in found if f.name == "y0")
-    assert floors["attribute_spread/y0"] == chosen.reference.spread[0]
-    energies = list(chosen.at)
-    per = as_measured_at(found, energies[0])[0]
-    assert per["attribute_bias/y0"].value == chosen.at[energies[0]][1].bias[0]
-    assert as_measured_at(found, -1.0) == ({}, {})
+    result = attributes.measure(Case(geant4[0], geant4[1], other=geant4[1]))
+    (chosen,) = (f for f in attribute_values(*geant4, geant4[1]) if f.name == "y0")
+    value = result.total["attribute_spread/y0"]
+    assert value.n == 600 and value.floor == chosen.reference.spread[0]
+    energy, (_, judged) = next(iter(chosen.at.items()))
+    assert result.at[energy]["attribute_bias/y0"].value == judged.bias[0]
+    assert set(result.at) == set(chosen.at)
 
 
 def test_what_showers_do_not_tell_is_left_out(geant4, monkeypatch):
     monkeypatch.setattr(attributes, "LEAST_POWER", 1.1)
-    assert attribute_figures(*geant4, geant4[1]) == []
+    assert attribute_values(*geant4, geant4[1]) == []
 
 
 def test_few_showers_and_energy_alone_give_nothing(geant4):
-    assert attribute_figures(geant4[0], geant4[1].part(20, 0), geant4[1]) == []
-    assert attribute_figures(geant4[0], geant4[1], geant4[1].part(100, 0)) == []
+    assert attribute_values(geant4[0], geant4[1].part(20, 0), geant4[1]) == []
+    assert attribute_values(geant4[0], geant4[1], geant4[1].part(100, 0)) == []
 
 
 # --- comparison and report -----------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def judged(geant4):
+def judged():
     """A generator that blurs and one that is as good as Geant4, judged."""
-    reference, floor = (sample.summary for sample in geant4)
+    reference, floor = (summarise(toy(seed=seed), f"toy {seed}") for seed in (0, 1))
     generated = [
         summarise(toy(seed=2, blur=60.0), "blurred", like=reference),
         summarise(toy(seed=3), "good", like=reference),
     ]
-    comparisons = compare(reference, generated)
-    add_attributes(reference, generated, floor, comparisons)
-    return Samples(reference, tuple(generated)), comparisons
+    comparisons = compare(reference, generated, floor, how=How(effort=NO_CELLS, device="cpu"))
+    return reference, generated, comparisons
 
 
 def test_a_comparison_gets_figures_with_geant4_beside(judged):
-    blurred, good = judged[1]
-    for comparison in judged[1]:
+    blurred, good = judged[2]
+    for comparison in judged[2]:
         value = comparison.metrics["attribute_spread/y0"]
-        assert value.floor == good.details["attributes"]["y0"]["reference"]["spread"][0]
+        assert value.floor == good.details.notes.attributes["y0"].reference.spread[0]
         for point in comparison.per_energy.values():
-            assert point["metrics"]["attribute_spread/y0"].n == point["n_generated"]
+            assert point.metrics["attribute_spread/y0"].n == point.n_generated
     value = blurred.metrics["attribute_spread/y0"]
     assert value.value > 1.5 * value.floor
 
 
 def test_without_a_second_sample_half_of_the_reference_trains(judged):
-    samples, _ = judged
-    comparisons = compare(samples.reference, [samples.generated[1]])
-    add_attributes(samples.reference, [samples.generated[1]], None, comparisons)
-    found = comparisons[0].details["attributes"]["y0"]
-    assert found["reference"]["n"] == 300
-    assert found["judged"]["n"] == 600
+    reference, generated, _ = judged
+    (one,) = compare(reference, [generated[1]], how=How(effort=NO_CELLS, device="cpu"))
+    found = one.details.notes.attributes["y0"]
+    assert found.reference.n == 300
+    assert found.judged.n == 600
 
 
 def test_the_section_says_who_is_off(judged):
     with style():
-        section = attributes_section(*judged)
-    assert [p.name for p in section.pictures] == ["attributes-requested", "attributes-energy"]
-    rows = {row[0].text: row for row in section.tables[0].rows}
+        shown = section(result_of(*judged), "Attributes")
+    assert [p.name for p in shown.pictures] == ["attributes-requested", "attributes-energy"]
+    rows = {row[0].text: row for row in shown.tables[0].rows}
     spread = rows["impact y at the front face: spread [mm]"]
     assert spread[2].level in ("off", "far")
     assert spread[3].level in ("good", "near")
@@ -221,16 +221,16 @@ def test_levels_count_in_geant4s_own():
 
 
 def test_the_section_is_empty_without_attributes(judged):
-    samples, comparisons = judged
-    bare = [replace(c, details={}) for c in comparisons]
-    section = attributes_section(samples, bare)
-    assert not section.tables and not section.pictures
+    reference, generated, comparisons = judged
+    bare = [replace(c, details=Details()) for c in comparisons]
+    shown = section(result_of(reference, generated, bare), "Attributes")
+    assert not shown.tables and not shown.pictures
 
 
 def test_a_spectrum_is_cut_into_tenths(geant4):
     reference = geant4[0]
-    found = attribute_figures(reference, geant4[1], geant4[1])[0]
+    values = attribute_values(reference, geant4[1], geant4[1])[0]
     low, high = np.quantile(reference.incident, (0.1, 0.9))
-    energies = sorted(found.tenths)
+    energies = sorted(values.tenths)
     assert energies[0] < low and energies[-1] > high
-    assert sum(r.n for r, _ in found.tenths.values()) == 600
+    assert sum(r.n for r, _ in values.tenths.values()) == 600

@@ -1,16 +1,18 @@
 """CaloChallenge binning files."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from caloforge.binning import read_binning, write_binning
+from caloforge.detector.binning import add_layers
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import load_geometry, read_binning
+from caloforge.detector.symmetries import symmetry_group
 from caloforge.errors import CaloForgeError, GeometryError
-from caloforge.geometry import load_geometry
-from caloforge.symmetries import symmetry_group
 
 PHOTONS = """<Bins>
   <Bin pid="22" etaMin="20" etaMax="25" name="photon">
@@ -36,6 +38,14 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
+def write_geometry(geometry: Geometry, path: Path) -> None:
+    """A binning file with the voxels of a geometry."""
+    root = ElementTree.Element("Bins")
+    attributes = {"pid": str(geometry.pid), "name": geometry.particles[0]}
+    add_layers(ElementTree.SubElement(root, "Bin", attributes), geometry)
+    write(path, ElementTree.tostring(root, encoding="unicode"))
+
+
 def one(layer: str, attributes: str = 'pid="22" name="photon"') -> str:
     return f"<Bins><Bin {attributes}>{layer}</Bin></Bins>"
 
@@ -46,7 +56,7 @@ def one(layer: str, attributes: str = 'pid="22" name="photon"') -> str:
 )
 def test_shipped_geometries_come_back(tmp_path: Path, name: str, cells: int) -> None:
     geometry = load_geometry(name)
-    write_binning(geometry, tmp_path / "a.xml")
+    write_geometry(geometry, tmp_path / "a.xml")
     again = load_geometry(tmp_path / "a.xml")
     assert again.n_cells == cells
     assert again.hash == geometry.hash
@@ -66,8 +76,20 @@ def test_own_voxels(tmp_path: Path) -> None:
     assert geometry.layers[0].edges[1] == (0, 1, 2)
     assert geometry.pid == 22
     assert len(symmetry_group(geometry)) == 6
-    write_binning(geometry, tmp_path / "mine.xml")
+    write_geometry(geometry, tmp_path / "mine.xml")
     assert read_binning(tmp_path / "mine.xml").hash == geometry.hash
+
+
+def test_own_voxels_take_the_limits_of_the_same_particle(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.xml", TWO)
+    photons, pions = read_binning(path, "photon"), read_binning(path, "pion")
+    assert photons.limits == load_geometry("ds1-photons").limits
+    assert photons.layers[0].limits == load_geometry("ds1-photons").layers[0].limits
+    assert pions.limits == load_geometry("ds1-pions").limits
+    assert pions.layers[0].limits.centre == 100.0  # a layer that no shipped geometry has
+    electrons = read_binning(write(path, one(LAYER, 'pid="11" name="electron"')))
+    assert electrons.limits == load_geometry("ds2").limits
+    assert electrons.layers[0].limits.width == 30.0
 
 
 def test_one_of_several_particles(tmp_path: Path) -> None:
@@ -126,7 +148,7 @@ def test_files_that_are_not_there_or_too_large(tmp_path: Path) -> None:
 
 def test_only_voxels_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="keep this geometry as TOML"):
-        write_binning(load_geometry("lhcb"), tmp_path / "a.xml")
+        write_geometry(load_geometry("lhcb"), tmp_path / "a.xml")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,19 +10,21 @@ from conftest import sample_showers
 from torch import Tensor
 
 from caloforge.config import load_recipe, recipe_names
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import load_geometry
 from caloforge.models import make_model
 from caloforge.models.base import Batch
-from caloforge.models.nonsaturating import energy_deviation
-from caloforge.nn.blur import Blur
-from caloforge.nn.impact import Attributes, Axis, ImpactMaps, Moments
+from caloforge.models.calogan.attributes import Attributes
+from caloforge.models.calogan.blur import Blur
+from caloforge.models.calogan.impact import Axis, ImpactMaps
+from caloforge.models.calogan.minibatch import MinibatchDiscrimination, similarity
+from caloforge.models.calogan.nonsaturating import energy_deviation
+from caloforge.models.calogan.sparsity import occupancy, soft_occupancy
+from caloforge.models.calogan.streams import Inpainting, Resample
 from caloforge.nn.local import LocallyConnected2d
-from caloforge.nn.minibatch import MinibatchDiscrimination, similarity
-from caloforge.nn.sparsity import occupancy, soft_occupancy, soft_occupancy_as_printed
-from caloforge.nn.streams import Inpainting, Resample
+from caloforge.nn.moments import Moments
 from caloforge.objectives import flip_labels, gan_discriminator, gan_generator
-from caloforge.training import build
+from caloforge.training.train import build
 from caloforge.transforms import fit_transform
 
 GEOMETRY = load_geometry("calogan")
@@ -100,13 +102,18 @@ def test_soft_occupancy_has_a_finite_gradient_where_cells_are_empty() -> None:
 
 def test_the_printed_form_counts_empty_cells_as_full() -> None:
     """The misprint: Eq. 5 tends to 1 for every image, and is never below 1/2."""
+
+    def as_printed(x: Tensor, alpha: float, beta: float) -> Tensor:
+        s = x.abs().pow(alpha) + x.abs().pow(-beta)
+        return (1 - 1 / (s + 1)).mean(dim=1, keepdim=True)  # s / (s + 1), also at infinite s
+
     for image in (torch.zeros(1, 8), IMAGE, torch.full((1, 8), 0.03)):
-        limit = soft_occupancy_as_printed(image, alpha=60.0, beta=60.0)
+        limit = as_printed(image, alpha=60.0, beta=60.0)
         assert limit.item() == pytest.approx(1, abs=1e-4)
-    assert soft_occupancy_as_printed(torch.ones(1, 8), 60.0, 60.0).item() == pytest.approx(2 / 3)
+    assert as_printed(torch.ones(1, 8), 60.0, 60.0).item() == pytest.approx(2 / 3)
     x = torch.logspace(-6, 6, 2001)[:, None]
     for alpha, beta in ((0.1, 5.0), (1.0, 1.0), (7.0, 0.2)):
-        assert soft_occupancy_as_printed(x, alpha, beta).min() >= 0.5
+        assert as_printed(x, alpha, beta).min() >= 0.5
 
 
 # --- minibatch discrimination -------------------------------------------------------------------
@@ -332,8 +339,8 @@ def test_showers_follow_a_moved_impact_before_any_training() -> None:
             model = small_model(blur=[])
         both = torch.cat([condition, moved])
         with torch.no_grad():
-            made = model.sample(both, torch.zeros(2, model.noise_size))[:, GEOMETRY.slices[1]]
-        rows = made.reshape(2, 12, 12).sum(dim=2)
+            drawn = model.sample(both, torch.zeros(2, model.noise_size))[:, GEOMETRY.slices[1]]
+        rows = drawn.reshape(2, 12, 12).sum(dim=2)
         before, after = (rows @ torch.arange(12.0) / rows.sum(dim=1)).tolist()
         shifts.append(after - before)
     assert min(shifts) > 0

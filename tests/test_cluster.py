@@ -1,10 +1,14 @@
-"""Farms: the same result for any number of workers, also when one is killed; settings checked."""
+"""Executors: the same result for any number of workers, also when one is killed; settings."""
 
+import errno
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,14 +17,14 @@ import numpy as np
 import pytest
 
 from caloforge import cluster as clusters
-from caloforge.cluster import Cluster, DaskFarm, Farm, Here, load_cluster, open_farm
+from caloforge.cluster import Cluster, dask, load_cluster, open_executor
 from caloforge.cluster.batch import _ctrl_c_kept, queue_cluster
-from caloforge.cluster.farm import IN_FLIGHT
 from caloforge.data import convert, create_showers, read_showers, sample_path
 from caloforge.errors import CaloForgeError, DataError, ModelError
-from caloforge.evaluation.effort import choose_effort
-from caloforge.generate import Conditions, farm_file, generate_file
-from caloforge.judge import judge_files
+from caloforge.evaluate import judge_files
+from caloforge.executors import AHEAD, SerialExecutor, in_order, submit, workers_of
+from caloforge.generate import Conditions, generate_blocks, generate_file
+from caloforge.metrics.effort import choose_effort
 from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 
@@ -34,10 +38,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def farm() -> Iterator[Farm]:
+def executor() -> Iterator[Executor]:
     """Two worker processes on this machine."""
-    with open_farm(2) as opened:
-        assert isinstance(opened, DaskFarm)
+    with open_executor(2) as opened:
+        assert isinstance(opened, Executor)
         yield opened
 
 
@@ -69,7 +73,7 @@ def slow_square(item: tuple[int, str | None, float]) -> int:
     return number**2
 
 
-def test_results_come_in_order_and_few_items_are_taken_ahead(farm: Farm) -> None:
+def test_results_come_in_order_and_few_items_are_taken_ahead(executor: Executor) -> None:
     taken = []
 
     def items() -> Iterator[tuple[int, None, float]]:
@@ -77,17 +81,65 @@ def test_results_come_in_order_and_few_items_are_taken_ahead(farm: Farm) -> None
             taken.append(number)
             yield number, None, 0.02 if number % 2 else 0.0
 
-    for number, result in enumerate(farm.map(slow_square, items())):
+    for number, result in enumerate(in_order(executor, slow_square, items())):
         assert result == number**2
-        assert len(taken) <= number + 1 + IN_FLIGHT * 2
+        assert len(taken) <= number + 1 + AHEAD * 2
     assert number == 19
 
 
-def test_a_killed_worker_only_delays(farm: Farm, tmp_path: Path) -> None:
+def test_a_killed_worker_only_delays(executor: Executor, tmp_path: Path) -> None:
     path = tmp_path / "killed"
     items = [(k, str(path) if k == 3 else None, 0.0) for k in range(8)]
-    assert list(farm.map(slow_square, items)) == [k**2 for k in range(8)]
+    assert list(in_order(executor, slow_square, items)) == [k**2 for k in range(8)]
     assert path.exists()
+
+
+def full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_of_a_worker_gets_a_sentence(executor: Executor) -> None:
+    again = dask.dask_executor(executor._client)
+    with pytest.raises(CaloForgeError, match="disk of a worker is full"), again as workers:
+        list(in_order(workers, full_disk, [1, 2]))
+
+
+def no_answer(_: int) -> None:
+    raise OSError("Timed out trying to connect to tcp://127.0.0.1:1 after 10 s")
+
+
+def test_a_scheduler_that_does_not_answer_gets_a_sentence(executor: Executor) -> None:
+    again = dask.dask_executor(executor._client)
+    with pytest.raises(CaloForgeError, match="scheduler of the wor"), again as workers:
+        list(in_order(workers, no_answer, [1, 2]))
+
+
+def test_a_lost_scheduler_gets_a_sentence(tmp_path: Path, monkeypatch) -> None:
+    """The scheduler is killed while a worker works: no file, and no waiting for ever."""
+    found = tmp_path / "scheduler.json"
+    scheduler, worker = (
+        subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_" + what, *more],
+            stderr=subprocess.DEVNULL,
+        )
+        for what, more in (
+            ("scheduler", ["--port", "0", "--no-dashboard", "--scheduler-file", str(found)]),
+            ("worker", ["--scheduler-file", str(found), "--no-dashboard", "--no-nanny"]),
+        )
+    )
+    try:
+        while not found.exists():
+            time.sleep(0.05)
+        address = json.loads(found.read_text())["address"]
+        lost = pytest.raises(CaloForgeError, match="scheduler of the workers was lost")
+        with lost, open_executor(1, address) as opened:
+            for number, _ in enumerate(in_order(opened, time.sleep, [0.2] * 1000)):
+                if number == 3:
+                    scheduler.kill()
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
 
 
 def add(first: int, second: int) -> int:
@@ -96,9 +148,20 @@ def add(first: int, second: int) -> int:
 
 @pytest.mark.parametrize("kind", ["here", "dask"])
 def test_promises_may_be_arguments(request: pytest.FixtureRequest, kind: str) -> None:
-    farm: Farm = Here() if kind == "here" else request.getfixturevalue("farm")
-    two = farm.submit(add, 1, 1)
-    assert farm.result(farm.submit(add, two, farm.submit(add, two, 3))) == 7
+    executor: Executor = (
+        SerialExecutor(threads=1) if kind == "here" else request.getfixturevalue("executor")
+    )
+    two = submit(executor, add, 1, 1)
+    assert submit(executor, add, two, submit(executor, add, two, 3)).result() == 7
+
+
+def test_any_executor_will_do() -> None:
+    """One of the standard library, whose futures are no arguments of their own."""
+    with ThreadPoolExecutor(3) as threads:
+        assert workers_of(threads) == 3
+        assert list(in_order(threads, str, range(20))) == [str(k) for k in range(20)]
+        assert submit(threads, add, submit(threads, add, 1, 1), 5).result() == 7
+    assert workers_of(SerialExecutor()) == 1
 
 
 def refuse(_: int) -> None:
@@ -113,16 +176,51 @@ def count_threads(_: int) -> int:
 
 @pytest.mark.parametrize("kind", ["here", "dask"])
 def test_errors_arrive_and_threads_are_fixed(request: pytest.FixtureRequest, kind: str) -> None:
-    farm: Farm = Here() if kind == "here" else request.getfixturevalue("farm")
+    executor: Executor = (
+        SerialExecutor(threads=1) if kind == "here" else request.getfixturevalue("executor")
+    )
     with pytest.raises(DataError, match="Got this"):
-        list(farm.map(refuse, [1]))
-    assert list(farm.map(count_threads, range(3))) == [1, 1, 1]
+        list(in_order(executor, refuse, [1]))
+    assert list(in_order(executor, count_threads, range(3))) == [1, 1, 1]
 
 
-def test_another_version_in_a_worker_is_refused(farm: Farm, monkeypatch) -> None:
+def test_another_version_in_a_worker_is_refused(executor: Executor, monkeypatch) -> None:
     monkeypatch.setattr("caloforge.__version__", "0.0.0")
     with pytest.raises(CaloForgeError, match=r"this process has 0\.0\.0"):
-        farm.result(farm.submit(add, 1, 1))
+        executor.submit(add, 1, 1).result()
+
+
+def wait_long(_: int) -> None:
+    time.sleep(2)
+
+
+def test_what_goes_wrong_with_the_workers_becomes_a_sentence(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be asked for in place of lost workers; or a piece kills one after the other."""
+    monkeypatch.setattr(dask, "PATIENCE", 0.05)
+
+    def refused() -> None:
+        raise CaloForgeError("2 jobs ended and no worker came.")
+
+    client = executor._client
+    with (
+        pytest.raises(CaloForgeError, match="2 jobs ended"),
+        dask.dask_executor(client, refill=refused) as opened,
+    ):
+        list(in_order(opened, wait_long, [1]))
+    from distributed.scheduler import KilledWorker
+
+    with (
+        pytest.raises(CaloForgeError, match="lost its worker 11 times"),
+        dask.dask_executor(client),
+    ):
+        raise KilledWorker("piece", None, 11)
+    with (
+        pytest.raises(CaloForgeError, match="lacks the package caloforge"),
+        dask.dask_executor(client),
+    ):
+        raise ModuleNotFoundError(name="caloforge")
 
 
 # --- generation ------------------------------------------------------------------------------
@@ -135,58 +233,62 @@ def conditions(model: Path) -> Conditions:
 
 
 def test_any_number_of_workers_gives_the_same_file(
-    farm: Farm,
+    executor: Executor,
     model: Path,
     conditions: Conditions,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("caloforge.generate.farm.BLOCK_SHOWERS", 512)
+    monkeypatch.setattr("caloforge.generate.blocks.BLOCK_SHOWERS", 512)
     number, batch = 1100, 128
     done: list[int] = []
     options = {"seed": 3, "batch": batch, "extrapolate": True}
-    farm_file(
+    generate_blocks(
         model,
         conditions,
         tmp_path / "two.h5",
         number,
-        spread=farm.map,
+        executor=executor,
         progress=done.append,
         **options,
     )
-    farm_file(model, conditions, tmp_path / "one.h5", number, spread=Here().map, **options)
+    generate_blocks(
+        model, conditions, tmp_path / "one.h5", number, executor=SerialExecutor(1), **options
+    )
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
     assert sum(done) == number
     assert len(done) == 3  # blocks of four batches
-    # And the same showers as without a farm, by threads.
+    # And the same showers as by the threads of this process.
     generate_file(load_model(model), conditions, tmp_path / "none.h5", number, **options)
     same(tmp_path / "none.h5", tmp_path / "two.h5")
-    farmed = read_showers(tmp_path / "two.h5")
-    assert np.array_equal(farmed.conditions[:, 0], conditions.rows(0, number)[:, 0])
+    blocks = read_showers(tmp_path / "two.h5")
+    assert np.array_equal(blocks.conditions[:, 0], conditions.rows(0, number)[:, 0])
 
 
 def test_a_worker_killed_midway_changes_nothing(
-    farm: DaskFarm,
+    executor: Executor,
     model: Path,
     conditions: Conditions,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("caloforge.generate.farm.BLOCK_SHOWERS", 256)
+    monkeypatch.setattr("caloforge.generate.blocks.BLOCK_SHOWERS", 256)
     killed: list[int] = []
 
     def kill_one(_: int) -> None:
         if not killed:  # while the other blocks are being made
-            found = farm._client.run(os.getpid)
+            found = executor._client.run(os.getpid)
             killed.append(next(iter(found.values())))
             os.kill(killed[0], signal.SIGKILL)
 
     options = {"seed": 1, "batch": 64, "extrapolate": True}
-    farm_file(
-        model, conditions, tmp_path / "a.h5", 2000, spread=farm.map, progress=kill_one, **options
+    generate_blocks(
+        model, conditions, tmp_path / "a.h5", 2000, executor=executor, progress=kill_one, **options
     )
     assert killed
-    farm_file(model, conditions, tmp_path / "b.h5", 2000, spread=Here().map, **options)
+    generate_blocks(
+        model, conditions, tmp_path / "b.h5", 2000, executor=SerialExecutor(1), **options
+    )
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
@@ -197,31 +299,32 @@ def test_another_model_file_is_refused(
     copy = tmp_path / "model.safetensors"
     copy.write_bytes(model.read_bytes())
 
-    def replaced(function, blocks):
-        copy.write_bytes(resolve_model("flow-matching-photon").read_bytes())
-        return Here().map(function, blocks)
+    class Replacing(SerialExecutor):
+        def submit(self, function, /, *args, **kwargs):
+            copy.write_bytes(resolve_model("flow-matching-photon").read_bytes())
+            return super().submit(function, *args, **kwargs)
 
     with pytest.raises(ModelError, match="not the one that the generation began with"):
-        farm_file(copy, conditions, tmp_path / "a.h5", 10, spread=replaced)
+        generate_blocks(copy, conditions, tmp_path / "a.h5", 10, executor=Replacing())
     assert not (tmp_path / "a.h5").exists()
 
 
 # --- conversion ------------------------------------------------------------------------------
-def test_files_are_joined_and_converted_by_a_farm(
-    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_files_are_joined_and_converted_side_by_side(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("caloforge.data.writer.BLOCK", 512)
     sources = [sample_path(f"ds1-photons-{part}") for part in ("train", "test")]
     done: list[int] = []
     assert convert(sources, tmp_path / "here.h5") == convert(
         sources,
-        tmp_path / "farm.h5",
-        spread=farm.map,
+        tmp_path / "spread.h5",
+        executor=executor,
         progress=lambda more, total: done.append(more),
     )
-    same(tmp_path / "here.h5", tmp_path / "farm.h5")
+    same(tmp_path / "here.h5", tmp_path / "spread.h5")
     first, second = (read_showers(path) for path in sources)
-    joined = read_showers(tmp_path / "farm.h5")
+    joined = read_showers(tmp_path / "spread.h5")
     assert sum(done) == len(joined) == len(first) + len(second)
     assert np.array_equal(joined.energies[len(first) :], second.energies)
     assert np.array_equal(joined.conditions[: len(first)], first.conditions)
@@ -286,7 +389,7 @@ def test_wrong_settings_get_a_sentence(tmp_path: Path, text: str, named: str) ->
 )
 def test_clusters_that_cannot_be_had(workers, cluster, named: str, monkeypatch) -> None:
     monkeypatch.setattr(clusters, "ARRIVAL", 0.5)
-    with pytest.raises(CaloForgeError, match=named), open_farm(workers, cluster):
+    with pytest.raises(CaloForgeError, match=named), open_executor(workers, cluster):
         pass
 
 
@@ -298,7 +401,7 @@ def test_a_machine_that_sends_no_jobs_gets_a_sentence(
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
         pytest.raises(CaloForgeError, match=f"There is no command {command} here"),
-        open_farm(2, kind),
+        open_executor(2, kind),
     ):
         pass
 
@@ -330,26 +433,26 @@ def test_jobs_that_never_start_a_worker_get_a_sentence(
     play(tmp_path, "condor_rm")
     told: list[str] = []
     gone = pytest.raises(CaloForgeError, match=f"2 jobs of {kind} ended and no worker came")
-    with gone, open_farm(1, kind, told.append):
+    with gone, open_executor(1, kind, told.append):
         pass
     state = "PENDING (Resources)" if kind == "slurm" else "held"
     assert told[1:] == [f"jobs of {kind}: {state}"]
     play(tmp_path, submit, f"echo '{submit}: error: no such account' >&2", "exit 1")
     refused = pytest.raises(CaloForgeError, match=f"refused by {kind}: no such account; expected")
-    with refused, open_farm(1, kind):
+    with refused, open_executor(1, kind):
         pass
 
 
-def test_no_farm_and_a_farm_of_one() -> None:
-    with open_farm() as farm:
-        assert farm is None
-    with open_farm(1) as farm:
-        assert isinstance(farm, Here)
+def test_no_executor_and_one_of_this_process() -> None:
+    with open_executor() as opened:
+        assert opened is None
+    with open_executor(1) as opened:
+        assert isinstance(opened, SerialExecutor)
 
 
-def test_an_existing_scheduler_is_used(farm: DaskFarm) -> None:
-    with open_farm(2, farm._client.scheduler.address) as other:
-        assert list(other.map(slow_square, [(3, None, 0.0)])) == [9]
+def test_an_existing_scheduler_is_used(executor: Executor) -> None:
+    with open_executor(2, executor._client.scheduler.address) as other:
+        assert list(in_order(other, slow_square, [(3, None, 0.0)])) == [9]
 
 
 def test_ctrl_c_stays_what_it_was() -> None:
@@ -393,7 +496,7 @@ def test_job_scripts_ask_for_what_the_file_says() -> None:
 
 # --- judging ---------------------------------------------------------------------------------
 def test_judging_side_by_side_finds_the_same_figures(
-    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("caloforge.report.page.write_report", lambda *_, **__: None)
     showers = read_showers(sample_path("ds1-photons-test"))
@@ -401,16 +504,16 @@ def test_judging_side_by_side_finds_the_same_figures(
         with create_showers(tmp_path / f"{name}.h5", showers.geometry) as writer:
             writer.append(showers[rows])
     found = []
-    for place in (farm, Here()):
+    for place in (executor, SerialExecutor(threads=1)):
         out = tmp_path / str(len(found))
         judge_files(
             tmp_path / "a.h5",
             [tmp_path / "b.h5"],
             out,
             train=tmp_path / "c.h5",
-            effort=choose_effort("fast", ("high",), 1, 100),
+            metrics=choose_effort("fast", ("high",), 1, 100),
             device="cpu",
-            farm=place,
+            executor=place,
         )
         found.append((out / "results.json").read_bytes())
     assert found[0] == found[1]

@@ -14,17 +14,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from caloforge.config import Recipe, load_recipe
+from caloforge.fast import products
+from caloforge.fast.compiled import Compiled, inductor
+from caloforge.fast.packed import packing_works
+from caloforge.fast.products import product, product_operation
 from caloforge.models.base import Batch, Phase, ShowerModel
-from caloforge.nn import products
-from caloforge.nn.packed import packing_works
-from caloforge.nn.products import product, product_operation
-from caloforge.training import build, train, with_settings
 from caloforge.training.dataset import TrainingSet
-from caloforge.training.gradients import Compiled, Eager, inductor
+from caloforge.training.gradients import Eager
 from caloforge.training.loop import Run
 from caloforge.training.optimisers import Player
 from caloforge.training.parallel import Processes
 from caloforge.training.selection import HeldOut
+from caloforge.training.train import build, train, with_settings
 
 CPU = torch.device("cpu")
 # One of each kind: batch statistics and second derivatives, several critics, a loss of one phase,
@@ -89,7 +90,8 @@ def test_clipping_averages_and_precision_are_as_without(precision: str) -> None:
         eager.advance(), graph.advance()
     assert_same(eager, graph)
     assert eager.average is not None and graph.average is not None
-    assert all(torch.equal(v, graph.average[k]) for k, v in eager.average.items())
+    averaged = graph.average.weights
+    assert all(torch.equal(v, averaged[k]) for k, v in eager.average.weights.items())
 
 
 def test_a_process_of_several_keeps_its_part_of_the_joint_numbers() -> None:
@@ -104,7 +106,7 @@ def test_a_process_of_several_keeps_its_part_of_the_joint_numbers() -> None:
 
 
 def test_a_training_of_graphs_resumes_exactly(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("caloforge.training.gradients.inductor", lambda graph, _: graph)
+    monkeypatch.setattr("caloforge.fast.compiled.inductor", lambda graph, _: graph)
     recipe = load_recipe("smoke-flow-matching", ["training.compile=true"])
     showers = sample_showers(recipe.geometry)[:200]
     states = []

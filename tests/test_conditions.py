@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ConditionError
 from caloforge.generate import Conditions, Spectrum, parse_values
-from caloforge.geometry import load_geometry
 from caloforge.noise import BLOCK, normals, uniforms
 
 CALOGAN = load_geometry("calogan")  # energy, x0, y0, theta, phi

@@ -1,5 +1,6 @@
 """Recipes: overrides, and one clear sentence for everything that is wrong with one."""
 
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caloforge.config import load_recipe, parse_recipe, recipe_names
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, ModelError, RecipeError
-from caloforge.geometry import load_geometry
 from caloforge.models import make_model
-from caloforge.training import with_settings
+from caloforge.models.caloshowergan import ADAM_CRITIC, CaloShowerGANHyper
+from caloforge.training.train import with_settings
 from caloforge.transforms import fit_transform
 
 SMOKE = "smoke-caloshowergan"
@@ -124,6 +126,13 @@ def test_any_value_anywhere_is_taken_or_answered_with_a_sentence(value: object, 
         assert recipe.training.steps >= 1
 
 
+def test_16_bit_floats_are_refused_with_a_reason() -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(SMOKE, ["training.precision=16-mixed"])
+    assert "losses are not scaled" in sentence(error)
+    assert "bf16-mixed" in sentence(error)
+
+
 def test_unknown_and_broken_recipes() -> None:
     with pytest.raises(RecipeError, match="did you mean 'caloshowergan-photon'"):
         load_recipe("caloshowergan-foton")
@@ -203,6 +212,25 @@ def test_a_wrong_hyper_parameter_is_named(model: str, hyper: dict, named: str) -
     with pytest.raises(ModelError) as error:
         make_model(model, load_geometry("ds1-photons"), None, **hyper)
     assert named in sentence(error)
+
+
+def test_hyper_parameters_are_frozen_and_hold_what_was_given() -> None:
+    settings = {"generator": [3, 4], "penalty": 2, "critic_optimiser": {"lr": 0.1}}
+    hyper = CaloShowerGANHyper.of(settings)
+    assert hyper.generator == (3, 4)
+    plain = hyper.to_dict()
+    assert {key: plain[key] for key in settings} == settings
+    assert CaloShowerGANHyper.of(plain) == hyper
+    with pytest.raises(FrozenInstanceError):
+        hyper.latent = 3  # type: ignore[misc]
+    # Tables of defaults are not shared.
+    first, second = CaloShowerGANHyper(), CaloShowerGANHyper()
+    first.critic_optimiser["lr"] = 7.0
+    assert second.critic_optimiser["lr"] != 7.0
+    assert ADAM_CRITIC["lr"] != 7.0
+    # Without a recipe too a value of another type is refused.
+    with pytest.raises(ModelError, match="'latent' is wrong"):
+        CaloShowerGANHyper(latent="three")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,12 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import kstest
 
 from caloforge.config import load_recipe
-from caloforge.geometry import load_geometry
+from caloforge.detector.shipped import load_geometry
+from caloforge.detector.symmetries import symmetry_group
 from caloforge.models import make_model
 from caloforge.models.base import Batch
+from caloforge.models.copula.bound import SLACK
+from caloforge.models.copula.by_layer import ByLayer
 from caloforge.models.copula.censored import Censored, Sweeps, known
 from caloforge.models.copula.check import departures
 from caloforge.models.copula.core import Core
@@ -31,7 +34,6 @@ from caloforge.models.copula.rings import find_rings, fourier
 from caloforge.models.copula.scale import Scale
 from caloforge.models.copula.spline import SLOPE, Spline
 from caloforge.models.copula.tables import Tables, _mean_below
-from caloforge.symmetries import symmetry_group
 
 EM = Sweeps(enough=10, sweeps=20, draws=4, shrink=1e-4)
 
@@ -189,11 +191,11 @@ def test_blocks_are_the_whole_matrices(knots: int) -> None:
     spectrum = torch.rand(60, generator=rng(3)) * (knots + 1) - 1
     for log_energy in (spectrum, spectrum.round(), torch.full((60,), 0.3), spectrum[:1]):
         noise, known = w[: len(log_energy)], context[: len(log_energy)]
-        found = fitted(noise, known, log_energy)
+        model = fitted(noise, known, log_energy)
         share = fitted.weights(log_energy) if knots > 1 else torch.ones(len(log_energy), 1)
         whole = torch.einsum("nq,qij,ni->nj", share, fitted.root, noise)
         whole += torch.einsum("nq,qjk,nk->nj", share, fitted.slope, known)
-        torch.testing.assert_close(found, whole, atol=2e-4, rtol=1e-5)
+        torch.testing.assert_close(model, whole, atol=2e-4, rtol=1e-5)
 
 
 def test_few_factors_are_recovered_from_censored_variables() -> None:
@@ -210,9 +212,9 @@ def test_few_factors_are_recovered_from_censored_variables() -> None:
     fitted = LowRank([np.arange(size)], 1, rank)
     context = torch.randn(4000, 1, generator=rng(8))  # of nothing
     fitted.fit(Censored(censored_y, empty, threshold).beside(known(context)), rng(), 40)
-    made = fitted(torch.randn(200_000, size, generator=rng(9)), torch.zeros(200_000, 1), context)
+    drawn = fitted(torch.randn(200_000, size, generator=rng(9)), torch.zeros(200_000, 1), context)
     expected = loading @ loading.T + own.diag()
-    torch.testing.assert_close(torch.cov(made.T), expected, atol=0.08, rtol=0)
+    torch.testing.assert_close(torch.cov(drawn.T), expected, atol=0.08, rtol=0)
 
 
 def test_core_and_halo_of_many_cells() -> None:
@@ -234,8 +236,8 @@ def test_core_and_halo_of_many_cells() -> None:
     white, _ = fitted.fit(known(full), torch.zeros(1500), rng(), settings)
     assert white.shape == (1500, 1, inside.sum())
     w = torch.randn(4000, 368, generator=rng(4))
-    made = fitted(w, torch.zeros(4000, 5), torch.zeros(4000))
-    matrix = torch.corrcoef(made.T)
+    drawn = fitted(w, torch.zeros(4000, 5), torch.zeros(4000))
+    matrix = torch.corrcoef(drawn.T)
     for rows, columns in ((inside, inside), (~inside, ~inside), (inside, ~inside)):
         block = matrix[torch.from_numpy(rows)][:, torch.from_numpy(columns)]
         off = block[block < 0.99]
@@ -339,9 +341,63 @@ def test_encoding_is_the_way_back_from_decoding() -> None:
     at = given(torch.linspace(1, 4, 300))
     y = torch.rand(300, 4, generator=rng()) * 2
     logs, above = tables.decode(y, at)
-    found = tables.encode(torch.where(above > 0, logs.exp(), 0.0), at)
-    torch.testing.assert_close(found[above > 0], y[above > 0], atol=2e-3, rtol=0)
-    assert torch.equal(found[above <= 0], mean_below(tables.thresholds(at))[above <= 0])
+    scores = tables.encode(torch.where(above > 0, logs.exp(), 0.0), at)
+    torch.testing.assert_close(scores[above > 0], y[above > 0], atol=2e-3, rtol=0)
+    assert torch.equal(scores[above <= 0], mean_below(tables.thresholds(at))[above <= 0])
+
+
+@pytest.mark.parametrize("name", ["calogan", "lhcb"])
+def test_no_cell_gets_more_than_any_training_shower_has_there(name) -> None:
+    showers = sample_showers(name)
+    energies, condition = batch_of(name)[:2]
+    model = make_model("copula", showers.geometry, None, bounded=True)
+    given = model.given(condition)
+    model.frame.fit(energies, condition, given.log_energy)
+    assert model.bound is not None
+    bound = model.bound
+    bound.fit(energies, given)
+    logs = energies.clamp(min=1e-6).log()
+    torch.testing.assert_close(bound(logs, given), logs)  # Geant4 itself is left as it is
+    # A cell far from the line with all of the incident energy is cut, and others are not.
+    away = model.frame.offsets(condition, given.log_energy).norm(dim=2)
+    far = away.argmax(dim=1, keepdim=True)
+    wild = logs.scatter(1, far, given.log_energy[:, None])
+    cut = bound(wild, given)
+    share = (cut - given.log_energy[:, None]).exp().gather(1, far)
+    assert share.max() < 0.05 < 1.0
+    assert float(share.max()) <= SLACK * float((energies / given.log_energy.exp()[:, None]).max())
+    others = torch.ones_like(cut, dtype=torch.bool).scatter(1, far, False)
+    torch.testing.assert_close(cut[others], logs[others])
+
+
+def test_tables_over_the_energy_of_the_layer_know_a_cell_that_depends_on_nothing_else() -> None:
+    """Layers of any energy, whose cells share it alike at each: y is normal at all of them."""
+    generator = np.random.default_rng(0)
+    layer = np.exp(generator.uniform(0, 9, 4000))
+    share = generator.dirichlet([2.0, 3.0, 1.0], len(layer))
+    full = generator.random((len(layer), 3)) < ndtr(np.log(layer) - 3)[:, None]
+    full[np.arange(len(layer)), generator.integers(0, 3, len(layer))] = True
+    x = share * full
+    x *= (layer / x.sum(axis=1))[:, None]
+    marginals = ByLayer(np.arange(3), (slice(0, 3),), 1, 16, 64)
+    y = marginals.fit(x, np.zeros(len(x), int), enough=100)
+    # An incident energy that says nothing: only the layer's own energy may enter.
+    given = Given(torch.zeros(len(x), 1), torch.zeros(len(x)), torch.zeros(len(x)).long())
+    told, energies = torch.from_numpy(layer[:, None]).float(), torch.from_numpy(x).float()
+    logs, above = marginals.decode(torch.from_numpy(y), given, told)
+    filled = x > 0
+    assert (above.numpy()[filled] > 0).mean() > 0.99
+    error = (logs.exp() / energies).numpy()[filled] - 1
+    assert np.abs(np.median(error)) < 0.02
+    assert np.quantile(np.abs(error), 0.9) < 0.2
+    _, threshold = marginals.place(energies, given)
+    level = np.where(filled, y, threshold)
+    for part in np.array_split(np.argsort(layer), 4):
+        u = ndtr(np.where(filled, level, -np.inf)[part])
+        low = ndtr(threshold.numpy()[part])
+        # Of the filled ones, levels above the threshold are uniform.
+        way = ((u - low) / (1 - low))[filled[part]]
+        assert kstest(way, "uniform").statistic < 0.05
 
 
 def test_the_marginal_network_learns_a_spectrum_that_moves_with_the_impact() -> None:
@@ -371,10 +427,10 @@ def test_response_and_shares_are_the_layer_energies() -> None:
     layers[layers < 0.002] = 0
     shares = Shares(geometry)
     shares.fit(layers)
-    found = shares(layers)
-    torch.testing.assert_close(found[:, 0], layers.sum(dim=1))
-    assert ((found[:, 1:] >= 0) & (found[:, 1:] <= 1)).all()
-    torch.testing.assert_close(shares.inverse(found), layers, atol=1e-7, rtol=1e-5)
+    share = shares(layers)
+    torch.testing.assert_close(share[:, 0], layers.sum(dim=1))
+    assert ((share[:, 1:] >= 0) & (share[:, 1:] <= 1)).all()
+    torch.testing.assert_close(shares.inverse(share), layers, atol=1e-7, rtol=1e-5)
     # Of a single layer there is the response alone.
     alone = Shares(load_geometry("lhcb"))
     torch.testing.assert_close(alone.inverse(alone(layers[:, :1])), layers[:, :1])
@@ -429,9 +485,9 @@ def test_a_flow_moves_noise_to_what_it_was_shown() -> None:
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        made = flow.move(torch.randn(4000, 1, generator=rng(3)), torch.zeros(4000, 1), 20)
-    assert float((made.abs() - 0.9).abs().mean()) < 0.35  # of a normal: 0.54
-    assert float(made.abs().mean()) == pytest.approx(0.9, abs=0.1)
+        moved = flow.move(torch.randn(4000, 1, generator=rng(3)), torch.zeros(4000, 1), 20)
+    assert float((moved.abs() - 0.9).abs().mean()) < 0.35  # of a normal: 0.54
+    assert float(moved.abs().mean()) == pytest.approx(0.9, abs=0.1)
 
 
 # --- the whole --------------------------------------------------------------------------------
@@ -451,8 +507,8 @@ def test_layer_energies_are_kept_to_single_precision(closed: Copula) -> None:
     with torch.inference_mode():
         known = closed.given(batch.condition)
         layers = closed.layer_energies(known, closed.particle(known), noise[:, :5])
-        made = closed.sample(batch.condition, noise)
-    torch.testing.assert_close(closed.scale.sums(made), layers, rtol=3e-6, atol=1e-6)
+        drawn = closed.sample(batch.condition, noise)
+    torch.testing.assert_close(closed.scale.sums(drawn), layers, rtol=3e-6, atol=1e-6)
 
 
 def test_the_closed_form_has_the_response_and_occupancy_of_geant4(closed: Copula) -> None:
@@ -461,9 +517,12 @@ def test_the_closed_form_has_the_response_and_occupancy_of_geant4(closed: Copula
     condition = batch.condition[low].repeat(4, 1)
     noise = torch.randn(len(condition), closed.noise_size, generator=rng(1))
     with torch.inference_mode():
-        made = closed.sample(condition, noise)
+        drawn = closed.sample(condition, noise)
     for value in torch.unique(condition):
-        real, fake = batch.energies[batch.condition[:, 0] == value], made[condition[:, 0] == value]
+        real, fake = (
+            batch.energies[batch.condition[:, 0] == value],
+            drawn[condition[:, 0] == value],
+        )
         sums = [cells.sum(dim=1) / value for cells in (real, fake)]
         error = float(sums[0].std()) / len(real) ** 0.5
         assert float(sums[1].mean()) == pytest.approx(float(sums[0].mean()), abs=4 * error)
@@ -475,10 +534,10 @@ def test_showers_do_not_depend_on_how_many_are_made_at_once(closed: Copula) -> N
     condition = torch.logspace(2.5, 6.5, 1500)[torch.randperm(1500, generator=rng()), None]
     noise = torch.randn(1500, closed.noise_size, generator=rng(1))
     with torch.inference_mode():
-        made = closed.sample(condition, noise)
+        drawn = closed.sample(condition, noise)
         parts = zip(condition.split(77), noise.split(77), strict=True)
         again = torch.cat([closed.sample(c, z) for c, z in parts])
-    assert float(((made - again).abs() / condition).max()) < 2e-6
+    assert float(((drawn - again).abs() / condition).max()) < 2e-6
 
 
 def test_showers_turn_with_their_noise(closed: Copula) -> None:
@@ -489,9 +548,9 @@ def test_showers_turn_with_their_noise(closed: Copula) -> None:
         plain = closed.sample(condition, noise)
         for turn in symmetry_group(closed.geometry)[1::6]:
             turned = torch.cat([noise[:, :5], noise[:, 5:][:, turn.permutation]], dim=1)
-            made = closed.sample(condition, turned)
+            drawn = closed.sample(condition, turned)
             torch.testing.assert_close(
-                made, plain[:, turn.permutation], atol=1e-4 * 16384, rtol=1e-3
+                drawn, plain[:, turn.permutation], atol=1e-4 * 16384, rtol=1e-3
             )
 
 
@@ -509,9 +568,9 @@ def test_networks_take_turns_one_after_the_other(smoke) -> None:
 
 def test_orbits_number_what_symmetries_carry_into_each_other() -> None:
     group = [s.permutation for s in symmetry_group(load_geometry("ds1-photons"))]
-    found = orbits(group)
-    assert found.max() + 1 == 8 + 16 + 19 + 5 + 5
-    assert all((found[p] == found).all() for p in group)
+    orbit = orbits(group)
+    assert orbit.max() + 1 == 8 + 16 + 19 + 5 + 5
+    assert all((orbit[p] == orbit).all() for p in group)
 
 
 @pytest.mark.slow
@@ -536,16 +595,16 @@ def test_forty_thousand_voxels_are_possible(name: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model.fit_copula([Batch(energies, condition)], rng())
     with torch.inference_mode():
-        made = model.sample(condition, torch.randn(300, model.noise_size, generator=rng(1)))
+        drawn = model.sample(condition, torch.randn(300, model.noise_size, generator=rng(1)))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4e6  # kB
     for real, fake in (
-        ((energies > 0).float().mean(), (made > 0).float().mean()),
+        ((energies > 0).float().mean(), (drawn > 0).float().mean()),
         (
             (energies.sum(dim=1) / condition[:, 0]).mean(),
-            (made.sum(dim=1) / condition[:, 0]).mean(),
+            (drawn.sum(dim=1) / condition[:, 0]).mean(),
         ),
     ):
         assert float(fake) == pytest.approx(float(real), rel=0.05)
-    layers = [model.scale.sums(cells).mean(dim=0) for cells in (energies, made)]
+    layers = [model.scale.sums(cells).mean(dim=0) for cells in (energies, drawn)]
     hot = layers[0] > layers[0].max() / 50
     assert float((layers[1] / layers[0] - 1).abs()[hot].median()) < 0.15

@@ -14,8 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from caloforge.data import create_showers, open_showers, read_showers, sample_path
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, DataError
-from caloforge.geometry import load_geometry
 from caloforge.showers import Showers
 
 # --- damaged ---------------------------------------------------------------------------------
@@ -248,3 +248,23 @@ def test_a_file_of_another_geometry_inside(tmp_path: Path) -> None:
         file.attrs["geometry"] = json.dumps(pions.to_dict())
         file.attrs["geometry_hash"] = pions.hash
     refused(path, "has the shape")
+
+
+def test_names_out_of_files_stay_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["two\nlines\x1b[31m"] = np.ones(3)
+    refused(path, r"two lines\?\[31m")
+    assert str(CaloForgeError("a\ud800b")) == "a?b"
+
+
+def test_a_root_branch_that_gives_fewer_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged keys of baskets make uproot return no rows without a word."""
+    import uproot
+
+    path = small(tmp_path / "a.root")
+    whole = uproot.TBranch.array
+    monkeypatch.setattr(uproot.TBranch, "array", lambda *a, **k: whole(*a, **k)[:0])
+    refused(path, "gives 0 of the rows 0 to 30")

@@ -14,8 +14,8 @@ import pytest
 from caloforge.data import CATALOGUE, fetch
 from caloforge.data import download as module
 from caloforge.data.catalogue import PublicData
+from caloforge.detector.shipped import geometry_names
 from caloforge.errors import CaloForgeError, DataError
-from caloforge.geometry import geometry_names
 
 CONTENT = np.random.default_rng(1).bytes(1_500_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()

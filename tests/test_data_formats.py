@@ -19,8 +19,10 @@ from caloforge.data import (
     sample_names,
     sample_path,
 )
+from caloforge.data.formats import lemurs_geometry
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import geometry_names, load_geometry
 from caloforge.errors import DataError
-from caloforge.geometry import Geometry, geometry_names, load_geometry
 from caloforge.showers import Showers
 
 TINY = Geometry.from_dict(
@@ -348,3 +350,103 @@ def test_describe_a_scan_and_a_spectrum() -> None:
     assert scan["energy_points"][4194304.0] == 2
     assert scan["conditions"]["energy"] == {"unit": "MeV", "low": 256.0, "high": 4194304.0}
     assert describe(sample_path("lcd-test"))["energy_points"] == {}
+
+
+def test_lemurs_files_are_known_by_their_columns(tmp_path: Path) -> None:
+    """r is the slowest axis there and depth the fastest; angles come with the energy."""
+    path = tmp_path / "a.h5"
+    cells = np.random.default_rng(1).exponential(size=(4, 9, 16, 45)).astype(np.float32)
+    with h5py.File(path, "w") as file:
+        file["showers"] = cells
+        file["incident_energy"] = [1e3, 2e3, 3e4, 4e5]
+        file["incident_theta"] = [1.0, 1.1, 1.5, 2.0]
+        file["incident_phi"] = [0.0, 0.5, -0.5, 3.0]
+    showers = read_showers(path)
+    assert showers.geometry.name == "lemurs" and showers.geometry.format == "lemurs"
+    assert showers.layer(7)[2, 5, 3] == cells[2, 3, 5, 7]  # (alpha, r) of slice 7
+    assert showers.condition("theta")[3] == 2.0
+    with create_showers(tmp_path / "b.h5", showers.geometry) as writer:
+        writer.append(showers)
+    with h5py.File(tmp_path / "b.h5") as file:
+        np.testing.assert_array_equal(file["showers"][...], cells)
+        assert file["incident_phi"].shape == (4,)
+    same(read_showers(tmp_path / "b.h5"), showers)
+
+
+def test_lemurs_files_of_other_meshes_have_cells_of_the_same_size() -> None:
+    shipped, other = load_geometry("lemurs"), lemurs_geometry(18, 50, 45)
+    assert lemurs_geometry(9, 16, 45) == shipped
+    assert other.layers[0].shape == (50, 18) and other.n_layers == 45
+    for geometry in (shipped, other):
+        np.testing.assert_allclose(np.diff(geometry.layers[3].edges[1]), 4.65)
+        np.testing.assert_allclose(geometry.layers[3].z, (10.2, 13.6))
+    assert other.conditions == shipped.conditions
+
+
+BOX = Geometry.from_dict(
+    {
+        "name": "box",
+        "pid": 22,
+        "conditions": [{"name": "energy", "unit": "MeV", "low": 1.0, "high": 1e6, "scale": "log"}],
+        "layers": [
+            {
+                "id": 0,
+                "name": "a",
+                "kind": "grid",
+                "copies": 3,
+                "axes": ["x", "y"],
+                "edges": [[0, 5, 10], [-5, 0, 5, 10]],
+            }
+        ],
+    }
+)
+
+
+def test_clouds_of_points_are_summed_in_cells(tmp_path: Path) -> None:
+    """A file as the library showerdata writes it: rows of x, y, layer, energy in GeV."""
+    path = tmp_path / "a.h5"
+    rows = np.empty(3, dtype=object)
+    rows[0] = np.array([[1, -1, 2, 0.5], [2, -3, 2, 0.25], [99, 0, 0, 7]], "f4").ravel()
+    rows[1] = np.array([[7, 9, 0, 0.125]], "f4").ravel()
+    rows[2] = np.zeros(0, "f4")
+    with h5py.File(path, "w") as file:
+        showers = file.create_dataset("showers", (3,), h5py.vlen_dtype(np.dtype("f4")))
+        for k, row in enumerate(rows):
+            showers[k] = row
+        file["num_points"] = np.array([3, 1, 0], "i4")
+        file["energies"] = np.array([[1.0], [2.0], [3.0]], "f4")
+        file["directions"] = np.zeros((3, 3), "f4")
+        file["pdg"] = np.full(3, 22, "i4")
+        file["shape"] = np.array([3, 3, 4])
+    with pytest.raises(DataError, match="name the geometry"):
+        read_showers(path)
+    read = read_showers(path, BOX)
+    assert read.layer(2)[0, 0, 0] == 750.0 and read.energies[0].sum() == 750.0
+    assert read.layer(0)[1, 1, 2] == 125.0
+    assert read.incident_energy.tolist() == [1e3, 2e3, 3e3]
+    assert "left out" in str(read.provenance)
+
+
+def test_clouds_of_points_are_written(tmp_path: Path) -> None:
+    showers = random_showers(BOX, 40, 2)
+    path = tmp_path / "a.h5"
+    with create_showers(path, BOX, format="showerdata") as writer:
+        writer.append(showers[:30])
+        writer.append(showers[30:])
+    with h5py.File(path) as file:
+        filled = (showers.energies > 0).sum(axis=1)
+        assert file["shape"][...].tolist() == [40, filled.max(), 4]
+        np.testing.assert_array_equal(file["num_points"][...], filled)
+        assert file["directions"][0].tolist() == [0, 0, 1] and set(file["pdg"][...]) == {22}
+    again = read_showers(path)  # the geometry is in the file
+    np.testing.assert_allclose(again.energies, showers.energies, rtol=1e-6)
+    with (
+        pytest.raises(DataError, match="HDF5"),
+        create_showers(tmp_path / "a.npz", BOX, format="showerdata"),
+    ):
+        pass
+    with (
+        pytest.raises(DataError, match="points in x and y"),
+        create_showers(tmp_path / "b.h5", load_geometry("ds1-photons"), format="showerdata"),
+    ):
+        pass

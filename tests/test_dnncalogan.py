@@ -7,15 +7,15 @@ import torch
 from conftest import sample_showers
 
 from caloforge.config import load_recipe
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import load_geometry
 from caloforge.models.base import Batch
-from caloforge.models.dnncalogan import DNNCaloGAN
+from caloforge.models.dnncalogan.model import DNNCaloGAN, DNNCaloGANHyper
+from caloforge.models.dnncalogan.watched import OBSERVABLES, Watched
 from caloforge.nn.conditions import ConditionFeatures
 from caloforge.nn.dense import TrainableSwish
-from caloforge.nn.watched import OBSERVABLES, Watched
 from caloforge.objectives import gradient_penalty, reverse_gradient, slope_penalties
-from caloforge.training import build
+from caloforge.training.train import build
 
 ATLAS = load_geometry("atlas-cells")
 SMALL: dict[str, Any] = {"latent": 3, "generator": [8] * 5, "output_gain": 0.1}
@@ -25,7 +25,8 @@ CELLS = {"hidden": [8, 8]}
 def gan(*critics: dict[str, Any], **hyper: Any) -> DNNCaloGAN:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return DNNCaloGAN(ATLAS, **{**SMALL, "critics": list(critics or [CELLS]), **hyper})
+        settings = {**SMALL, "critics": list(critics or [CELLS]), **hyper}
+        return DNNCaloGAN(ATLAS, None, DNNCaloGANHyper.of(settings))
 
 
 def watching(*names: str, **settings: Any) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def make_steep(model: DNNCaloGAN, slope: float) -> None:
     """A critic that is a straight line: `slope` times its observable, and nothing of the cells."""
-    critic = model.judges()[0]
+    critic = model.dense_critics()[0]
     for part in critic.network:
         if isinstance(part, torch.nn.Linear):
             torch.nn.init.zeros_(part.weight)
@@ -61,7 +62,7 @@ def penalty_of(model: DNNCaloGAN, seed: int = 0) -> torch.Tensor:
     real = model.transform(data.energies, data.condition)
     fake = model._fakes(data.condition, rng(seed)).detach()
     mix = torch.rand(len(real), 1, generator=rng(seed))
-    return model.penalty(model.judges()[0], real, fake, data.condition, mix)
+    return model.penalty(model.dense_critics()[0], real, fake, data.condition, mix)
 
 
 # --- the sum ---------------------------------------------------------------------------------
@@ -95,12 +96,12 @@ def test_the_sum_inside_is_penalised_with_the_cells() -> None:
 def test_the_gradient_of_the_penalty_is_that_with_the_sum_as_an_input() -> None:
     """Replacing the sum by a constant of the same value changes neither penalty nor gradient."""
     model = gan(watching(penalty=10.0))
-    critic, data = model.judges()[0], batch()
+    critic, data = model.dense_critics()[0], batch()
     real = model.transform(data.energies, data.condition)
     fake = model._fakes(data.condition, rng()).detach()
     mix = torch.rand(len(real), 1, generator=rng())
     weights = list(critic.parameters())
-    found = torch.autograd.grad(
+    gradient = torch.autograd.grad(
         model.penalty(critic, real, fake, data.condition, mix), weights, materialize_grads=True
     )
     features = model.features(data.condition)
@@ -111,7 +112,7 @@ def test_the_gradient_of_the_penalty_is_that_with_the_sum_as_an_input() -> None:
         weights,
         materialize_grads=True,
     )
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(gradient, expected, strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -121,7 +122,7 @@ def test_the_generator_learns_through_the_sum() -> None:
     make_steep(model, 1.0)
     data = batch()
     x = model._fakes(data.condition, rng()).detach().requires_grad_(True)
-    score = model.score(model.judges()[0], x, data.condition)
+    score = model.score(model.dense_critics()[0], x, data.condition)
     (slope,) = torch.autograd.grad(score.sum(), x)
     expected = (data.condition[:, :1] / 1000).sqrt() / 0.1
     firing = x > 0
@@ -134,7 +135,7 @@ def test_the_generator_learns_through_the_sum() -> None:
 
 def test_the_critic_is_trained_on_the_sum_too() -> None:
     model = gan(watching())
-    critic = model.judges()[0]
+    critic = model.dense_critics()[0]
     loss, _ = model.critic_loss(critic, batch(), rng())
     (gradient,) = torch.autograd.grad(loss, critic.network[0].weight)
     assert gradient[:, ATLAS.n_cells].abs().max() > 0
@@ -145,7 +146,7 @@ def test_sum_and_cells_of_a_shower_between_are_those_of_one_shower() -> None:
     is asked about the same point.
     """
     model = gan(watching())
-    critic, data = model.judges()[0], batch()
+    critic, data = model.dense_critics()[0], batch()
     real = model.transform(data.energies, data.condition)
     fake = model._fakes(data.condition, rng())
     mix = torch.rand(len(real), 1, generator=rng())
@@ -161,7 +162,7 @@ def test_sum_and_cells_of_a_shower_between_are_those_of_one_shower() -> None:
 def test_a_critic_may_know_the_observables_alone() -> None:
     """Its verdict follows the sum wherever the energy is; the penalty is that on the sum."""
     model = gan(watching(cells=False, observables_penalty=3.0, penalty=10.0))
-    critic, data = model.judges()[0], batch()
+    critic, data = model.dense_critics()[0], batch()
     x = model.transform(data.energies, data.condition)
     moved = x[:, torch.randperm(ATLAS.n_cells, generator=rng())]
     scores = [model.score(critic, cells, data.condition) for cells in (x, moved)]
@@ -219,15 +220,15 @@ def test_reversal_gives_the_generator_what_it_gets_in_turns_and_the_critic_too()
     data = batch()
     loss, _ = phase.loss(data, rng(3))
     own = list(model.generator.parameters())
-    found = torch.autograd.grad(loss, own, retain_graph=True)
+    gradient = torch.autograd.grad(loss, own, retain_graph=True)
     expected = torch.autograd.grad(model.generator_loss(data, rng(3))[0], own)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(gradient, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
-    critic = model.judges()[0]
+    critic = model.dense_critics()[0]
     weights = list(critic.parameters())
-    found = torch.autograd.grad(loss, weights)
+    gradient = torch.autograd.grad(loss, weights)
     expected = torch.autograd.grad(model.critic_loss(critic, data, rng(3))[0], weights)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(gradient, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
@@ -271,9 +272,9 @@ def test_the_condition_is_two_codes_and_three_numbers() -> None:
     features = ConditionFeatures(ATLAS, one_hot=True)
     assert features.size == 3 + 4 + 2
     condition = torch.tensor([[1024.0, 0.0, 18.4, 3.0, 0.0], [262144.0, -18.9, 0.0, 1.0, 1.0]])
-    found = features(condition)
-    assert found[:, 3:].tolist() == [[0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 1]]
-    torch.testing.assert_close(found[:, :3], torch.tensor([[-1.0, 0, 1], [1, -1, 0]]))
+    table = features(condition)
+    assert table[:, 3:].tolist() == [[0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 1]]
+    torch.testing.assert_close(table[:, :3], torch.tensor([[-1.0, 0, 1], [1, -1, 0]]))
     assert ConditionFeatures(ATLAS).size == 5
 
 
@@ -303,11 +304,11 @@ def test_the_pull_of_the_total_has_spread_one_at_the_quoted_resolution() -> None
 def test_observables_are_of_order_one_and_differentiable(name: str) -> None:
     watched, data = Watched(ATLAS, [name], 0.1), batch(400)
     energies = data.energies.clone().requires_grad_(True)
-    found = watched(energies, data.condition)
-    assert found.shape == (len(energies), watched.size())
-    assert found.abs().max() < 10
-    assert found.std(dim=0).max() > 0.01
-    (slope,) = torch.autograd.grad(found.square().sum(), energies)
+    values = watched(energies, data.condition)
+    assert values.shape == (len(energies), watched.size())
+    assert values.abs().max() < 10
+    assert values.std(dim=0).max() > 0.01
+    (slope,) = torch.autograd.grad(values.square().sum(), energies)
     assert torch.isfinite(slope).all()
     assert slope.abs().max() > 0
     empty = watched(torch.zeros(2, ATLAS.n_cells), data.condition[:2])

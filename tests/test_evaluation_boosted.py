@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from caloforge.data import read_showers, sample_path
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import DataError
-from caloforge.evaluation import boosted
-from caloforge.evaluation.boosted import boosted_auc, boosted_of, folds, giveaways
-from caloforge.evaluation.compare import compare
-from caloforge.evaluation.effort import FAST
-from caloforge.evaluation.inputs import layer_features
-from caloforge.evaluation.results import markdown_table, to_json
-from caloforge.evaluation.summary import summarise
-from caloforge.geometry import load_geometry
+from caloforge.judge.compare import compare
+from caloforge.judge.pairs import How
+from caloforge.judge.results import markdown_table, to_json
+from caloforge.judge.summary import summarise
+from caloforge.metrics import boosted
+from caloforge.metrics.boosted import boosted_auc, boosted_of, folds, giveaways
+from caloforge.metrics.effort import FAST
+from caloforge.metrics.inputs import layer_features
 from caloforge.showers import Showers
 
 Table = dict[str, Any]
@@ -100,22 +101,22 @@ def test_twins_share_a_fold_whatever_their_file_rounds() -> None:
     rng = np.random.default_rng(5)
     rows = np.stack([spectrum(rng, 90), rng.uniform(-1, 1, 90)], axis=1)
     both = np.concatenate([rows, rows.astype(np.float32)[::-1]])
-    found = folds(both, np.repeat([1.0, 0.0], 90), seed=0)
-    assert (found[:90] == found[90:][::-1]).all()
-    assert (np.bincount(found[:90], minlength=4) >= 22).all()
+    fold = folds(both, np.repeat([1.0, 0.0], 90), seed=0)
+    assert (fold[:90] == fold[90:][::-1]).all()
+    assert (np.bincount(fold[:90], minlength=4) >= 22).all()
     # An energy that many showers share, with an angle of their own: twins all the same.
     both[:, 0] = 1000.0
-    found = folds(both, np.repeat([1.0, 0.0], 90), seed=0)
-    assert (found[:90] == found[90:][::-1]).all()
+    fold = folds(both, np.repeat([1.0, 0.0], 90), seed=0)
+    assert (fold[:90] == fold[90:][::-1]).all()
 
 
 def test_points_of_a_scan_are_dealt_evenly_to_the_folds() -> None:
     energy = np.repeat([256.0, 512.0, 1024.0, 256.0, 512.0, 1024.0], [400, 40, 8, 400, 40, 8])
     labels = np.repeat([1.0, 0.0], 448)
-    found = folds(energy[:, None], labels, seed=0)
+    fold = folds(energy[:, None], labels, seed=0)
     for point in np.unique(energy):
         for label in (0.0, 1.0):
-            mine = found[(energy == point) & (labels == label)]
+            mine = fold[(energy == point) & (labels == label)]
             counts = np.bincount(mine, minlength=4)
             assert counts.max() - counts.min() <= 2, (point, label)
 
@@ -126,8 +127,8 @@ def test_each_group_has_an_auc_of_its_own() -> None:
     energy = np.repeat([256.0, 4096.0, 65536.0], 200)
     first, second = table(rng, energy), table(rng, energy)
     second["f0"] = second["f0"] + 1.5 * (energy == 4096.0)
-    found = boosted_auc(first, second, ["energy"], groups=(energy, energy))
-    at = found.per_group
+    result = boosted_auc(first, second, ["energy"], groups=(energy, energy))
+    at = result.per_group
     assert set(at) == {256.0, 4096.0, 65536.0}
     assert at[4096.0][0] > 0.75 and at[4096.0][2] == 200
     for point in (256.0, 65536.0):
@@ -149,14 +150,14 @@ def test_features_of_layers_count_cells_and_shares() -> None:
     cells = np.zeros((2, geometry.n_cells), dtype=np.float32)
     where = geometry.slices[2]
     cells[1, where][:4] = [2.0, 5.0, 1.0, 2.0]
-    found = layer_features(cells, geometry)
+    features = layer_features(cells, geometry)
     name = geometry.layers[2].id
-    values = {k: found[f"{k}/{name}"][1] for k in ("filled_cells", "smallest_cell")}
+    values = {k: features[f"{k}/{name}"][1] for k in ("filled_cells", "smallest_cell")}
     assert values == {"filled_cells": 4, "smallest_cell": 1.0}
-    assert [found[f"share_{k}/{name}"][1] for k in (1, 2, 3)] == pytest.approx([0.5, 0.2, 0.2])
+    assert [features[f"share_{k}/{name}"][1] for k in (1, 2, 3)] == pytest.approx([0.5, 0.2, 0.2])
     # A layer, or a shower, without energy has numbers too.
-    assert all(values[0] == 0 for values in found.values())
-    assert all(np.isfinite(values).all() for values in found.values())
+    assert all(values[0] == 0 for values in features.values())
+    assert all(np.isfinite(values).all() for values in features.values())
 
 
 def hotter(showers: Showers, layer: int) -> Showers:
@@ -197,20 +198,25 @@ def test_compare_has_the_floor_at_the_same_size_the_curve_and_the_list(
         summarise(s, name, like=base, keep=10_000)
         for s, name in ((hotter(reference, 2)[::2], "broken"), (second, "second"))
     )
-    (found,) = compare(base, [broken], floor, effort=effort, device="cpu")
-    figure = found.metrics["auc_boosted"]
+    (comparison,) = compare(base, [broken], floor, how=How(effort=effort, device="cpu"))
+    figure = comparison.metrics["auc_boosted"]
     assert figure.n == 240 and figure.value > 0.6
     assert figure.floor is not None and abs(figure.floor - 0.5) < 0.1
-    assert found.details["floor"]["n"] == 240
-    assert set(found.per_energy) == {2.0**k for k in (10, 12, 13, 15)}
-    assert all("auc_boosted" in point["metrics"] for point in found.per_energy.values())
-    notes = found.details["boosted"]
-    assert [entry["n"] for entry in notes["curve"]] == [60, 120, 240]
-    assert notes["curve"][-1]["value"] == figure.value
-    assert len(notes["features"]) == 10
-    assert notes["features"][0]["name"] in ("share_1/2", "eratio/2")
-    assert "boosted" not in found.details["floor"]["joint"]
-    plain = to_json(base, [found])["generators"]["broken"]
-    assert set(plain["metrics"]["auc_boosted"]) == {"value", "error", "floor", "n"}
+    assert comparison.details.floor.n == 240
+    assert set(comparison.per_energy) == {2.0**k for k in (10, 12, 13, 15)}
+    assert all("auc_boosted" in point.metrics for point in comparison.per_energy.values())
+    notes = comparison.details.notes.boosted
+    assert [entry.n for entry in notes.curve] == [60, 120, 240]
+    assert notes.curve[-1].value == figure.value
+    assert len(notes.features) == 10
+    assert notes.features[0].name in ("share_1/2", "eratio/2")
+    assert comparison.details.floor.notes.boosted is None
+    plain = to_json(base, [comparison])["generators"]["broken"]
+    assert set(plain["metrics"]["auc_boosted"]) - {"floor_error"} == {
+        "value",
+        "error",
+        "floor",
+        "n",
+    }
     assert plain["details"]["boosted"]["features"][0]["value"] > 0.6
-    assert "AUC boosted" in markdown_table([found])
+    assert "AUC boosted" in markdown_table([comparison])

@@ -13,19 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from caloforge.data import read_showers, sample_names, sample_path
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import DataError
-from caloforge.evaluation import inputs
-from caloforge.evaluation.classifier import (
-    FAST,
-    PUBLISHED,
-    Protocol,
-    auc,
-    classify,
-    estimate_seconds,
-    hanley_mcneil,
-)
-from caloforge.evaluation.features import compute
-from caloforge.geometry import load_geometry
+from caloforge.metrics import inputs
+from caloforge.metrics.classifier import auc, classify, estimate_seconds, hanley_mcneil
+from caloforge.metrics.protocol import FAST, PUBLISHED, Protocol
+from caloforge.observables.features import compute
 from caloforge.showers import Showers
 
 TINY = Protocol("tiny", (16,), 12, 100, 5e-3, 2, "float32", (0.5, 0.2, 0.3), standardise=True)
@@ -43,29 +36,29 @@ def gaussians(n: int, shift: float, seed: int = 0) -> tuple[NDArray[np.float64],
 
 @pytest.mark.parametrize("shift", [0.7, 1.5])
 def test_shifted_gaussians_have_the_known_auc_and_divergence(shift: float) -> None:
-    found = classify(*gaussians(3000, shift), TINY, seed=1)
+    result = classify(*gaussians(3000, shift), TINY, seed=1)
     area = NormalDist().cdf(shift / math.sqrt(2))
-    assert found.auc == pytest.approx(area, abs=3 * found.auc_error + 0.01)
+    assert result.auc == pytest.approx(area, abs=3 * result.auc_error + 0.01)
     x = np.linspace(-10, 10, 20001)
     p, q = (np.exp(-((x - m) ** 2) / 2) / math.sqrt(2 * math.pi) for m in (0.0, shift))
     m = (p + q) / 2
     bits = 0.5 * np.trapezoid(p * np.log2(p / m) + q * np.log2(q / m), x)
-    assert found.jsd == pytest.approx(bits, abs=3 * found.jsd_error + 0.02)
-    assert (found.n, found.n_train, found.n_held_out, found.repeats) == (3000, 1500, 900, 2)
+    assert result.jsd == pytest.approx(bits, abs=3 * result.jsd_error + 0.02)
+    assert (result.n, result.n_train, result.n_held_out, result.repeats) == (3000, 1500, 900, 2)
 
 
 def test_equal_samples_are_told_apart_by_chance_only() -> None:
-    found = classify(*gaussians(3000, 0.0), TINY, seed=2)
-    assert abs(found.auc - 0.5) < 3 * found.auc_error
-    assert found.jsd < 0.01
-    assert found.auc_error >= hanley_mcneil(found.auc, 900, 900)
+    result = classify(*gaussians(3000, 0.0), TINY, seed=2)
+    assert abs(result.auc - 0.5) < 3 * result.auc_error
+    assert result.jsd < 0.01
+    assert result.auc_error >= hanley_mcneil(result.auc, 900, 900)
 
 
 def test_disjoint_samples_have_auc_1_and_one_bit() -> None:
     first, second = gaussians(1000, 0.0)
-    found = classify(first, second + 50.0, TINY)
-    assert found.auc == 1.0
-    assert found.jsd == pytest.approx(1.0, abs=1e-3)
+    result = classify(first, second + 50.0, TINY)
+    assert result.auc == 1.0
+    assert result.jsd == pytest.approx(1.0, abs=1e-3)
 
 
 def test_seeds_reproduce_and_leave_the_global_random_state_alone() -> None:
@@ -95,7 +88,7 @@ def test_samples_are_cut_to_one_size() -> None:
 def test_large_inputs_are_converted_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = gaussians(200, 1.0)
     resident = classify(*samples, TINY)
-    monkeypatch.setattr("caloforge.evaluation.dense.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("caloforge.metrics.dense.RESIDENT_BYTES", 0)
     assert classify(*samples, TINY) == resident
 
 
@@ -106,9 +99,9 @@ def test_a_group_that_differs_is_found() -> None:
     first, second = (np.column_stack([s, group]) for s in (first, second))
     group[group == 0.0] = np.nan
     group[1] = 7.0
-    found = classify(first, second, TINY, groups=(group, group)).per_group
-    assert set(found) == {1.0, 2.0}
-    (same, error, n), (different, _, _) = found[1.0], found[2.0]
+    result = classify(first, second, TINY, groups=(group, group)).per_group
+    assert set(result) == {1.0, 2.0}
+    (same, error, n), (different, _, _) = result[1.0], result[2.0]
     assert abs(same - 0.5) < 3 * error
     # 900 of 3000 are held out in each of two repeats: of 1000, 510 different ones.
     assert n == pytest.approx(510, abs=60)
@@ -149,8 +142,8 @@ def test_the_published_protocol() -> None:
     assert (PUBLISHED.epochs, PUBLISHED.batch, PUBLISHED.learning_rate) == (50, 1000, 2e-4)
     assert (PUBLISHED.repeats, PUBLISHED.dtype, PUBLISHED.standardise) == (10, "float64", False)
     small = replace(PUBLISHED, hidden=(8,), epochs=1, repeats=1)
-    found = classify(*gaussians(1210, 0.5), small)
-    assert (found.n_train, found.n_held_out) == (800, 210)
+    result = classify(*gaussians(1210, 0.5), small)
+    assert (result.n_train, result.n_held_out) == (800, 210)
 
 
 def test_estimate_grows_with_the_work() -> None:
@@ -201,12 +194,12 @@ def cells(showers: Showers) -> NDArray[np.float64]:
 @pytest.mark.parametrize(("name", "columns"), [("ds1-photons", 30), ("ds1-pions", 46)])
 def test_high_is_the_vector_of_the_challenge(name: str, columns: int) -> None:
     showers = read_showers(sample_path(f"{name}-test"))
-    found = inputs.high(compute(showers), showers.conditions, showers.geometry)
-    assert found.dtype == np.float64
-    assert found.shape == (len(showers), columns)
+    features = inputs.high(compute(showers), showers.conditions, showers.geometry)
+    assert features.dtype == np.float64
+    assert features.shape == (len(showers), columns)
     plain = plain_high(showers)
     # Widths are roots of differences: those of one cell are rounding noise in a plain writing.
-    np.testing.assert_allclose(found, plain, rtol=1e-9, atol=2e-6)
+    np.testing.assert_allclose(features, plain, rtol=1e-9, atol=2e-6)
 
 
 def plain_high(showers: Showers) -> NDArray[np.float64]:
@@ -242,7 +235,7 @@ def test_high_matches_what_the_public_evaluation_prints(shared: Path, published:
     printed = json.loads((published / "evaluate_reference.json").read_text())["features"]
     showers = read_showers(shared / printed["file"])
     observables = {key: values[:20] for key, values in compute(showers).items()}
-    found = inputs.high(observables, showers.conditions[:20], showers.geometry)
+    features = inputs.high(observables, showers.conditions[:20], showers.geometry)
     expected = [np.log10(showers.incident_energy[:20])]
     expected += [np.log10(np.array(v) + 1e-8) for v in printed["E_layer"].values()]
     for family in ("EC_eta", "EC_phi", "width_eta", "width_phi"):
@@ -251,26 +244,26 @@ def test_high_matches_what_the_public_evaluation_prints(shared: Path, published:
     expected += [np.array(v) for v in printed["sparsity"].values()]
     for family in ("EC_r", "width_r"):
         expected += [np.array(v) / 100 for v in printed[family].values()]
-    np.testing.assert_allclose(found, np.stack(expected, axis=1), rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(features, np.stack(expected, axis=1), rtol=1e-6, atol=2e-6)
 
 
 def test_low_and_low_normed_formula_by_formula(photons: Showers) -> None:
     showers = Showers(photons.energies[:50], photons.conditions[:50], photons.geometry)
     energies, incident = cells(showers), showers.incident_energy[:, None]
-    found = inputs.low(showers.energies, showers.conditions, showers.geometry)
-    np.testing.assert_array_equal(found, np.hstack([np.log10(incident), energies / incident]))
+    features = inputs.low(showers.energies, showers.conditions, showers.geometry)
+    np.testing.assert_array_equal(features, np.hstack([np.log10(incident), energies / incident]))
     layers = [energies[:, where] for where in showers.geometry.slices]
     total = np.stack([layer.sum(axis=1) for layer in layers], axis=1)
     normed = [
         layer / (energy[:, None] + 1e-16) for layer, energy in zip(layers, total.T, strict=True)
     ]
     expected = np.hstack([np.log10(incident), *normed, np.log10(total + 1e-8)])
-    found = inputs.low_normed(showers.energies, showers.conditions, showers.geometry)
-    assert found.shape == (50, 374)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    features = inputs.low_normed(showers.energies, showers.conditions, showers.geometry)
+    assert features.shape == (50, 374)
+    np.testing.assert_allclose(features, expected, rtol=1e-12)
     small = inputs.low_normed(showers.energies, showers.conditions, showers.geometry, np.float32)
     assert small.dtype == np.float32
-    np.testing.assert_array_equal(small, found.astype(np.float32))
+    np.testing.assert_array_equal(small, features.astype(np.float32))
 
 
 def test_cells_below_the_cut_do_not_count(photons: Showers) -> None:
@@ -301,10 +294,10 @@ def test_inputs_of_every_detector_are_finite_and_of_order_one(sample: str) -> No
 def test_angles_become_sine_and_cosine() -> None:
     geometry = load_geometry("calogan")
     conditions = np.array([[5e4, 60.0, -30.0, 0.0, 2.0], [1e3, 0.0, 0.0, 0.349065850398866, -2.0]])
-    found = inputs.low(np.zeros((2, geometry.n_cells)), conditions, geometry)[:, -5:]
+    features = inputs.low(np.zeros((2, geometry.n_cells)), conditions, geometry)[:, -5:]
     sine, cosine = math.sin(2.0), math.cos(2.0)
-    np.testing.assert_allclose(found[0], [1.0, -0.5, -1.0, sine, cosine])
-    np.testing.assert_allclose(found[1], [0.0, 0.0, 1.0, -sine, cosine], atol=1e-12)
+    np.testing.assert_allclose(features[0], [1.0, -0.5, -1.0, sine, cosine])
+    np.testing.assert_allclose(features[1], [0.0, 0.0, 1.0, -sine, cosine], atol=1e-12)
 
 
 def test_inputs_that_do_not_fit_are_refused(photons: Showers) -> None:
@@ -322,7 +315,7 @@ def test_inputs_that_do_not_fit_are_refused(photons: Showers) -> None:
 
 def test_real_halves_cannot_be_told_apart(photons: Showers) -> None:
     """Two halves of the same Geant4 showers, with a narrow network of the fast protocol."""
-    found = inputs.high(compute(photons), photons.conditions, photons.geometry)
+    features = inputs.high(compute(photons), photons.conditions, photons.geometry)
     narrow = replace(FAST, hidden=(64, 64), epochs=4, repeats=1)
-    result = classify(found[::2], found[1::2], narrow)
+    result = classify(features[::2], features[1::2], narrow)
     assert abs(result.auc - 0.5) < 3 * result.auc_error

@@ -8,19 +8,19 @@ from scipy import stats
 
 from caloforge.data import read_showers
 from caloforge.errors import DataError
-from caloforge.evaluation.chi2 import Chi2, energy_chi2, histogram_chi2
-from caloforge.evaluation.distances import wasserstein
-from caloforge.evaluation.features import compute
-from caloforge.evaluation.observables import observables, response_edges
-from caloforge.evaluation.resolution import fit_resolution, response
-from caloforge.evaluation.separation import (
+from caloforge.judge.summary import summarise
+from caloforge.metrics.chi2 import Chi2, energy_chi2, histogram_chi2
+from caloforge.metrics.resolution import fit_resolution, response
+from caloforge.metrics.separation import (
     counts,
     histogram_separation,
     separation_error,
     separation_power,
 )
-from caloforge.evaluation.slices import energy_slices
-from caloforge.evaluation.summary import summarise
+from caloforge.metrics.wasserstein import wasserstein
+from caloforge.observables.features import compute
+from caloforge.observables.slices import energy_slices
+from caloforge.observables.table import observables, response_edges
 
 PUBLISHED_NAMES = {
     "E layer": "layer_energy",
@@ -42,19 +42,32 @@ def test_chi2_of_equal_samples_is_zero():
 
 
 def test_chi2_by_hand():
-    """(N1 n2 - N2 n1)^2 / (N1^2 n2 + N2^2 n1) with N1 = 4, N2 = 8, an empty bin not counted."""
+    """(N1 n2 - N2 n1)^2 / (N1 N2 (n1 + n2)) with N1 = 4, N2 = 8, an empty bin not counted."""
     value, ndf = histogram_chi2([3, 1, 0, 0], [2, 5, 1, 0])
-    expected = (8 - 24) ** 2 / (16 * 2 + 64 * 3) + (20 - 8) ** 2 / (16 * 5 + 64) + 4**2 / 16
+    expected = ((8 - 24) ** 2 / 5 + (20 - 8) ** 2 / 6 + 4**2 / 1) / (4 * 8)
     assert value == pytest.approx(expected) and ndf == 2
 
 
-def test_chi2_equals_the_contingency_table_of_equally_large_samples():
-    """For N1 = N2 the statistic is Pearson's chi-square of the 2 x B table."""
+@pytest.mark.parametrize("showers", [(1000, 1000), (150, 1000)])
+def test_chi2_equals_pearsons_of_the_table_of_counts(showers):
     rng = np.random.default_rng(3)
-    first, second = rng.multinomial(1000, np.ones(12) / 12, size=2)
+    first, second = (rng.multinomial(n, np.ones(12) / 12) for n in showers)
     expected = stats.chi2_contingency([first, second], correction=False)
     value, ndf = histogram_chi2(first, second)
     assert value == pytest.approx(expected.statistic) and ndf == expected.dof
+
+
+@pytest.mark.parametrize("showers", [(750, 300), (100, 2500)])
+def test_chi2_stays_one_where_a_small_sample_meets_a_large_one(showers):
+    """With each histogram's own errors it would be 1.1 and 4.6 here."""
+    rng = np.random.default_rng(4)
+    edges = np.linspace(-3, 3, 31)
+    pairs = [
+        histogram_chi2(*(np.histogram(rng.normal(size=n), edges)[0] for n in showers))
+        for _ in range(200)
+    ]
+    value, ndf = np.sum(pairs, axis=0)
+    assert value / ndf == pytest.approx(1, abs=0.06)
 
 
 def test_chi2_of_equal_distributions_is_one_per_degree_of_freedom():

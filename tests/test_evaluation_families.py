@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from caloforge.data import read_showers
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import geometry_names, load_geometry
+from caloforge.detector.symmetries import symmetry
 from caloforge.errors import DataError
-from caloforge.evaluation import clusters, impact, inclination
-from caloforge.evaluation.features import compute
-from caloforge.evaluation.observables import FAMILIES, observables
-from caloforge.geometry import geometry_names, load_geometry
+from caloforge.observables import clusters, impact, inclination
+from caloforge.observables.features import compute
+from caloforge.observables.table import FAMILIES, observables, response_edges
 from caloforge.showers import Showers
-from caloforge.symmetries import symmetry
 
 
 def showers_of(name, *hits, conditions=None):
@@ -46,6 +47,25 @@ def test_families_give_their_rows_and_empty_showers_are_finite(name):
         assert np.all(values == (1.0 if row.key.startswith("sparsity/") else 0.0)), row.key
         number, start, end = row.bins
         assert number > 0 and end > start and row.label and row.source
+
+
+def test_limits_of_the_geometry_file_are_the_axes():
+    plain = load_geometry("lhcb").to_dict()
+    plain["layers"][0]["limits"] = {"centre": 50.0, "width": 20.0, "centre_r": 70.0}
+    plain["limits"] = {
+        "response": [0.1, 0.3],
+        "response_at": [{"energy": 10, "low": 0, "high": 2}],
+    }
+    geometry = Geometry.from_dict(plain)
+    axes = {row.key: row.bins[1:] for row in observables(geometry)}
+    assert axes["centre_x/0"] == (-50, 50) and axes["width_y/0"] == (0, 20)
+    assert axes["centre_r/0"] == (0, 70) and axes["width_r/0"] == (0, np.hypot(300, 300) / 2)
+    assert axes["response"] == (0.1, 0.3)
+    # Without an effective depth, offsets are those from the impact.
+    assert "offset_along" not in axes and axes["offset_x/0"] == (-20, 20)
+    spread = np.array([1.0, 3.0])
+    np.testing.assert_allclose(response_edges(geometry, 20.0, spread), np.linspace(0, 2, 21))
+    assert response_edges(geometry, 5.0, spread)[[0, -1]].tolist() == [-1.0, 5.0]
 
 
 def test_whole_numbers_have_bins_of_equally_many_values():
@@ -137,10 +157,10 @@ def test_offsets_follow_the_impact_and_its_reflection(shared):
 
 # --- S-shape -------------------------------------------------------------------------------------
 def test_profile_is_mean_and_error():
-    found = impact.profile([0.1, 0.2, 0.9, 2.0, 5.0], [1.0, 3.0, 7.0, 5.0, 9.0], [0, 0.5, 1, 2])
-    assert found.count.tolist() == [2, 1, 1] and found.centres.tolist() == [0.25, 0.75, 1.5]
-    assert found.mean.tolist() == [2, 7, 5]
-    assert found.error[0] == pytest.approx(1.0) and np.isnan(found.error[1])
+    profile = impact.profile([0.1, 0.2, 0.9, 2.0, 5.0], [1.0, 3.0, 7.0, 5.0, 9.0], [0, 0.5, 1, 2])
+    assert profile.count.tolist() == [2, 1, 1] and profile.centres.tolist() == [0.25, 0.75, 1.5]
+    assert profile.mean.tolist() == [2, 7, 5]
+    assert profile.error[0] == pytest.approx(1.0) and np.isnan(profile.error[1])
     with pytest.raises(DataError, match="one \\(N,\\) for both"):
         impact.profile([1.0], [1.0, 2.0], [0, 1])
     with pytest.raises(DataError, match="increase"):
@@ -202,7 +222,7 @@ def test_the_printed_spread_grows_with_the_energy():
 def plain(showers):
     """Asymmetries and profile widths of one shower, cell by cell."""
     px, py, pz, x0, y0 = showers.conditions[0]
-    depth = inclination.EFFECTIVE_DEPTH
+    depth = showers.geometry.limits.effective_depth
     n = np.array([px, py]) / np.hypot(px, py) if px or py else np.array([1.0, 0.0])
     origin = np.array([x0 + depth * px / pz, y0 + depth * py / pz])
     layer = showers.geometry.layers[0]
@@ -276,14 +296,14 @@ def test_reflections_and_rotation_of_real_electrons(shared):
             np.testing.assert_allclose(mirrored[key], -values[key], atol=1e-6, err_msg=name)
         assert flips
     assert abs(values["offset_across"].mean()) < 0.5 and values["offset_along"].std() < 5
-    counts = [values[f"cells_above_{t:g}"] for t in inclination.THRESHOLDS]
+    counts = [values[f"cells_above_{t:g}"] for t in geometry.limits.thresholds]
     assert np.all(values["occupancy"] >= counts[0]) and np.all(counts[0] >= counts[1])
 
 
 def test_the_default_depth_is_that_of_the_data(shared):
-    found = inclination.effective_depth(read_showers(shared / "lhcb_electrons_train.npz"))
-    assert found.depth == pytest.approx(inclination.EFFECTIVE_DEPTH, abs=0.1)
-    assert 0.2 < found.error < 1
+    depth = inclination.effective_depth(read_showers(shared / "lhcb_electrons_train.npz"))
+    assert depth.depth == pytest.approx(load_geometry("lhcb").limits.effective_depth, abs=0.1)
+    assert 0.2 < depth.error < 1
     with pytest.raises(DataError, match="no momentum"):
         inclination.effective_depth(showers_of("calogan", (0, 0, 1.0)))
     with pytest.raises(DataError, match="no inclined shower"):

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
 from caloforge.errors import DataError
-from caloforge.evaluation import frechet
-from caloforge.evaluation.frechet import Distance, fpd, frechet_distance, kpd, mmd
+from caloforge.metrics import frechet
+from caloforge.metrics.frechet import Distance, fpd, frechet_distance, kpd, sampling_error
 
 Matrix = NDArray[np.float64]
 
@@ -77,37 +77,53 @@ def test_fpd_finds_the_distance_of_gaussians_without_bias() -> None:
     # In units of max |reference| of each feature.
     unit = np.abs(x).max(axis=0)
     expected = (0.3 / unit[0]) ** 2 + (0.1**2 / unit**2).sum()
-    found = fpd(x, y)
-    assert found.reduced
-    assert found.n == 20_000
+    measured = fpd(x, y)
+    assert measured.reduced
+    assert measured.n == 20_000
     # The sample itself fluctuates: d^2 has an error of 2 d / sqrt N.
     spread = 2 * np.sqrt(expected * 2 / 20_000) / unit.min()
-    assert found.value == pytest.approx(expected, abs=3 * (spread + found.error))
-    assert found.error < expected / 20
+    assert measured.value == pytest.approx(expected, abs=3 * (spread + measured.error))
+    assert measured.error < expected / 20
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_the_sampling_error_is_the_scatter_among_samples(shift: float) -> None:
+    """Of one distribution and of two; uniform numbers, so that dividing by max |x| is harmless."""
+    rng = np.random.default_rng(8)
+    pairs = [(rng.random((400, 5)) - 1, rng.random((400, 5)) - 1 + shift) for _ in range(60)]
+    found = [frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T)) for x, y in pairs]
+    errors = [sampling_error(x, y) for x, y in pairs]
+    assert np.mean(errors) == pytest.approx(np.std(found), rel=0.35)
 
 
 @pytest.mark.parametrize("distance", [fpd, kpd])
 def test_a_sample_against_itself(distance: Callable[..., Distance]) -> None:
     x = correlated(3000, 6)[0]
-    found = distance(x, x)
-    assert abs(found.value) <= 4 * found.error + 1e-6
+    measured = distance(x, x)
+    assert abs(measured.value) <= 4 * measured.error + 1e-6
     far = distance(x, x + 1)
-    assert far.value > 100 * max(abs(found.value), found.error)
+    assert far.value > 100 * max(abs(measured.value), measured.error)
 
 
 @pytest.mark.parametrize("distance", [fpd, kpd])
 def test_other_order_other_draws_same_distance(distance: Callable[..., Distance]) -> None:
     x, y = correlated(4000, 5)
-    found = distance(x, y)
-    assert distance(x, y) == found
+    measured = distance(x, y)
+    assert distance(x, y) == measured
     other = distance(x[::-1], y[np.random.default_rng(3).permutation(4000)], seed=7)
-    assert other.value != found.value
-    assert other.value == pytest.approx(found.value, abs=5 * (found.error + other.error))
+    assert other.value != measured.value
+    assert other.value == pytest.approx(measured.value, abs=5 * (measured.error + other.error))
     # A unit does not matter, nor does a column of zeros.
     scaled = distance(1e3 * x, 1e3 * y)
-    assert scaled.value == pytest.approx(found.value, rel=1e-6)
+    assert scaled.value == pytest.approx(measured.value, rel=1e-6)
     padded = fpd(np.c_[x, np.zeros(4000)], np.c_[y, np.zeros(4000)])
     assert padded.value == pytest.approx(fpd(x, y).value, rel=1e-6)
+
+
+def mmd(x: Matrix, y: Matrix) -> float:
+    """Unbiased squared MMD of all showers, each counted once."""
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    return frechet._mmd(x, np.ones(len(x)), y, np.ones(len(y)))
 
 
 def plain_mmd(x: Matrix, y: Matrix) -> float:

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from caloforge.data import read_showers, sample_path
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import DataError
-from caloforge.evaluation.compare import Comparison, compare
-from caloforge.evaluation.effort import EFFORTS, FAST, FULL, Effort, choose_effort
-from caloforge.evaluation.joint import estimate_minutes
-from caloforge.evaluation.physics import physics_keys
-from caloforge.evaluation.summary import Summary, summarise
-from caloforge.geometry import load_geometry
+from caloforge.judge.compare import compare
+from caloforge.judge.comparison import Comparison
+from caloforge.judge.estimate import estimate_minutes
+from caloforge.judge.pairs import How
+from caloforge.judge.summary import Summary, summarise
+from caloforge.metrics.effort import EFFORTS, FAST, FULL, Effort, choose_effort
+from caloforge.metrics.prd import physics_keys
 from caloforge.showers import Showers
 
 SMALL = replace(
@@ -65,7 +67,7 @@ def judged(geant4: tuple[Showers, Showers]) -> list[Comparison]:
     broken = replace(second, energies=energies)
     reference = digest(first, "reference")
     samples = [digest(second, "real", reference), digest(broken, "broken", reference)]
-    return compare(reference, samples, effort=SMALL, device="cpu", train=samples[0])
+    return compare(reference, samples, how=How(effort=SMALL, device="cpu"), train=samples[0])
 
 
 def test_two_geant4_samples_are_at_the_floor(judged: list[Comparison]) -> None:
@@ -93,22 +95,22 @@ def test_the_training_showers_themselves_are_copies(judged: list[Comparison]) ->
     """The real sample was given as the training file."""
     assert judged[0].metrics["memorising"].value > 0.95
     assert judged[0].metrics["memorising"].floor == 0.5
-    assert judged[0].details["memorising"]["copied"] > 0.9
+    assert judged[0].details.notes.memorising.copied > 0.9
 
 
 def test_floor_at_the_same_size_and_per_energy(judged: list[Comparison]) -> None:
     comparison = judged[0]
-    small = comparison.details["at_floor_size"]
+    small = comparison.details.at_floor_size
     for key in JOINT:
         assert comparison.metrics[key].floor == small[key].floor is not None
         assert small[key].n <= 450
-    at = comparison.per_energy[4096.0]["metrics"]
+    at = comparison.per_energy[4096.0].metrics
     assert {"auc_high", "precision", "coverage", "prd_auc_raw"} < set(at)
     assert at["wasserstein/response"].floor > 0
     assert at["separation_with_flow/width_r/1"].n == 150
     # A floor has half as many showers.
-    assert comparison.details["metrics"] == "fast"
-    assert comparison.details["reduced"] == ["fpd", "kpd"]
+    assert comparison.details.notes.effort == "fast"
+    assert comparison.details.notes.reduced == ("fpd", "kpd")
 
 
 def test_same_seed_same_figures_and_no_order_of_showers(
@@ -117,11 +119,12 @@ def test_same_seed_same_figures_and_no_order_of_showers(
     first, second = geant4
     effort = replace(SMALL, inputs=("high",), protocol=replace(SMALL.protocol, epochs=2))
     reference = digest(first, "reference")
+    floor = digest(replace(first, energies=1.001 * first.energies), "floor", reference)
 
     def figures(order: np.ndarray) -> dict[str, float]:
         sample = digest(second[order], "real", reference)
-        (found,) = compare(reference, [sample], reference, effort=effort, device="cpu")
-        return {key: value.value for key, value in found.metrics.items()}
+        (comparison,) = compare(reference, [sample], floor, how=How(effort=effort, device="cpu"))
+        return {key: value.value for key, value in comparison.metrics.items()}
 
     order = np.arange(len(second))
     one, two = figures(order), figures(order)
@@ -136,10 +139,12 @@ def test_same_seed_same_figures_and_no_order_of_showers(
 def test_what_is_too_small_is_left_out_with_a_reason(geant4: tuple[Showers, Showers]) -> None:
     first, second = (showers[::80] for showers in geant4)
     reference = digest(first, "reference")
-    (found,) = compare(reference, [digest(second, "few", reference)], effort=SMALL, device="cpu")
-    assert "auc_high" not in found.metrics and "fpd" not in found.metrics
-    assert "wasserstein/response" in found.metrics
-    told = " ".join(found.details["warnings"])
+    (comparison,) = compare(
+        reference, [digest(second, "few", reference)], how=How(effort=SMALL, device="cpu")
+    )
+    assert "auc_high" not in comparison.metrics and "fpd" not in comparison.metrics
+    assert "wasserstein/response" in comparison.metrics
+    told = " ".join(comparison.details.warnings)
     assert "Classifier of high features left out" in told and "FPD and KPD left out" in told
 
 
@@ -174,7 +179,7 @@ def test_the_estimate_grows_with_the_work(geant4: tuple[Showers, Showers]) -> No
     assert 0 < 5 * once < estimate_minutes(reference, [sample], sample, often, "cpu")
 
 
-def test_physics_observables_of_lhcb_are_those_of_the_document() -> None:
+def test_physics_observables_of_lhcb_are_those_of_its_study() -> None:
     keys = physics_keys(load_geometry("lhcb"))
     assert {key.partition("_")[0] for key in keys} == {"asymmetry", "width", "cells"}
     assert len(physics_keys(load_geometry("ds1-photons"))) > 30

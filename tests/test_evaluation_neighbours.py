@@ -7,8 +7,9 @@ from scipy.spatial.distance import cdist
 
 from caloforge.data import read_showers, sample_path
 from caloforge.errors import DataError
-from caloforge.evaluation import matrices
-from caloforge.evaluation.neighbours import fractions, log_voxels, memorising, nearest, prdc
+from caloforge.metrics import matrices
+from caloforge.metrics.memorising import fractions, memorising, nearest
+from caloforge.metrics.neighbours import log_voxels, prdc
 from caloforge.showers import Showers
 
 Matrix = NDArray[np.float64]
@@ -22,9 +23,9 @@ def halves() -> tuple[Showers, Showers]:
 
 def test_log_voxels() -> None:
     energies = np.array([[0.0, 0.5, 1.0], [10.0, 1000.0, 0.99]])
-    found = log_voxels(energies, 1.0)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, [[-1, -1, 0], [1, 3, -1]], atol=1e-7)
+    voxels = log_voxels(energies, 1.0)
+    assert voxels.dtype == np.float32
+    np.testing.assert_allclose(voxels, [[-1, -1, 0], [1, 3, -1]], atol=1e-7)
     assert energies[0, 1] == 0.5  # untouched
 
 
@@ -32,15 +33,15 @@ def test_points_by_hand() -> None:
     # Reference 0, 1, 3, 7: nearest neighbours at 1, 1, 2, 4. Generated 0.5, 2, 20: 1.5, 1.5, 18.
     reference = np.array([[0.0], [1.0], [3.0], [7.0]])
     generated = np.array([[0.5], [2.0], [20.0]])
-    found = prdc(reference, generated, k=1)
+    scores = prdc(reference, generated, k=1)
     # 0.5 lies in the balls of 0, 1; 2 in that of 3 (2 is on the edge of the ball of 1).
-    np.testing.assert_array_equal(found.density_of, [2, 1, 0])
-    np.testing.assert_array_equal(found.precision_of, [1, 1, 0])
+    np.testing.assert_array_equal(scores.density_of, [2, 1, 0])
+    np.testing.assert_array_equal(scores.precision_of, [1, 1, 0])
     # 0, 1 in the ball of 0.5; 1, 3 in that of 2; 7, 3 in that of 20 (radius 18).
-    np.testing.assert_array_equal(found.recall_of, [1, 1, 1, 1])
-    np.testing.assert_array_equal(found.coverage_of, [1, 1, 1, 0])
-    assert found.precision[0] == pytest.approx(2 / 3)
-    assert found.coverage == (0.75, pytest.approx(0.25))
+    np.testing.assert_array_equal(scores.recall_of, [1, 1, 1, 1])
+    np.testing.assert_array_equal(scores.coverage_of, [1, 1, 1, 0])
+    assert scores.precision[0] == pytest.approx(2 / 3)
+    assert scores.coverage == (0.75, pytest.approx(0.25))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -53,26 +54,26 @@ def test_the_numbers_are_those_of_the_public_package(dtype: type) -> None:
         (5, (0.7828571428571428, 0.96, 0.7065714285714286, 0.88)),
         (3, (0.6985714285714286, 0.91, 0.7138095238095238, 0.72875)),
     ):
-        found = prdc(x, y, k)
-        values = [v[0] for v in (found.precision, found.recall, found.density, found.coverage)]
+        scores = prdc(x, y, k)
+        values = [v[0] for v in (scores.precision, scores.recall, scores.density, scores.coverage)]
         np.testing.assert_allclose(values, numbers, rtol=1e-12)
 
 
 def test_real_showers_as_the_public_package(halves: tuple[Showers, Showers]) -> None:
     """compute_prdc of prdc 0.2, k = 5, on log_voxels of the shipped samples."""
     x, y = (log_voxels(s.energies, s.geometry.cut) for s in halves)
-    found = prdc(x, y)
-    values = [v[0] for v in (found.precision, found.recall, found.density, found.coverage)]
+    scores = prdc(x, y)
+    values = [v[0] for v in (scores.precision, scores.recall, scores.density, scores.coverage)]
     numbers = [0.7537449762513702, 0.7843677494199536, 1.0556814029959811, 0.834106728538283]
     np.testing.assert_allclose(values, numbers, rtol=1e-12)
 
 
 def test_identical_distributions_have_known_density_and_coverage() -> None:
     rng = np.random.default_rng(8)
-    found = prdc(rng.normal(size=(3000, 3)), rng.normal(size=(3000, 3)))
+    scores = prdc(rng.normal(size=(3000, 3)), rng.normal(size=(3000, 3)))
     # Naeem et al., lemmas 1 and 2: density 1, coverage 1 - 2^-5 for N = M to infinity.
-    assert found.density[0] == pytest.approx(1.0, abs=4 * found.density[1])
-    assert found.coverage[0] == pytest.approx(1 - 2**-5, abs=4 * found.coverage[1])
+    assert scores.density[0] == pytest.approx(1.0, abs=4 * scores.density[1])
+    assert scores.coverage[0] == pytest.approx(1 - 2**-5, abs=4 * scores.coverage[1])
     far = prdc(rng.normal(size=(300, 3)), rng.normal(size=(300, 3)) + 100)
     assert [far.precision[0], far.recall[0], far.density[0], far.coverage[0]] == [0, 0, 0, 0]
 
@@ -80,14 +81,14 @@ def test_identical_distributions_have_known_density_and_coverage() -> None:
 def test_order_and_tiles_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(9)
     x, y = rng.normal(size=(150, 6)), 1.2 * rng.normal(size=(130, 6))
-    found = prdc(x, y)
+    scores = prdc(x, y)
     order = rng.permutation(150)
     monkeypatch.setattr(matrices, "TILE", (16, 24))
     again = prdc(x[order], y)
-    np.testing.assert_array_equal(again.coverage_of, found.coverage_of[order])
-    np.testing.assert_array_equal(again.recall_of, found.recall_of[order])
-    np.testing.assert_array_equal(again.density_of, found.density_of)
-    np.testing.assert_array_equal(again.precision_of, found.precision_of)
+    np.testing.assert_array_equal(again.coverage_of, scores.coverage_of[order])
+    np.testing.assert_array_equal(again.recall_of, scores.recall_of[order])
+    np.testing.assert_array_equal(again.density_of, scores.density_of)
+    np.testing.assert_array_equal(again.precision_of, scores.precision_of)
     index, distance = nearest(x, y)
     np.testing.assert_array_equal(index, cdist(x, y).argmin(axis=1))
     np.testing.assert_allclose(distance, cdist(x, y).min(axis=1), rtol=1e-14)
@@ -125,15 +126,15 @@ def gaussians(seed: int, *sizes: int) -> list[Matrix]:
 def test_an_independent_sample_is_no_copy() -> None:
     pulls = []
     for seed in range(20):
-        found = memorising(*gaussians(seed, 600, 300, 400))
+        check = memorising(*gaussians(seed, 600, 300, 400))
         pulls.append(
             [
-                (found.closer - 0.5) / found.closer_error,
-                found.copied / found.copied_error,
-                found.close - found.close_expected,
+                (check.closer - 0.5) / check.closer_error,
+                check.copied / check.copied_error,
+                check.close - check.close_expected,
             ]
         )
-        assert found.ratio == pytest.approx(1, abs=0.1)
+        assert check.ratio == pytest.approx(1, abs=0.1)
     mean, spread = np.mean(pulls, axis=0), np.std(pulls, axis=0, ddof=1)
     assert np.all(np.abs(mean[:2]) < 4 / np.sqrt(20))
     # The errors are right: pulls of width 1.
@@ -143,25 +144,25 @@ def test_an_independent_sample_is_no_copy() -> None:
 
 def test_copies_are_found_and_part_of_them_too() -> None:
     train, held, fresh, noise = gaussians(30, 600, 300, 400, 600)
-    found = memorising(train, held, train)
-    assert (found.closer, found.ratio, found.close, found.copied) == (1, 0, 1, 1)
-    assert (found.generated == 0).all()
+    check = memorising(train, held, train)
+    assert (check.closer, check.ratio, check.close, check.copied) == (1, 0, 1, 1)
+    assert (check.generated == 0).all()
     # Slightly varied copies, and a quarter of copies among fresh showers.
-    found = memorising(train, held, train + 0.05 * noise)
-    assert found.closer > 0.99
-    assert found.copied > 0.95
-    found = memorising(train, held, np.concatenate([fresh[:300], train[:100]]))
-    assert found.copied == pytest.approx(0.25, abs=4 * found.copied_error)
-    assert found.copied > 3 * found.copied_error
-    assert found.close == pytest.approx(0.25, abs=0.05)
+    check = memorising(train, held, train + 0.05 * noise)
+    assert check.closer > 0.99
+    assert check.copied > 0.95
+    check = memorising(train, held, np.concatenate([fresh[:300], train[:100]]))
+    assert check.copied == pytest.approx(0.25, abs=4 * check.copied_error)
+    assert check.copied > 3 * check.copied_error
+    assert check.close == pytest.approx(0.25, abs=0.05)
 
 
 def test_too_little_spread_looks_like_copying_to_distances_alone() -> None:
     train, held, fresh = gaussians(31, 900, 600, 500)
-    found = memorising(train, held, 0.5 * fresh)
-    assert found.closer > 0.8
-    assert found.ratio < 0.8
-    assert abs(found.copied) < 4 * found.copied_error
+    check = memorising(train, held, 0.5 * fresh)
+    assert check.closer > 0.8
+    assert check.ratio < 0.8
+    assert abs(check.copied) < 4 * check.copied_error
 
 
 def test_slices_are_judged_apart() -> None:
@@ -170,10 +171,10 @@ def test_slices_are_judged_apart() -> None:
     labels = [np.arange(len(x)) % 2 for x in (train, held, fresh)]
     labels[2] = (np.arange(400) % 8 == 0).astype(int)
     scaled = [x * np.where(k == 1, 10.0, 1.0)[:, None] for x, k in zip((train, held, fresh), labels, strict=True)]  # noqa: E501  # fmt: skip
-    found = memorising(*scaled, groups=(labels[0], labels[1], labels[2]))
-    assert found.used == (0, 1)
-    assert found.closer == pytest.approx(0.5, abs=4 * found.closer_error)
-    assert found.ratio == pytest.approx(1, abs=0.1)
+    check = memorising(*scaled, groups=(labels[0], labels[1], labels[2]))
+    assert check.used == (0, 1)
+    assert check.closer == pytest.approx(0.5, abs=4 * check.closer_error)
+    assert check.ratio == pytest.approx(1, abs=0.1)
     together = memorising(*scaled)
     assert together.closer > 0.5 + 4 * together.closer_error
     # A slice with a few showers only is left out.
@@ -187,14 +188,14 @@ def test_geant4_does_not_memorise_itself(halves: tuple[Showers, Showers]) -> Non
     cells = [fractions(s.energies, s.incident_energy) for s in (train, held)]
     energy = [np.ravel(s.incident_energy) for s in (train, held)]
     odd = np.arange(len(cells[0])) % 2 == 1
-    found = memorising(
+    check = memorising(
         cells[0][~odd], cells[1], cells[0][odd], (energy[0][~odd], energy[1], energy[0][odd])
     )
-    assert found.closer == pytest.approx(0.5, abs=4 * found.closer_error)
-    assert abs(found.copied) < 4 * found.copied_error
-    assert found.closer_error < 0.01
-    assert found.ratio == pytest.approx(1, abs=0.03)
-    assert found.close == pytest.approx(found.close_expected, abs=0.01)
+    assert check.closer == pytest.approx(0.5, abs=4 * check.closer_error)
+    assert abs(check.copied) < 4 * check.copied_error
+    assert check.closer_error < 0.01
+    assert check.ratio == pytest.approx(1, abs=0.03)
+    assert check.close == pytest.approx(check.close_expected, abs=0.01)
     copies = memorising(*(cells[k] for k in (0, 1, 0)), (energy[0], energy[1], energy[0]))
     assert copies.closer == pytest.approx(1)
     assert copies.copied == pytest.approx(1)
@@ -202,8 +203,8 @@ def test_geant4_does_not_memorise_itself(halves: tuple[Showers, Showers]) -> Non
 
 def test_empty_showers_are_equal_showers() -> None:
     empty = np.zeros((40, 5))
-    found = prdc(empty, empty)
-    assert found.precision[0] == 0  # open balls of radius 0
+    scores = prdc(empty, empty)
+    assert scores.precision[0] == 0  # open balls of radius 0
     check = memorising(empty, empty, empty)
     assert check.closer == 0.5
     assert np.isnan(check.ratio)
@@ -230,3 +231,22 @@ def test_bad_input_is_answered_in_one_sentence() -> None:
         memorising(good, good[:10], good)
     with pytest.raises(DataError, match="held-out"):
         memorising(good, good[:0], good)
+
+
+def test_ties_with_the_shower_without_energy_are_exact() -> None:
+    """Of pions, many leave no cell above the cut: distances to them tie in both samples."""
+    rng = np.random.default_rng(11)
+
+    def sample(size: int) -> Matrix:
+        cells = rng.exponential(50.0, (size, 40)) * (rng.random((size, 40)) < 0.3)
+        cells[: size // 4] = 0
+        return np.asarray(log_voxels(cells, 1.0), dtype=np.float64)
+
+    x, y = sample(300), sample(260)
+    scores = prdc(x, y, centre=log_voxels(np.zeros((1, 40)), 1.0)[0].astype(np.float64))
+    gaps = [((a[:, None] - b[None]) ** 2).sum(axis=2) for a, b in ((x, x), (y, y), (x, y))]
+    radii = [np.sort(gap, axis=1)[:, 5] for gap in gaps[:2]]  # the first is the shower itself
+    # Sums of squares in one order: ties with the empty shower are ties to the last bit.
+    np.testing.assert_array_equal(scores.recall_of, (gaps[2] < radii[1]).any(axis=1))
+    np.testing.assert_array_equal(scores.precision_of, (gaps[2] < radii[0][:, None]).any(axis=0))
+    assert (radii[1][65:] == gaps[1][65:, 0]).any()  # some balls reach to the empty showers

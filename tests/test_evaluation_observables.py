@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from caloforge.data import open_showers, read_showers
+from caloforge.detector.shipped import geometry_names, load_geometry
+from caloforge.detector.symmetries import symmetry_group
 from caloforge.errors import CaloForgeError, DataError
-from caloforge.evaluation.features import compute
-from caloforge.evaluation.observables import observables
-from caloforge.geometry import geometry_names, load_geometry
+from caloforge.observables.features import compute
+from caloforge.observables.table import observables
 from caloforge.showers import Showers
-from caloforge.symmetries import symmetry_group
 
 PUBLISHED_NAMES = {
     "E_layer": "layer_energy",

@@ -5,8 +5,8 @@ import pytest
 
 from caloforge.data import read_showers, sample_path
 from caloforge.errors import DataError
-from caloforge.evaluation import prd
-from caloforge.evaluation.prd import physics_matrix, prd_area, prd_auc, prd_curve
+from caloforge.metrics import prd
+from caloforge.metrics.prd import physics_matrix, prd_area, prd_auc, prd_curve
 
 
 def test_curve_of_two_coins() -> None:
@@ -64,13 +64,13 @@ def test_identical_and_disjoint_samples() -> None:
 def test_seed_and_order() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(400, 3)), rng.normal(size=(300, 3)) + 0.5
-    found = prd_auc(x, y)
+    result = prd_auc(x, y)
     again = prd_auc(x, y)
-    assert (found.value, found.error) == (again.value, again.error)
-    np.testing.assert_array_equal(found.generated_labels, again.generated_labels)
+    assert (result.value, result.error) == (again.value, again.error)
+    np.testing.assert_array_equal(result.generated_labels, again.generated_labels)
     other = prd_auc(x[rng.permutation(400)], y[::-1], seed=9)
-    spread = np.hypot(found.error, other.error) + 0.02
-    assert other.value == pytest.approx(found.value, abs=3 * spread)
+    spread = np.hypot(result.error, other.error) + 0.02
+    assert other.value == pytest.approx(result.value, abs=3 * spread)
 
 
 def test_a_rotation_changes_no_distance() -> None:
@@ -90,9 +90,9 @@ def test_real_halves_sit_on_the_floor() -> None:
     first, second = (
         read_showers(sample_path(f"ds1-photons-{part}")) for part in ("train", "test")
     )
-    found = prd_auc(first.energies, second.energies, repeats=3)
-    assert 0.98 < found.value < 1
-    assert found.error < 0.01
+    result = prd_auc(first.energies, second.energies, repeats=3)
+    assert 0.98 < result.value < 1
+    assert result.error < 0.01
     # Showers of the wrong energy scale do not.
     assert prd_auc(first.energies, 2 * second.energies, repeats=3).value < 0.97
 

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from test_evaluation_compare import toy
 
-from caloforge.evaluation.compare import Comparison, compare
-from caloforge.evaluation.results import markdown_table, to_json
-from caloforge.evaluation.runs import recipe_runs
-from caloforge.evaluation.summary import Summary, summarise
+from caloforge.judge.compare import compare
+from caloforge.judge.comparison import Comparison
+from caloforge.judge.folder import result_of
+from caloforge.judge.results import markdown_table, to_json
+from caloforge.judge.runs import recipe_runs
+from caloforge.judge.summary import Summary, summarise
 from caloforge.report.page import write_report
 
 
 def summary(name: str, seed: int, scale: float, recipe: str = "gan", trained: str = "") -> Summary:
-    made = summarise(toy(seed=seed, scale=scale), name, like=summarise(toy()))
-    return replace(made, provenance={"recipe": recipe, "training_seed": trained or str(seed)})
+    summary = summarise(toy(seed=seed, scale=scale), name, like=summarise(toy()))
+    return replace(summary, provenance={"recipe": recipe, "training_seed": trained or str(seed)})
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def judged(samples: tuple[Summary, list[Summary]]) -> list[Comparison]:
 def test_means_over_runs_are_means(judged: list[Comparison]) -> None:
     (runs,) = recipe_runs(judged)
     assert (runs.recipe, runs.names) == ("gan", ("a", "b"))
-    sized = [c.details["at_floor_size"]["chi2_ndf_energy"].value for c in judged[:2]]
+    sized = [c.details.at_floor_size["chi2_ndf_energy"].value for c in judged[:2]]
     found = runs.metrics["chi2_ndf_energy"]
     assert found.mean == pytest.approx(np.mean(sized))
     assert found.spread == pytest.approx(np.std(sized, ddof=1))
@@ -60,7 +62,8 @@ def test_report_marks_what_a_training_was_not_shown(samples, tmp_path) -> None:
     reference, runs = samples
     blind = replace(runs[0], provenance={**runs[0].provenance, "left_out": "2048"})
     generated = [blind, runs[1]]
-    page = write_report(tmp_path / "r.html", reference, generated, compare(reference, generated))
+    result = result_of(reference, generated, compare(reference, generated))
+    page = write_report(tmp_path / "r.html", result)
     text = page.read_text(encoding="utf-8")
     assert "a was trained without 2.05 GeV" in text
     assert "Mean over the runs of a recipe" in text

@@ -1,7 +1,9 @@
 """Exports to LWTNN, ATLAS FastCaloSim and Geant4 Par04, read back by readers of their own."""
 
+import errno
 import json
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -16,22 +18,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.cli import main
-from caloforge.errors import ExportError
-from caloforge.export import export_model
-from caloforge.export.fastcalosim import export_fastcalosim, voxel_order
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import load_geometry
+from caloforge.errors import CaloForgeError, ExportError
+from caloforge.export import TARGETS, export_model
+from caloforge.export.fastcalosim import binning_xml, export_fastcalosim, voxel_order
 from caloforge.export.lwtnn import dense_layers, export_lwtnn
-from caloforge.export.par04 import export_par04, mesh_order
-from caloforge.geometry import load_geometry
+from caloforge.export.par04 import export_ddml, export_par04, mesh_order, par04_macro
 from caloforge.models import make_model
 from caloforge.models.base import ShowerModel, fractions_core
 from caloforge.models.file import ModelFile, load_model
 from caloforge.nn.conditions import ConditionFeatures
 from caloforge.nn.dense_core import DenseCore, Variable
 from caloforge.noise import normals
-from caloforge.pretrained import resolve_model
-from caloforge.transforms import IncidentFraction
+from caloforge.pretrained import pretrained_names, resolve_model
+from caloforge.transforms import IncidentFraction, LayerLogs
 
 PION_MASS = 139.57039
+
+
+@pytest.fixture(autouse=True)
+def nonsense_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of a few steps make showers of more energy than their particle has."""
+    monkeypatch.setattr("caloforge.export.parity.NONSENSE_SHARE", 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +90,8 @@ def by_reader(
             "noise": {f"variable_{i}": float(noise[k, i]) for i in range(core.noise)},
             "condition": {v.name: float(v.value(c[k : k + 1])) for v in core.variables},
         }
-        made = graph.compute(given)
-        rows.append([made[label] for label in core.outputs])
+        outputs = graph.compute(given)
+        rows.append([outputs[label] for label in core.outputs])
     return np.array(rows)
 
 
@@ -189,8 +198,9 @@ def test_a_split_model_is_one_file_for_each_range(tmp_path: Path) -> None:
         "caloshowergan-split", "ds1-photons", edges=[4096.0, 262144.0], low=wide, middle=part,
         high=part,
     )  # fmt: skip
-    export_lwtnn(file, tmp_path / "photon.json")
+    parity = export_lwtnn(file, tmp_path / "photon.json")
     names = sorted(path.name for path in tmp_path.iterdir())
+    assert sorted(path.name for path in parity.files) == names
     assert names == [
         "photon_256_4096.json",
         "photon_262144_4194304.json",
@@ -203,6 +213,96 @@ def test_a_split_model_is_one_file_for_each_range(tmp_path: Path) -> None:
     with torch.inference_mode():
         shower = file.model.sample(torch.tensor([[1e6]]), torch.from_numpy(noise)).numpy()
     assert (np.abs(found * 1e6 - shower) <= 10).all()
+
+
+def test_a_full_disk_leaves_none_of_the_files_of_a_split_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = {"latent": 4, "generator": [8], "output_gain": 0.003}
+    file = fresh("caloshowergan-split", "ds1-photons", edges=[4096.0], low=part, high=part)
+    write, written = Path.write_text, []
+
+    def full(path: Path, text: str, **options: object) -> int:
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        return write(path, text, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(CaloForgeError, match=r"No space left on device\. Nothing of it was left"):
+        export_lwtnn(file, tmp_path / "photon.json")
+    assert written
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_json_says_what_it_was_trained_on(photon: ModelFile, tmp_path: Path) -> None:
+    export_lwtnn(photon, tmp_path / "photon.json")
+    about = json.loads((tmp_path / "photon.json").read_text())["miscellaneous"]
+    assert all(isinstance(text, str) for text in about.values())
+    assert about["format"] == "caloforge-lwtnn"
+    assert about["geometry_hash"] == photon.model.geometry.hash
+    assert Geometry.from_dict(json.loads(about["geometry"])).hash == photon.model.geometry.hash
+    (energy,) = json.loads(about["conditions"])
+    assert (energy["low"], energy["high"]) == photon.condition_range["energy"]
+    assert about["cells"].startswith("layer by layer")
+    assert json.loads(about["versions"])["exporter"]
+
+
+@pytest.mark.parametrize("hyper", [{}, {"draw": False}, {"likelihood": "gaussian"}])
+def test_the_numbers_of_a_vae_become_energies_as_the_docs_say(
+    hyper: dict[str, object], tmp_path: Path
+) -> None:
+    """The steps of docs/deployment.md with the numbers of the second file, and nothing else."""
+    file = fresh("vae", "atlas-cells", latent=3, decoder=[11, 7], **hyper)
+    transform = file.model.transform
+    assert isinstance(transform, LayerLogs)
+    with torch.no_grad():  # as a fit would leave them
+        transform.knots.copy_(torch.linspace(5.0, 14.0, 16))
+        transform.mean_response.copy_(torch.linspace(0.7, 0.9, 16))
+        transform.variance.copy_(torch.tensor([1e-4, 2.0, 1e4]))
+        transform.mean.uniform_(-0.5, 1.5)
+        transform.std.uniform_(0.3, 2)
+    empty = transform.empty() if file.model.hurdle else None
+    file.model.register_buffer("empty", empty)
+    parity = export_lwtnn(file, tmp_path / "vae.json")
+    assert parity.files == (tmp_path / "vae.json", tmp_path / "vae_transform.json")
+    t = json.loads((tmp_path / "vae_transform.json").read_text())
+    core, condition = core_of(file.model), np.array([[65536.0, 3.0, -7.0, 2.0, 1.0]])
+    noise = normals(1, 0, 1, file.model.noise_size)
+    outputs = by_reader(tmp_path / "vae.json", core, noise[:, :3], condition)[0]
+    size, energy = len(t["mean"]), 65536.0
+    parts = dict(
+        zip(
+            ("mean", "log_width", "log_odds"),
+            np.split(outputs, len(outputs) // size),
+            strict=False,
+        )
+    )
+    drawn = noise[0, 3:].astype(np.float64)
+    x = parts["mean"].copy()
+    if t["draw"]:
+        x += np.exp(np.clip(parts["log_width"], *t["log_width"])) * drawn[:size]
+    raw = x * t["std"] + np.array(t["mean"])
+    if t["hurdle"]:
+        v = drawn[size:] if t["draw"] else np.zeros(size)
+        a, b = t["logistic"]
+        raw[parts["log_odds"] + a * v + b * v**3 <= 0] = t["empty"]
+    a, b, c = t["variance"]
+    sigma = max(1e-4, math.sqrt(a + b / energy + c / energy**2))
+    response = np.interp(math.log(energy), t["knots"], t["mean_response"])
+    total = max(0.0, response + raw[0] * sigma) * energy
+    filled = np.exp(np.clip(raw[1:], 0, t["largest"])) * (raw[1:] > t["empty"] / 2)
+    layers, cells = filled[: t["layers"]], filled[t["layers"] :]
+    in_cells = np.bincount(t["layer"], cells, minlength=t["layers"])
+    layers = np.where(in_cells > 0, layers, 0)
+    layers = layers * total / max(layers.sum(), 1e-12)
+    mev = cells * (layers / np.maximum(in_cells, 1e-12))[t["layer"]]
+    with torch.inference_mode():
+        shower = file.model.sample(torch.from_numpy(condition).float(), torch.from_numpy(noise))[
+            0
+        ].numpy()
+    assert shower.sum() > 1000
+    np.testing.assert_allclose(mev, shower, atol=1e-5 * shower.sum(), rtol=0)
 
 
 def test_folded_batch_normalisation_is_the_same_function() -> None:
@@ -255,13 +355,13 @@ def json_network(path: Path) -> Network:
     graph = lwtnn_reader.read(path)
 
     def network(u: NDArray, label: float) -> NDArray:
-        made = graph.compute(
+        outputs = graph.compute(
             {
                 "node_0": {f"variable_{i}": float(v) for i, v in enumerate(u)},
                 "node_1": {"variable_0": label, "variable_1": 0.0},
             }
         )
-        return np.array([made[str(k)] for k in range(len(made))])
+        return np.array([outputs[str(k)] for k in range(len(outputs))])
 
     return network
 
@@ -275,8 +375,8 @@ def onnx_network(path: Path) -> Network:
             "Noise": u[None].astype(np.float32),
             "mycond": np.array([[label, 0.0]], np.float32),
         }
-        (made,) = session.run(None, given)
-        return np.asarray(made[0])
+        (outputs,) = session.run(None, given)
+        return np.asarray(outputs[0])
 
     return network
 
@@ -299,7 +399,7 @@ def test_fastcalosim_gets_the_showers_of_the_model(
     read = file.model.geometry
     pid = read.pid
     names = {f"neural_net_{pid}_eta_20_25_{slot}.{kind}" for slot in slots}
-    assert {path.name for path in out.iterdir()} == {*names, "binning.xml"}
+    assert {path.name for path in out.iterdir()} == {*names, "binning.xml", "README.txt"}
     noise = normals(7, 0, 3, 6)
     for slot, exponents in slots.items():
         path = out / f"neural_net_{pid}_eta_20_25_{slot}.{kind}"
@@ -324,10 +424,13 @@ def test_fastcalosim_gets_the_showers_of_the_model(
 def test_binning_xml_is_what_fastcalosim_reads(tmp_path: Path) -> None:
     file = gan()
     export_fastcalosim(file, tmp_path / "fcs", eta=(80, 85))
+    said = (tmp_path / "fcs" / "README.txt").read_text()
     root = ElementTree.parse(tmp_path / "fcs" / "binning.xml").getroot()
     (particle,) = root.findall("Particle")
     assert (particle.get("pid"), particle.get("latentDim")) == ("22", "6")
     assert particle.get("symmetriseAlpha") == "false"
+    assert "rootFiles/pid22_E1048576_eta_80_85.root" in said
+    assert "rootFiles/pid22_E65536_eta_80_85_validation.root" in said
     (chosen,) = particle.findall("Bin")
     assert [chosen.get(k) for k in ("etaMin", "etaMax", "ganVersion")] == ["80", "85", "2"]
     layers = chosen.findall("Layer")
@@ -336,6 +439,18 @@ def test_binning_xml_is_what_fastcalosim_reads(tmp_path: Path) -> None:
         assert int(element.get("n_bin_alpha", "")) == layer.shape[0]
         edges = [float(edge) for edge in element.get("r_edges", "").split(",")]
         assert edges == list(layer.edges[1])
+
+
+@pytest.mark.parametrize(
+    ("pid", "written"), [(22, "22"), (-11, "11"), (211, "211"), (2212, "211")]
+)
+def test_the_xml_names_photons_electrons_and_pions_alone(pid: int, written: str) -> None:
+    """InitialiseFromXML is asked for 211 whatever else flies, protons too."""
+    plain = load_geometry("ds1-pions").to_dict()
+    file = gan()
+    file.model.geometry = Geometry.from_dict({**plain, "pid": pid, "name": "other"})
+    root = ElementTree.fromstring(binning_xml(file, abs(pid), (20, 25)))
+    assert [p.get("pid") for p in root.findall("Particle")] == [written]
 
 
 def test_a_photon_model_split_at_4_gev_fills_both_slots(tmp_path: Path) -> None:
@@ -361,17 +476,18 @@ def test_fastcalosim_refuses_what_it_has_no_place_for(tmp_path: Path) -> None:
         (three, {}, "no slot for a model that is split at 4096, 262144 MeV"),
         (cells, {}, "no generator for the particle|voxels in r and alpha"),
         (gan(output_activation="swish"), {}, "lets them be negative"),
-        (load_model(resolve_model("flow-matching-photon")), {}, "dense layers"),
+        (load_model(resolve_model("flow-matching-photon")), {"shower": "gan"}, "dense layers"),
         (gan(), {"network": "xml"}, "expected json or onnx"),
-        (gan(), {"eta": (25, 20)}, "slice"),
-        (gan("lcd"), {}, "no generator for the particle"),
+        (gan(), {"eta": (25, 20)}, "slice 25 to 20 .* expected a width of 5"),
+        (gan(), {"eta": (20, 30)}, "slice 20 to 30 .* expected a width of 5"),
+        (gan("lcd"), {}, "'lcd' states no single one .its particles: gamma, pi0."),
     ]
     for file, options, sentence in cases:
         with pytest.raises(ExportError, match=sentence):
             export_fastcalosim(file, tmp_path / "fcs", **options)  # type: ignore[arg-type]
         assert not list(tmp_path.iterdir())
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(ExportError, match="new or empty folder"):
+    with pytest.raises(CaloForgeError, match="new or empty folder"):
         export_fastcalosim(gan(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -380,7 +496,9 @@ def test_fastcalosim_refuses_what_it_has_no_place_for(tmp_path: Path) -> None:
 def test_par04_gets_the_showers_of_the_model_in_its_order(tmp_path: Path) -> None:
     file = fresh("caloshowergan", "ds2", latent=5, generator=[8], output_gain=0.0003)
     path = tmp_path / "Generator.onnx"
-    export_par04(file, path)
+    assert export_par04(file, path).files == (path, path.with_suffix(".mac"))
+    macro = path.with_suffix(".mac").read_text()
+    assert macro == par04_macro(file.model.geometry, 5, "Generator.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (given,), (made) = session.get_inputs(), session.get_outputs()
     assert given.shape == [1, 5 + 4]
@@ -396,6 +514,73 @@ def test_par04_gets_the_showers_of_the_model_in_its_order(tmp_path: Path) -> Non
         np.testing.assert_allclose(mesh, cells.transpose(2, 1, 0), atol=1e-5 * energy)
     about = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert about["cells"].startswith("(r, phi, z)")
+
+
+def test_the_macro_sets_the_mesh_before_and_the_inference_after_initialisation() -> None:
+    lines = par04_macro(load_geometry("ds2"), 5, "Generator.onnx").splitlines()
+    start = lines.index("/run/initialize")
+    assert all(line.startswith("/Par04/mesh/") for line in lines[:start])
+    assert not any(line.startswith("/Par04/mesh/") for line in lines[start:])
+    values = dict(line.rsplit("/", 1)[1].split(" ", 1) for line in lines if "/Par04/" in line)
+    assert values["setSizeLatentVector"] == "5"
+    assert values["setNbOfZCells"] == "45"
+    assert values["setSizeOfRhoCells"] == "4.65 mm"
+    # The library loads the file that was named before; the mesh model goes first.
+    names = [line.rsplit("/", 1)[1].split()[0] for line in lines]
+    assert names.index("setModelPathName") < names.index("setInferenceLibrary")
+    assert [line for line in lines if "Activate" in line] == [
+        "/param/ActivateModel defineMesh",
+        "/param/ActivateModel inferenceModel",
+    ]
+
+
+def test_ddml_places_the_cells_where_the_model_has_them(tmp_path: Path) -> None:
+    """Walked as Par04ExampleVAE walks it: r slowest, phi from 0, then the layer."""
+    file = fresh("caloshowergan", "ds2", latent=10, generator=[8], output_gain=0.0003)
+    out = tmp_path / "ddml"
+    assert export_ddml(file, out).files == (out,)
+    session = onnxruntime.InferenceSession(
+        str(out / "generator.onnx"), providers=["CPUExecutionProvider"]
+    )
+    z, energy, theta = normals(2, 0, 1, 10), 50_000.0, 0.2
+    row = [*z[0], energy / 1_024_000, theta / (math.pi / 2), 0, 1]
+    (given,) = session.get_inputs()
+    (outputs,) = session.run(None, {given.name: np.array([row], np.float32)})
+    with torch.inference_mode():
+        shower = file.model.sample(torch.tensor([[energy]]), torch.from_numpy(z))[0].numpy()
+    cells, hit = shower.reshape(45, 16, 9), 0
+    alpha, r_edges = file.model.geometry.layers[0].edges
+    for i in range(9):
+        for j in range(16):
+            x, y = (
+                4.65 * (i + 0.5) * f((j + 0.5) * 2 * math.pi / 16) for f in (math.cos, math.sin)
+            )
+            sector = int(np.searchsorted(alpha, math.atan2(y, x))) - 1
+            ring = int(np.searchsorted(r_edges, math.hypot(x, y))) - 1
+            for layer in range(45):
+                expected = cells[layer, sector, ring]
+                assert abs(outputs[0, hit] * energy - expected) <= 1e-5 * shower.sum()
+                hit += 1
+    steering = (out / "caloforge_model.py").read_text()
+    compile(steering, "caloforge_model.py", "exec")
+    assert '"NCellsPhi": 16' in steering
+    assert '"LatentVectorSize": 10' in steering
+
+
+def test_ddml_refuses_what_its_plug_in_would_read_wrongly(tmp_path: Path) -> None:
+    file = fresh("caloshowergan", "ds2", latent=5, generator=[8], output_gain=0.0003)
+    with pytest.raises(ExportError, match=r"gives its network 10 normals.*needs 5"):
+        export_ddml(file, tmp_path / "ddml")
+    plain = load_geometry("ds2").to_dict()
+    for layer in plain["layers"]:
+        layer["alpha_bins"] = 15
+    odd = Geometry.from_dict({**plain, "name": "odd"})
+    model = make_model("caloshowergan", odd, None, latent=10, generator=[8])
+    with pytest.raises(ExportError, match="15 sectors"):
+        export_ddml(ModelFile(model.eval(), {"model": "caloshowergan"}), tmp_path / "ddml")
+    with pytest.raises(ExportError, match="not such a mesh"):
+        export_ddml(gan(latent=10), tmp_path / "ddml")
+    assert not list(tmp_path.iterdir())
 
 
 def test_par04_order_has_r_slowest_and_every_cell_once() -> None:
@@ -474,7 +659,7 @@ def test_the_command_writes_and_says_how_far_it_is_from_pytorch(
     words = ["caloshowergan-photon", "--to", "fastcalosim", "--out", str(out), "--eta", "0", "5"]
     code, said, _ = command(words, monkeypatch, capsys)
     assert code == 0
-    assert "largest difference" in said
+    assert said.startswith(f"{out}: as PyTorch, largest difference")
     assert (out / "neural_net_22_eta_0_5_High12.json").exists()
 
 
@@ -508,3 +693,18 @@ def test_the_command_refuses_in_one_sentence_and_writes_nothing(
     assert complaint.count("\n") == 1
     assert sentence in complaint
     assert sorted(tmp_path.iterdir()) == before
+
+
+# --- the page --------------------------------------------------------------------------------
+def test_the_page_has_the_macro_and_a_row_for_every_shipped_generator() -> None:
+    """`tools/exports.py` writes both."""
+    page = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert par04_macro(load_geometry("par04"), 10, "Generator.onnx") in page
+    rows = page.split("<!-- tools/exports.py -->")[1].split("<!-- end -->")[0].splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row]
+    assert cells[0] == ["generator", *(f"`{target}`" for target in TARGETS)]
+    assert [row[0] for row in cells[2:]] == [f"`{name}`" for name in pretrained_names()]
+    measured = [cell for row in cells[2:] for cell in row[1:] if "10" in cell]
+    assert measured
+    # At most 1e-5, as the exporter demands.
+    assert all(re.search(r"10⁻(⁶|⁷|⁸|⁹|¹\d*)|1·10⁻⁵", cell) for cell in measured)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from caloforge.geometry import load_geometry
-from caloforge.models.flowmatching import FlowMatching, mean_end
+from caloforge.detector.shipped import load_geometry
+from caloforge.models.flowmatching import FlowMatching, FlowMatchingHyper, mean_end
 from caloforge.transforms import LayerLogs
 
 
@@ -38,7 +38,9 @@ def test_at_the_end_x_itself_decides():
 
 def test_a_network_sure_of_empty_cells_makes_empty_showers():
     geometry = load_geometry("ds1-photons")
-    model = FlowMatching(geometry, LayerLogs(geometry, floor=1.0), hidden=8, blocks=1)
+    model = FlowMatching(
+        geometry, LayerLogs(geometry, floor=1.0), FlowMatchingHyper(hidden=8, blocks=1)
+    )
     with torch.no_grad():
         for parameter in model.mixture.parameters():
             parameter.zero_()

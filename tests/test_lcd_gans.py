@@ -6,19 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import sample_showers
+from conftest import sample_showers, update
 from torch import nn
 
 from caloforge.config import load_recipe
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import load_geometry
 from caloforge.models import make_model, parameter_count
-from caloforge.models.base import Batch, OptimiserSettings, Phase
+from caloforge.models.base import Batch, Phase
+from caloforge.models.hyper import OptimiserSettings
 from caloforge.models.mlp_wgan import centre_peak
 from caloforge.models.wasserstein import UnrolledWGAN
 from caloforge.noise import normals
-from caloforge.training import build, train
 from caloforge.training.optimisers import Player
+from caloforge.training.train import build, train
 from caloforge.transforms import IncidentFraction, Spiral
 
 GEOMETRY = load_geometry("lcd")
@@ -259,7 +260,7 @@ def test_clipping_keeps_the_critics_weights_in_range_and_no_others() -> None:
             largest = max(number(p.abs().max()) for p in phase.parameters)
             assert (largest <= most + 1e-7) == (phase.name == "critic")
             before = [p.detach().clone() for p in phase.parameters]
-            player.update(phase.loss(batch, rng)[0])
+            update(player, phase.loss(batch, rng)[0])
             moved = [
                 not torch.equal(p, old) for p, old in zip(phase.parameters, before, strict=True)
             ]
@@ -272,7 +273,7 @@ def test_clipping_goes_with_lookahead() -> None:
     player = Player(Phase("p", [parameter], lambda *_: None, 1, settings), 0.0)
     for _ in range(12):
         assert number(parameter.abs().max()) <= 0.1 + 1e-7
-        player.update(-parameter.sum())
+        update(player, -parameter.sum())
     assert torch.equal(parameter.detach(), torch.full((3,), 0.1))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import runpy
 import struct
 import zipfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from data_files import memory_limit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -18,7 +20,11 @@ from safetensors.torch import save_file
 
 import caloforge
 from caloforge.errors import CaloForgeError, ModelError
+from caloforge.models.digests import KEY
 from caloforge.models.file import FORMAT, SCHEMA, load_model, save_model, write_tensors
+from caloforge.pretrained import pretrained_names, resolve_model
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
 @pytest.fixture
@@ -73,7 +79,7 @@ def test_a_file_describes_itself(good: Path) -> None:
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
     assert "There is no model file" in sentence(tmp_path / "none.safetensors")
-    assert "not a readable model file" in sentence(tmp_path)
+    assert "holds no model.safetensors" in sentence(tmp_path)
     path = tmp_path / "x.safetensors"
     for content in (b"", b"\x00", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"not a model" * 100):
         path.write_bytes(content)
@@ -104,7 +110,7 @@ def test_truncated(good: Path, tmp_path: Path, share: float) -> None:
 )
 @given(data=st.data())
 def test_corrupted_bytes_load_or_get_a_sentence(good: Path, tmp_path: Path, data: Any) -> None:
-    """Flipped bits in a weight cannot be noticed; anything else must be one sentence."""
+    """Whatever is changed, the file is refused in one sentence or gives the same model."""
     content = bytearray(good.read_bytes())
     header = 8 + struct.unpack("<Q", content[:8])[0]
     for _ in range(data.draw(st.integers(1, 4))):
@@ -117,11 +123,11 @@ def test_corrupted_bytes_load_or_get_a_sentence(good: Path, tmp_path: Path, data
     except ModelError as error:
         assert str(path) in str(error)
         return
-    model = loaded.model
-    assert all(torch.isfinite(v).all() for v in model.generator_state().values())
-    with torch.inference_mode():
-        energies = model.sample(torch.tensor([[65536.0]]), torch.zeros(1, model.noise_size))
-    assert energies.shape == (1, model.geometry.n_cells)
+    whole = load_model(good)
+    assert loaded.about == whole.about
+    state = loaded.model.generator_state()
+    for key, value in whole.model.generator_state().items():
+        assert torch.equal(state[key], value), key
 
 
 @settings(
@@ -155,6 +161,70 @@ def test_any_value_in_the_header_loads_or_gets_a_sentence(
         assert str(error)
     else:
         assert set(ranges) == {"energy"}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_one_changed_bit_in_a_weight_is_noticed(good: Path, tmp_path: Path, share: float) -> None:
+    content = bytearray(good.read_bytes())
+    header = 8 + struct.unpack("<Q", content[:8])[0]
+    content[header + int(share * (len(content) - header))] ^= 1
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    assert "is not what was written" in sentence(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (r"\"condition_range\": {\"energy\": [256", r"\"condition_range\": {\"energy\": [255"),
+        (r"\"latent\": ", r"\"latent\":1"),
+        (r"\"pid\": ", r"\"pid\":-"),
+        (r"\"unit\": \"MeV", r"\"unit\": \"GeV"),
+        ("caloforge-digests", "caloforge-digestt"),
+    ],
+)
+def test_a_changed_description_is_noticed(
+    good: Path, tmp_path: Path, before: str, after: str
+) -> None:
+    """Trained ranges, hyper-parameters, the particle, units, and the digests' own name."""
+    content = good.read_bytes()
+    assert before.encode() in content
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content.replace(before.encode(), after.encode(), 1))
+    assert "damaged" in sentence(path)
+
+
+def test_a_file_without_digests_is_read_and_gets_some(
+    good: Path, changed: Callable[..., Path]
+) -> None:
+    old = changed(lambda *_: None)  # as files were before there were digests
+    with safe_open(old, framework="pt") as file:
+        assert KEY not in file.metadata()
+    assert load_model(old).about == load_model(good).about
+    weights = old.read_bytes()[8 + struct.unpack("<Q", old.read_bytes()[:8])[0] :]
+    add_digests = runpy.run_path(str(TOOLS / "digests.py"))["add_digests"]
+    assert add_digests(old)
+    assert old.read_bytes().endswith(weights)
+    assert not add_digests(old)
+    assert load_model(old).about == load_model(good).about
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_shipped_generators_carry_digests(name: str) -> None:
+    with safe_open(resolve_model(name), framework="pt") as file:
+        written = json.loads(file.metadata()[KEY])
+        assert set(written["tensors"]) == set(file.keys())
+        assert set(written["metadata"]) == {FORMAT}
+
+
+def test_a_model_that_its_file_does_not_fill_is_not_built(changed: Callable[..., Path]) -> None:
+    """A description of 40 GB of weights, and one of a great many layers, in a small file."""
+    for layers in ([100_000, 100_000], [2000] * 3000):
+        path = changed(lambda _, about, g=layers: about["hyper"].update(generator=g))
+        with memory_limit(4 << 30):
+            assert "which its weights do not fill" in sentence(path) or "allocate" in sentence(
+                path
+            )
 
 
 def test_newer_schema_and_no_description(changed: Callable[..., Path], tmp_path: Path) -> None:
@@ -203,7 +273,7 @@ def test_a_changed_geometry_is_noticed(changed: Callable[..., Path]) -> None:
     def move(_: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
         about["geometry"]["layers"][0]["r_edges"][-1] += 1.0
 
-    assert "geometry was changed" in sentence(changed(move))
+    assert "one of them was edited" in sentence(changed(move))
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from caloforge.data import create_showers, open_showers, read_showers, sample_path
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, ConditionError, ModelError
 from caloforge.generate import (
     Conditions,
@@ -22,7 +23,6 @@ from caloforge.generate import (
     stream,
 )
 from caloforge.generate.engines import BATCH_BYTES
-from caloforge.geometry import load_geometry
 from caloforge.models.file import ModelFile, load_model
 from caloforge.noise import BLOCK, normals
 from caloforge.showers import Showers

@@ -15,8 +15,8 @@ from test_training import assert_same
 
 from caloforge.config import load_recipe
 from caloforge.errors import TrainingError
-from caloforge.training import build
 from caloforge.training.parallel import JointDraws, Processes, fabric_settings, joins_showers
+from caloforge.training.train import build
 
 TESTS = Path(__file__).parent
 

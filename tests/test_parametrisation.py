@@ -9,23 +9,24 @@ from conftest import sample_showers
 from scipy.stats import norm, spearmanr
 
 from caloforge.config import load_recipe
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ModelError, TrainingError
-from caloforge.geometry import Geometry, load_geometry
 from caloforge.models import make_model
 from caloforge.models.base import Batch
-from caloforge.models.parametrisation import Parametrisation
-from caloforge.nn.lateral import AxisGaussians, lateral_shape
-from caloforge.nn.quantiles import (
+from caloforge.models.parametrisation.lateral import AxisGaussians, lateral_shape
+from caloforge.models.parametrisation.model import Parametrisation
+from caloforge.models.parametrisation.quantiles import (
     look_up,
     normal_scores,
     principal_components,
     quantile_table,
 )
-from caloforge.nn.spectra import draw, tabulate
+from caloforge.models.parametrisation.spectra import draw, tabulate
 from caloforge.noise import normals
 from caloforge.showers import Showers
-from caloforge.training import train
 from caloforge.training.dataset import TrainingSet, Walks
+from caloforge.training.train import train
 
 LEFT_OUT = 16384.0
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from caloforge.data import read_showers, sample_names, sample_path
-from caloforge.evaluation.chi2 import energy_chi2
+from caloforge.detector.shipped import load_geometry
 from caloforge.generate import Conditions, generate_showers
-from caloforge.geometry import load_geometry
+from caloforge.metrics.chi2 import energy_chi2
 from caloforge.models.base import ShowerModel
 from caloforge.models.file import load_model
 from caloforge.pretrained import pretrained_names, resolve_model
@@ -39,6 +39,10 @@ def test_some_are_shipped():
     assert "caloshowergan-photon" in NAMES
 
 
+# Generators of these were judged on showers of particles that no shipped sample has.
+OTHER_PARTICLES = ("calogan_gamma", "calogan_piplus")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_generator_and_its_results(name):
     path = resolve_model(name)
@@ -53,6 +57,12 @@ def test_generator_and_its_results(name):
     reference = shipped_test_sample(geometry.hash).after_cut()
     conditions = Conditions(geometry, reference.conditions)
     showers = generate_showers(model, conditions, seed=0, extrapolate=True)
+    if results["reference"]["name"].startswith(OTHER_PARTICLES):
+        points = figures["per_energy"].values()
+        stated_response = [point["generated"]["response"] for point in points]
+        response = showers.energies.sum(axis=1) / showers.incident_energy
+        assert response.mean() == pytest.approx(np.mean(stated_response), rel=0.1)
+        return
     found = energy_chi2(
         reference.energies.sum(axis=1),
         reference.incident_energy,

@@ -13,16 +13,21 @@ import pytest
 from matplotlib.figure import Figure
 
 from caloforge.data import read_showers, sample_path
+from caloforge.detector.geometry import Geometry
 from caloforge.errors import CaloForgeError
-from caloforge.evaluation.compare import compare
-from caloforge.evaluation.summary import Summary, summarise
-from caloforge.geometry import Geometry
-from caloforge.report import averages, energy_figures, layer_figures, tables
+from caloforge.judge.compare import compare
+from caloforge.judge.folder import Result, result_of
+from caloforge.judge.summary import Summary, summarise
 from caloforge.report.blocks import Picture, Section
-from caloforge.report.contents import floor_comparison, report_sections
+from caloforge.report.contents import report_sections
+from caloforge.report.figures.averages import average_maps
+from caloforge.report.figures.cells import cell_spectra
+from caloforge.report.figures.chi2 import chi2_per_energy
+from caloforge.report.figures.response import response
+from caloforge.report.floors import floor_chi2
 from caloforge.report.page import write_page, write_report
-from caloforge.report.samples import Samples
 from caloforge.report.style import style, to_bytes
+from caloforge.report.tables.cells import number
 from caloforge.showers import Showers
 
 HOSTILE = "<script>alert(1)</script>"
@@ -94,20 +99,24 @@ def grid() -> tuple[Summary, Summary, Summary, Summary]:
     return _summaries("grid")
 
 
+def _result(summaries: tuple[Summary, ...]) -> Result:
+    """Both generators beside the second reference sample."""
+    reference, floor, good, bad = summaries
+    return result_of(reference, [good, bad], compare(reference, [good, bad], floor), floor)
+
+
 @pytest.fixture(scope="module")
 def page(
     _coarse_pictures: None, polar: tuple[Summary, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    reference, floor, good, bad = polar
-    comparisons = compare(reference, [good, bad], floor)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    timing = [{"name": "good", "batch": 100, "ms_per_shower": 0.01234}]
-    write_report(path, reference, [good, bad], comparisons, floor=floor, timing=timing)
+    timing = ({"name": "good", "batch": 100, "ms_per_shower": 0.01234},)
+    write_report(path, replace(_result(polar), timing=timing))
     return path.read_text(encoding="utf-8")
 
 
 def _without_images(html: str) -> str:
-    return re.sub(r'src="data:image/[^"]*"', "", html)
+    return re.sub(r'src="data:image/[^"]*"|<script>.*</script>', "", html, flags=re.DOTALL)
 
 
 def test_page_holds_every_generator_and_figure(page: str, polar: tuple[Summary, ...]) -> None:
@@ -116,20 +125,23 @@ def test_page_holds_every_generator_and_figure(page: str, polar: tuple[Summary, 
     text = _without_images(page)
     comparison = compare(polar[0], [polar[2]], polar[1])[0]
     for key, value in comparison.metrics.items():
-        assert f"floor {tables.number(value.floor)}" in text, key
+        assert f"floor {number(value.floor)}" in text, key
     for anchor in ("response", "separation", "layer-energies", "average-showers", "cell-spectra"):
         assert f'id="{anchor}"' in page
     assert "0.0123" in page
     assert "600 against 600" in page
-    assert page.count("<img ") == page.count('alt="') >= 12
+    assert page.count("<img ") == page.count('alt="') > 0
+    assert page.count("<svg ") == page.count('aria-label="') - 1 > 0  # and the navigation
+    assert page.count("<img ") + page.count("<svg ") == page.count("<figure ") >= 12
 
 
 def test_page_needs_nothing_else(page: str) -> None:
     text = _without_images(page)
     assert "http:" not in text and "https:" not in text and "//" not in text
-    assert "<script" not in text and "<link" not in text and "@import" not in text
+    assert set(re.findall("<script[^>]*>", text)) == {'<script type="application/json">'}
+    assert "<link" not in text and "@import" not in text
     assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', text))
-    assert set(re.findall(r'src="(data:image/\w+)', page)) == {"data:image/png", "data:image/svg"}
+    assert set(re.findall(r'src="(data:image/\w+)', page)) == {"data:image/png"}
     anchors = set(re.findall(r'id="([^"]*)"', text))
     assert {target[1:] for target in re.findall(r'href="([^"]*)"', text)} <= anchors
 
@@ -143,12 +155,12 @@ def test_same_input_same_bytes(
     grid: tuple[Summary, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference, _, good, bad = grid
-    comparisons = compare(reference, [good, bad])
-    first = write_report(tmp_path / "a.html", reference, [good, bad], comparisons)
+    result = result_of(reference, [good, bad], compare(reference, [good, bad]))
+    first = write_report(tmp_path / "a.html", result)
     before = dict(matplotlib.rcParams)
     # What the caller has set for figures of their own must not reach the page, nor be changed.
     monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9.0)
-    second = write_report(tmp_path / "b.html", reference, [good, bad], comparisons)
+    second = write_report(tmp_path / "b.html", result)
     assert first.read_bytes() == second.read_bytes()
     assert matplotlib.rcParams["lines.linewidth"] == 9.0
     monkeypatch.undo()
@@ -159,9 +171,8 @@ def test_same_input_same_bytes(
 
 
 def test_figures_as_pdf(polar: tuple[Summary, ...], tmp_path: Path) -> None:
-    samples = Samples(polar[0], (polar[2],))
     with style():
-        picture = energy_figures.response(samples)
+        picture = response(_result(polar))
     write_page(
         tmp_path / "page.html",
         "One figure",
@@ -178,10 +189,10 @@ def test_figures_as_pdf(polar: tuple[Summary, ...], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
 def test_figure_bytes_are_reproducible(kind: str, polar: tuple[Summary, ...]) -> None:
-    made = []
+    made, result = [], _result(polar)
     for _ in range(2):
         with style():
-            picture = layer_figures.cell_spectra(Samples(polar[0], (polar[3],)))
+            picture = cell_spectra(result)
             assert picture is not None
             made.append(to_bytes(picture.figure, kind))  # type: ignore[arg-type]
     assert made[0] == made[1]
@@ -190,10 +201,9 @@ def test_figure_bytes_are_reproducible(kind: str, polar: tuple[Summary, ...]) ->
 def test_every_section_of_both_kinds_of_layers(
     polar: tuple[Summary, ...], grid: tuple[Summary, ...]
 ) -> None:
-    for reference, floor, good, bad in (polar, grid):
-        samples = Samples(reference, (good, bad), floor)
+    for summaries in (polar, grid):
         with style():
-            sections = report_sections(samples, compare(reference, [good, bad], floor))
+            sections = report_sections(_result(summaries))
         pictures = [p for s in sections for p in (*s.pictures, *s.more)]
         assert all(isinstance(p.figure, Figure) and p.alt and p.caption for p in pictures)
         assert len({p.name for p in pictures}) == len(pictures)
@@ -202,23 +212,21 @@ def test_every_section_of_both_kinds_of_layers(
         for title in ("Energy response", "Layers", "Shower shapes", "Voxels", "Average showers"):
             assert title in titles
         assert "Per incident energy" in titles
-        assert ("Correlations" in titles) == (reference.geometry.n_layers > 1)
+        assert ("Correlations" in titles) == (summaries[0].geometry.n_layers > 1)
 
 
 def test_captions_state_the_numbers(polar: tuple[Summary, ...]) -> None:
-    reference, floor, good, bad = polar
-    samples = Samples(reference, (good, bad), floor)
+    reference, _, _, bad = polar
+    result = _result(polar)
     with style():
         pictures: list[Picture | None] = [
-            energy_figures.response(samples),
-            averages.average_maps(samples),
-            energy_figures.chi2_per_energy(
-                samples, compare(reference, [good, bad], floor), floor_comparison(samples)
-            ),
+            response(result),
+            average_maps(result),
+            chi2_per_energy(result),
         ]
-    response, maps, chi2 = (p.caption for p in pictures if p is not None)
-    assert f"{reference.observables['response'].mean():.4g} (Geant4)" in response
-    assert f"{bad.observables['response'].mean():.4g} ({HOSTILE})" in response
+    means, maps, chi2 = (p.caption for p in pictures if p is not None)
+    assert f"{reference.observables['response'].mean():.4g} (Geant4)" in means
+    assert f"{bad.observables['response'].mean():.4g} ({HOSTILE})" in means
     assert "hold" in maps and "%" in maps
     assert "Largest: good" in chi2
 
@@ -229,11 +237,9 @@ def test_floor_of_a_spectrum_is_made_in_the_slices_of_the_reference() -> None:
     energy = rng.uniform(200, 9000, 2400)
     cells = rng.exponential(size=(2400, geometry.n_cells)) * energy[:, None]
     reference = summarise(Showers(cells, energy[:, None], geometry), "reference")
-    samples = Samples(reference, (reference,))
-    floor = floor_comparison(samples)
-    assert floor is not None
-    assert len(samples.slices) > 1
-    values = [energy_figures.chi2_at(floor, part) for part in samples.slices]
+    result = result_of(reference, [reference], compare(reference, [reference]))
+    values = floor_chi2(result)
+    assert len(values) == len(result.shown.frame.slices) > 1
     assert np.isfinite(values).all()
     assert all(0.3 < v < 2.5 for v in values)
 
@@ -244,14 +250,14 @@ def test_samples_that_do_not_belong_together(
     reference, floor, good, _ = polar
     comparisons = compare(reference, [good], floor)
     with pytest.raises(CaloForgeError, match="read-out"):
-        write_report(tmp_path / "r.html", grid[0], [good], comparisons)
+        result_of(grid[0], [good], comparisons)
     with pytest.raises(CaloForgeError, match="one comparison a sample"):
-        write_report(tmp_path / "r.html", reference, [floor], comparisons)
+        result_of(reference, [floor], comparisons)
     with pytest.raises(CaloForgeError, match="at least one set"):
-        write_report(tmp_path / "r.html", reference, [], [])
+        result_of(reference, [], [])
     empty = replace(good, incident_energy=np.zeros(0))
     with pytest.raises(CaloForgeError, match="holds no showers"):
-        write_report(tmp_path / "r.html", reference, [empty], comparisons)
+        result_of(reference, [empty], comparisons)
     with pytest.raises(CaloForgeError, match="expected a folder there"):
         (tmp_path / "file").write_text("")
         write_page(tmp_path / "file" / "r.html", "t", [])
@@ -262,8 +268,8 @@ def test_report_of_shipped_photons(tmp_path: Path) -> None:
     test, train = (read_showers(sample_path(f"ds1-photons-{part}")) for part in ("test", "train"))
     reference = summarise(test, "test")
     generated = summarise(train, "train", like=reference)
-    comparisons = compare(reference, [generated])
-    path = write_report(tmp_path / "r.html", reference, [generated], comparisons)
+    result = result_of(reference, [generated], compare(reference, [generated]))
+    path = write_report(tmp_path / "r.html", result)
     html = path.read_text()
     assert "368 cells in 5 layers" in html
     energies = len(np.unique(reference.incident_energy))

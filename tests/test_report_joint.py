@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from caloforge.evaluation.compare import Comparison, Value, compare
-from caloforge.evaluation.neighbours import fractions, memorising
-from caloforge.evaluation.summary import Summary, summarise
-from caloforge.geometry import Geometry, load_geometry
-from caloforge.report import (
-    contents,
-    copies,
-    correlations,
-    energy_map,
-    giveaways,
-    joint_figures,
-    unrolled,
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import load_geometry
+from caloforge.judge.compare import compare
+from caloforge.judge.comparison import Comparison, Details, Floor, Point
+from caloforge.judge.folder import Result, result_of
+from caloforge.judge.shown.frame import volumes
+from caloforge.judge.shown.singles import scaled_distances
+from caloforge.judge.summary import Summary, summarise
+from caloforge.metrics.base import Value
+from caloforge.metrics.memorising import fractions, memorising
+from caloforge.metrics.notes import (
+    Auc,
+    AucOfSize,
+    BoostedNotes,
+    ClassifierNotes,
+    Giveaway,
+    Notes,
+    PRDCurve,
 )
-from caloforge.report.samples import Samples
+from caloforge.metrics.protocol import FAST
+from caloforge.metrics.resolution import Response
+from caloforge.report.contents import section
+from caloforge.report.figures import copies, correlations, singles, unrolled
+from caloforge.report.figures.joint_energy import draw_against_floor
+from caloforge.report.figures.prd import draw_prd
+from caloforge.report.figures.separation_map import Row, ratios, separation_map
 from caloforge.report.style import looks, style
-from caloforge.report.tables import joint_table, leaderboard
+from caloforge.report.tables.giveaways import giveaway_table, size_table
+from caloforge.report.tables.joint import joint_table
+from caloforge.report.tables.summary import leaderboard
 from caloforge.showers import Showers
 
 ENERGIES = (1024.0, 4096.0, 16384.0)
+JOINT = "All features together"
 
 
 def _showers(geometry: Geometry, seed: int, n: int = 360, tilt: float = 0.0) -> Showers:
@@ -41,46 +56,60 @@ def _showers(geometry: Geometry, seed: int, n: int = 360, tilt: float = 0.0) -> 
 
 
 @pytest.fixture(scope="module")
-def samples() -> Samples:
+def samples() -> SimpleNamespace:
+    """Summaries: the reference, two generators, a second sample of the reference."""
     geometry = load_geometry("ds1-photons")
     reference = summarise(_showers(geometry, 1), "reference", keep=360)
     good = summarise(_showers(geometry, 2), "good", like=reference, keep=360)
     bad = summarise(_showers(geometry, 3, tilt=1.0), "bad", like=reference, keep=360)
     floor = summarise(_showers(geometry, 4), "second", like=reference, keep=360)
-    return Samples(reference, (good, bad), floor)
+    return SimpleNamespace(reference=reference, generated=[good, bad], floor=floor)
 
 
 def _joint(comparison: Comparison, auc: float) -> Comparison:
     """The comparison with joint figures as the judge adds them."""
-    curve = {"recall": np.linspace(1, 0, 11), "precision": np.linspace(0, 1, 11) ** 0.1}
+    curve = PRDCurve(np.linspace(1, 0, 11), np.linspace(0, 1, 11) ** 0.1)
     figures = {"auc_high": auc, "fpd": 1e-3 * auc, "precision": 1 - auc, "prd_auc": 1 - auc}
     floors = {"auc_high": 0.5, "fpd": 1e-4, "precision": 0.7, "prd_auc": 0.9}
 
     def values() -> dict[str, Value]:
         return {k: Value(v, 0.01 * v, floors[k], 100) for k, v in figures.items()}
 
-    made = {"n_train": 60, "n_held_out": 20, "repeats": 2, "protocol": {"name": "small"}}
+    made = ClassifierNotes(60, 20, 2, replace(FAST, name="small"))
+    details, floor = comparison.details, comparison.details.floor
+    assert floor is not None
+    notes = Notes("fast", reduced=("fpd",), classifier={"high": made}, prd={"raw": curve})
     return replace(
         comparison,
         metrics=comparison.metrics | values(),
         per_energy={
-            e: {**p, "metrics": p["metrics"] | values()} for e, p in comparison.per_energy.items()
+            e: replace(p, metrics=p.metrics | values()) for e, p in comparison.per_energy.items()
         },
-        details={
-            **comparison.details,
-            "metrics": "fast",
-            "reduced": ["fpd"],
-            "classifier": {"high": made},
-            "prd": {"raw": curve},
-            "floor": {**comparison.details["floor"], "joint": {"prd": {"raw": curve}}},
-        },
+        details=replace(
+            details, notes=notes, floor=replace(floor, notes=Notes(prd={"raw": curve}))
+        ),
     )
 
 
+def point(metrics: dict[str, Value]) -> Point:
+    """An energy with these figures alone."""
+    none = Response(0, None, None, None, None)
+    return Point(0, 0, none, none, metrics)
+
+
 @pytest.fixture(scope="module")
-def comparisons(samples: Samples) -> list[Comparison]:
-    found = compare(samples.reference, samples.generated, samples.floor)
-    return [_joint(c, auc) for c, auc in zip(found, (0.52, 0.95), strict=True)]
+def comparisons(samples: SimpleNamespace) -> list[Comparison]:
+    plain = compare(samples.reference, samples.generated, samples.floor)
+    return [_joint(c, auc) for c, auc in zip(plain, (0.52, 0.95), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def result(samples: SimpleNamespace, comparisons: list[Comparison]) -> Result:
+    return result_of(samples.reference, samples.generated, comparisons, samples.floor)
+
+
+def _with(result: Result, comparisons: list[Comparison]) -> Result:
+    return replace(result, comparisons=tuple(comparisons))
 
 
 def _ax() -> Axes:
@@ -91,9 +120,7 @@ def test_points_stand_over_a_band_from_equal_samples_to_the_floor() -> None:
     (look,) = looks(["gan"])
     ax, energy = _ax(), np.array([1.0, 2.0, 4.0])
     value, floor = np.array([0.9, 0.8, 0.7]), np.array([0.55, np.nan, 0.6])
-    artists = joint_figures.draw_against_floor(
-        ax, energy, [(look, value, 0 * value)], floor, ideal=0.5
-    )
+    artists = draw_against_floor(ax, energy, [(look, value, 0 * value)], floor, ideal=0.5)
     assert np.allclose(artists["gan"].lines[0].get_ydata(), value)
     band = artists["floor"].get_paths()[0].vertices
     assert band[:, 1].min() == 0.5 and band[:, 1].max() == 0.6
@@ -103,108 +130,101 @@ def test_points_stand_over_a_band_from_equal_samples_to_the_floor() -> None:
 def test_prd_curves_are_those_of_the_details() -> None:
     (look,) = looks(["gan"])
     recall, precision = np.array([1.0, 0.5, 0.0]), np.array([0.0, 0.8, 1.0])
-    artists = joint_figures.draw_prd(_ax(), [(look, recall, precision)], (recall, precision))
+    artists = draw_prd(_ax(), [(look, recall, precision)], (recall, precision))
     assert np.array_equal(artists["gan"].get_xdata(), recall)
     assert np.array_equal(artists["gan"].get_ydata(), precision)
     assert artists["floor"].get_paths()[0].vertices[:, 1].max() == 1.0
 
 
-def test_correlations_are_those_of_shares() -> None:
-    """Closed form: two layers that share the energy are anti-correlated, whatever the energy."""
-    rng = np.random.default_rng(0)
-    incident = 10 ** rng.uniform(2, 5, 4000)
-    share = rng.uniform(0.2, 0.8, 4000)
-    energies = np.stack([share, 1 - share, np.full(4000, 0.1)], axis=1) * incident[:, None]
-    found = correlations.layer_correlations(energies, incident)
-    assert np.allclose(found[:2, :2], [[1, -1], [-1, 1]])
-    # What does not vary has no correlation, and no NaN.
-    assert np.abs(found[2, :2]).max() < 0.05
-    independent = correlations.layer_correlations(
-        rng.random((4000, 2)) * incident[:, None], incident
-    )
-    assert abs(independent[0, 1]) < 4 / np.sqrt(4000)
+def test_correlations_are_drawn_with_their_numbers() -> None:
+    values = np.array([[1.0, -1.0], [-1.0, 1.0]])
     assert correlations.off_diagonal(np.array([[9.0, 0.3], [0.3, 9.0]])) == pytest.approx(0.3)
     ax = _ax()
-    image = correlations.draw_correlations(ax, found, ["a", "b", "c"])
-    assert np.array_equal(image.get_array(), found)
+    image = correlations.draw_correlations(ax, values, ["a", "b"])
+    assert np.array_equal(image.get_array(), values)
     assert [t.get_text() for t in ax.texts][:2] == ["1.00", "−1.00"]
 
 
-def test_layers_that_are_never_hit_have_no_correlations(samples: Samples) -> None:
+def test_the_matrices_are_those_of_the_metric(samples: SimpleNamespace) -> None:
+    """The root mean square in the caption is the metric."""
+    empty = dict(samples.reference.observables)
+    empty["layer_energy/12"] = np.zeros(len(samples.reference))
+    reference = replace(samples.reference, observables=empty)
+    judged = compare(reference, samples.generated)
+    result = result_of(reference, samples.generated, judged)
     with style():
-        whole = correlations.correlations(samples)
-        assert whole is not None and "Left out" not in whole.caption
-        empty = dict(samples.reference.observables)
-        empty["layer_energy/12"] = np.zeros(len(samples.reference))
-        without = correlations.correlations(
-            Samples(replace(samples.reference, observables=empty), samples.generated)
-        )
-    assert without is not None and "Left out: 1 layer" in without.caption
-    assert "halves" in str([ax.get_title(loc="left") for ax in without.figure.axes])
+        picture = correlations.correlations(result)
+    assert picture is not None and "Left out: 1 layer" in picture.caption
+    value = judged[1].metrics["correlations"]
+    assert f"{value.value:.2g} (bad)" in picture.caption
+    # One draw of the floor is drawn; the metric's floor is the mean of several.
+    assert "(Geant4 against Geant4)" in picture.caption
+    assert "halves" in str([ax.get_title(loc="left") for ax in picture.figure.axes])
 
 
 def test_map_is_dark_where_the_generator_fails(
-    samples: Samples, comparisons: list[Comparison]
+    result: Result, comparisons: list[Comparison]
 ) -> None:
     with style():
-        picture = energy_map.energy_map(samples, comparisons)
+        picture = separation_map(result)
     assert picture is not None
     good, bad = (np.asarray(ax.collections[0].get_array()) for ax in picture.figure.axes[:2])
     assert good.shape == bad.shape and good.shape[1] == len(ENERGIES)
     assert np.median(good) < 1.5 < 5 < bad.max()
     assert "Darkest: good" in picture.caption
     stripped = [replace(c, per_energy={}) for c in comparisons]
-    assert energy_map.energy_map(samples, stripped) is None
+    assert separation_map(_with(result, stripped)) is None
 
 
-def test_map_divides_by_the_floor_at_the_size_of_the_figure(samples: Samples) -> None:
+def test_map_divides_by_the_floor_at_the_size_of_the_figure(result: Result) -> None:
     """Halves have twice the scatter of the whole: equal samples stay at 1."""
     values = {"separation_with_flow/response": Value(0.02, 0.0, 0.04, 360)}
-    made = {"kind": "halves", "n_reference": 180, "n": 180}
-    comparison = Comparison("good", {}, {1024.0: {"metrics": values}}, {"floor": made})
-    rows = [energy_map.Row("response", "response", ("separation_with_flow/response",))]
-    found = energy_map._ratios(comparison, samples, rows, [1024.0, 4096.0])
+    made = Details(floor=Floor("halves", n_reference=180, n=180))
+    bad = result.comparisons[1]
+    comparison = Comparison("good", {}, {1024.0: point(values)}, made)
+    rows = [Row("response", "response", ("separation_with_flow/response",))]
+    found = ratios(_with(result, [comparison, bad]), 0, rows, [1024.0, 4096.0])
     assert found[0, 0] == pytest.approx(1.0) and np.isnan(found[0, 1])
     # A floor that is 0 by chance gives way to the error.
     lucky = {"separation_with_flow/response": Value(0.02, 0.01, 1e-9, 360)}
-    comparison = Comparison("good", {}, {1024.0: {"metrics": lucky}}, {})
-    assert energy_map._ratios(comparison, samples, rows, [1024.0])[0, 0] == pytest.approx(2.0)
+    comparison = Comparison("good", {}, {1024.0: point(lucky)})
+    found = ratios(_with(result, [comparison, bad]), 0, rows, [1024.0])
+    assert found[0, 0] == pytest.approx(2.0)
 
 
-def test_copies_are_seen_at_distance_zero(samples: Samples) -> None:
+def test_copies_are_seen_at_distance_zero(samples: SimpleNamespace, result: Result) -> None:
     reference, train = samples.reference, samples.floor
-    assert train is not None
     features = [
         fractions(s.cells, s.incident_energy[s.cell_rows]) for s in (train, reference, train)
     ]
     labels = tuple(s.incident_energy[s.cell_rows] for s in (train, reference, train))
     found = memorising(*features, labels)  # type: ignore[arg-type]
-    notes: dict[str, Any] = dict(vars(found))
     copied = replace(train, name="copies")
-    comparison = Comparison("copies", {}, {}, {"memorising": notes})
+    comparison = Comparison("copies", {}, details=Details(notes=Notes(memorising=found)))
     with style():
-        picture = copies.training_distances(Samples(reference, (copied,)), [comparison])
+        picture = copies.training_distances(result_of(reference, [copied], [comparison]))
     assert picture is not None
     assert (
         "probability 1" in picture.caption and "rather than held-out showers 1 " in picture.caption
     )
-    held_out, generated, relative = copies._scaled(notes, reference, copied)
+    held_out, generated, relative = scaled_distances(found, reference, copied)
     assert relative and not generated.any() and np.median(held_out) == pytest.approx(1.0)
-    assert copies.training_distances(samples, [Comparison("good", {}, {}, {})] * 2) is None
+    assert copies.training_distances(result) is None
 
 
-def test_the_nearest_shower_of_a_copy_is_the_shower_itself(samples: Samples) -> None:
+def test_the_nearest_shower_of_a_copy_is_the_shower_itself(samples: SimpleNamespace) -> None:
     same = replace(samples.reference, name="same")
+    judged = [Comparison("same", {})]
     with style():
-        picture = copies.nearest_showers(Samples(samples.reference, (same,)))
+        picture = singles.nearest_showers(result_of(samples.reference, [same], judged))
         assert picture is not None and "1.02 GeV: 0 (same)" in picture.caption
         none = replace(samples.reference, cells=np.zeros((0, 368)), cell_rows=np.zeros(0, int))
-        assert copies.nearest_showers(Samples(none, (same,))) is None
+        assert singles.nearest_showers(result_of(none, [same], judged)) is None
 
 
 def test_unrolling_keeps_the_energy_and_puts_the_centre_first() -> None:
     geometry = load_geometry("lcd")
-    ecal, hcal = unrolled.volumes(geometry)
+    ecal, hcal = volumes(geometry)
     assert (len(ecal), len(hcal)) == (25, 60)
     cells = np.zeros(geometry.n_cells)
     for k in ecal:
@@ -214,7 +234,7 @@ def test_unrolling_keeps_the_energy_and_puts_the_centre_first() -> None:
     assert image.shape == (25, 625)
     assert np.array_equal(image[:, 0], np.arange(1.0, 26.0)) and not image[:, 1:].any()
     for name in ("ds1-photons", "calogan", "lhcb"):
-        assert unrolled.volumes(load_geometry(name)) == []
+        assert volumes(load_geometry(name)) == []
 
 
 def test_unrolled_showers_of_lcd() -> None:
@@ -226,23 +246,25 @@ def test_unrolled_showers_of_lcd() -> None:
     cells = rng.exponential(size=(8, geometry.n_cells)).astype("f4")
     reference: Summary = summarise(Showers(cells, condition, geometry), "reference")
     with style():
-        picture = unrolled.unrolled_average(Samples(reference, (reference,)))
+        judged = [Comparison("reference", {})]
+        picture = unrolled.unrolled_average(result_of(reference, [reference], judged))
     assert picture is not None
     titles = [ax.get_title(loc="left") for ax in picture.figure.axes]
     assert any(t.endswith("and 24 more") for t in titles)
 
 
-def test_joint_figures_have_a_section(samples: Samples, comparisons: list[Comparison]) -> None:
+def test_joint_figures_have_a_section(result: Result) -> None:
+    nothing = _with(result, [Comparison("good", {}), Comparison("bad", {})])
     with style():
-        section = contents.joint_section(samples, comparisons)
-        without = contents.joint_section(samples, [Comparison("good", {}), Comparison("bad", {})])
-    assert [p.name for p in section.pictures] == ["joint-figures-against-energy", "prd-curves"]
-    assert len(section.tables) == 1
+        shown = section(result, JOINT)
+        without = section(nothing, JOINT)
+    assert [p.name for p in shown.pictures] == ["joint-figures-against-energy", "prd-curves"]
+    assert len(shown.tables) == 1
     assert not without.pictures and not without.tables
 
 
-def test_tables_of_joint_figures(samples: Samples, comparisons: list[Comparison]) -> None:
-    table = joint_table(samples, comparisons)
+def test_tables_of_joint_figures(result: Result, comparisons: list[Comparison]) -> None:
+    table = joint_table(result)
     assert table is not None
     rows = {row[0].text: row for row in table.rows}
     assert set(rows) == {"AUC high", "FPD ×10³ (reduced)", "precision", "PRD-AUC"}
@@ -250,47 +272,43 @@ def test_tables_of_joint_figures(samples: Samples, comparisons: list[Comparison]
     assert rows["FPD ×10³ (reduced)"][3].text == "0.95 ± 0.009"
     assert "N\u00a0=\u00a0100" in rows["AUC high"][2].note
     assert "60 showers of each sample to train on, 20 held out" in table.note
-    board = leaderboard(samples, comparisons)
+    board = leaderboard(result)
     lines = {row[0].text: row[1:] for row in board.rows}
     assert [cell.text for cell in lines["mean rank"]] == ["1.0", "2.0"]
     assert [cell.level for cell in lines["AUC high"]] == ["good", "far"]
-    histograms = [replace(c, metrics={}, details={}) for c in comparisons]
-    assert joint_table(samples, histograms) is None
+    histograms = [replace(c, metrics={}, details=Details()) for c in comparisons]
+    assert joint_table(_with(result, histograms)) is None
 
 
 def test_what_gives_a_generator_away_is_named(
-    samples: Samples, comparisons: list[Comparison]
+    result: Result, comparisons: list[Comparison]
 ) -> None:
-    features = [
-        {"name": "share_1/2", "value": 0.9, "error": 0.01},
-        {"name": "width_r/1", "value": 0.5, "error": 0.02},
-    ]
-    curve = [{"value": 0.6 + 0.1 * k, "error": 0.01, "n": 90 << k} for k in range(3)]
-    notes = {
-        "features": features,
-        "curve": curve,
-        "conditions": {"value": 0.5, "error": 0.02},
-    }
-    less = {**notes, "features": features[1:], "curve": curve[1:]}
-    found = [
-        replace(c, details={**c.details, "boosted": n})
-        for c, n in zip(comparisons, (notes, less), strict=True)
-    ]
-    table = giveaways.giveaway_table(samples, found)
+    features = Giveaway("share_1/2", 0.9, 0.01), Giveaway("width_r/1", 0.5, 0.02)
+    curve = tuple(AucOfSize(0.6 + 0.1 * k, 0.01, 90 << k) for k in range(3))
+    notes = BoostedNotes(curve, Auc(0.5, 0.02), features)
+    less = replace(notes, curve=curve[1:], features=features[1:])
+    boosted = _with(
+        result,
+        [
+            replace(c, details=replace(c.details, notes=replace(c.details.notes, boosted=n)))
+            for c, n in zip(comparisons, (notes, less), strict=True)
+        ],
+    )
+    table = giveaway_table(boosted)
     assert table is not None and table.columns[1:] == ("good", "bad")
     first, second, alone = table.rows
     assert first[1].text == "share of the largest cell, layer 2 (middle)"
     assert first[1].note == "AUC 0.9 ± 0.01" and first[1].level == "far"
     assert first[2].text == "width in r, layer 1 (front)" and first[2].level == "good"
     assert second[2].text == "–" and alone[1].text == "0.5 ± 0.02"
-    sizes = giveaways.size_table(samples, found)
+    sizes = size_table(boosted)
     assert sizes is not None
     assert [row[0].text for row in sizes.rows] == ["1/4 of them", "1/2 of them", "all showers"]
     assert [row[1].text for row in sizes.rows] == ["0.6 ± 0.01", "0.7 ± 0.01", "0.8 ± 0.01"]
     assert [row[2].text for row in sizes.rows] == ["–", "0.7 ± 0.01", "0.8 ± 0.01"]
     assert sizes.rows[2][1].note == "N\u00a0=\u00a0360"
     with style():
-        assert len(contents.joint_section(samples, found).tables) == 3
+        assert len(section(boosted, JOINT).tables) == 3
     # Results without them, as older ones are.
-    assert giveaways.giveaway_table(samples, comparisons) is None
-    assert giveaways.size_table(samples, comparisons) is None
+    assert giveaway_table(result) is None
+    assert size_table(result) is None

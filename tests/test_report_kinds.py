@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 from conftest import sample_showers
 
-from caloforge.evaluation.kinds import kinds, of_kind
-from caloforge.evaluation.summary import Summary, summarise
-from caloforge.geometry import load_geometry
-from caloforge.report import unrolled
-from caloforge.report.kinds import (
-    depth_curves,
-    depth_means,
-    kind_sections,
-    output_against_input,
-    samples_of_kind,
-)
-from caloforge.report.samples import Samples
+from caloforge.detector.shipped import load_geometry
+from caloforge.judge.compare import compare
+from caloforge.judge.folder import Result, result_of
+from caloforge.judge.kinds import kinds, of_kind
+from caloforge.judge.shown.layers import depth_means
+from caloforge.judge.summary import Summary, summarise
+from caloforge.report.contents import kind_sections
+from caloforge.report.figures import unrolled
+from caloforge.report.figures.kinds import depth_curves, output_against_input
 from caloforge.report.style import style
 from caloforge.showers import Showers
 
@@ -33,11 +30,12 @@ def summary(lcd: Showers) -> Summary:
 
 
 @pytest.fixture(scope="module")
-def samples(lcd: Showers, summary: Summary) -> Samples:
+def result(lcd: Showers, summary: Summary) -> Result:
     """A generator that gives every shower the same energy: it does not know the incident one."""
     total = lcd.energies.sum(axis=1, keepdims=True)
     deaf = replace(lcd, energies=lcd.energies / total * total.mean())
-    return Samples(summary, (summarise(deaf, "deaf", like=summary),))
+    generated = [summarise(deaf, "deaf", like=summary)]
+    return result_of(summary, generated, compare(summary, generated))
 
 
 def test_the_particles_of_a_geometry_are_named() -> None:
@@ -62,30 +60,29 @@ def test_a_kind_is_its_own_showers(lcd: Showers, summary: Summary, name: str, va
 def test_a_sample_without_a_kind_has_no_section_of_it(lcd: Showers) -> None:
     photons = summarise(lcd[lcd.conditions[:, 0] == 0], "photons")
     assert of_kind(photons, "pi0") is None
+    again = [replace(photons, name="again")]
     with style():
-        sections = kind_sections(Samples(photons, (replace(photons, name="again"),)))
+        sections = kind_sections(result_of(photons, again, compare(photons, again)))
     assert [section.title for section in sections] == ["gamma alone"]
 
 
 def test_means_against_depth_by_hand(lcd: Showers, summary: Summary) -> None:
     layers = lcd.energies[:, : 25 * 625].reshape(-1, 25, 625).astype(np.float64)
-    positions = list(range(25))
-    energy, error = depth_means(summary, positions, "layer_energy")
+    means = depth_means(summary)
     shares = layers.sum(2) / lcd.incident_energy[:, None]
-    np.testing.assert_allclose(energy, shares.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(error, shares.std(0) / np.sqrt(len(lcd)), rtol=1e-5)
-    cells, _ = depth_means(summary, positions, "cells")
-    np.testing.assert_allclose(cells, (layers > 0).sum(2).mean(0), rtol=1e-5)
+    energy = means["layer_energy"]
+    np.testing.assert_allclose(energy.mean, shares.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(energy.error, shares.std(0) / np.sqrt(len(lcd)), rtol=1e-5)
+    np.testing.assert_allclose(means["cells"].mean, (layers > 0).sum(2).mean(0), rtol=1e-5)
     x, y = lcd.geometry.layers[0].xy
     w = layers[:, 12] / layers[:, 12].sum(1, keepdims=True)
     variance = sum((w * a**2).sum(1) - (w * a).sum(1) ** 2 for a in (x, y))
-    spread, _ = depth_means(summary, positions, "spread")
-    assert spread[12] == pytest.approx(np.sqrt(variance).mean(), rel=1e-4)
+    assert means["spread"].mean[12] == pytest.approx(np.sqrt(variance).mean(), rel=1e-4)
 
 
-def test_what_does_not_know_the_energy_does_not_correlate(samples: Samples) -> None:
+def test_what_does_not_know_the_energy_does_not_correlate(result: Result) -> None:
     with style():
-        picture = output_against_input(samples)
+        picture = output_against_input(result)
     numbers = [
         float(word) for word in picture.caption.split() if word[0].isdigit() and "." in word
     ]
@@ -93,11 +90,11 @@ def test_what_does_not_know_the_energy_does_not_correlate(samples: Samples) -> N
     assert geant4 > 0.9 and abs(deaf) < 0.5
 
 
-def test_every_kind_has_the_figures_of_the_study(samples: Samples) -> None:
+def test_every_kind_has_the_figures_of_the_study(result: Result) -> None:
     with style():
-        sections = kind_sections(samples)
-        part = samples_of_kind(samples, "pi0")
-        assert part is not None and depth_curves(part) is not None
+        sections = kind_sections(result)
+        part = result.of_kind("pi0")
+        assert depth_curves(part) is not None
         single = unrolled.unrolled_examples(part)
     assert [section.title for section in sections] == ["gamma alone", "pi0 alone"]
     for section, name in zip(sections, ("gamma", "pi0"), strict=True):

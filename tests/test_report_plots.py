@@ -7,22 +7,24 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError
-from caloforge.geometry import load_geometry
+from caloforge.judge.shown.energies import energy_slices, energy_text, means
+from caloforge.judge.shown.frame import shown_layers
+from caloforge.judge.shown.histograms import Bins, shown_edges
 from caloforge.report import curves, images
-from caloforge.report.estimates import energy_slices, energy_text, means
-from caloforge.report.panels import Grid, columns, legend, panel_figure
-from caloforge.report.plots import (
+from caloforge.report.distributions import (
+    Overlay,
     Series,
     draw_comparison,
     draw_overlay,
     draw_ratio,
-    overlay,
-    shown_edges,
 )
-from caloforge.report.samples import names
-from caloforge.report.style import FLOOR_LOOK, REFERENCE_LOOK, looks, plain
-from caloforge.report.tables import number
+from caloforge.report.distributions import overlay as overlay_of
+from caloforge.report.drawn import names
+from caloforge.report.panels import Grid, columns, legend, panel_figure
+from caloforge.report.style import FLOOR_LOOK, REFERENCE_LOOK, Look, looks, plain
+from caloforge.report.tables.cells import number
 
 
 def _axes(count: int = 1) -> list[Axes]:
@@ -33,13 +35,28 @@ def _values(seed: int, n: int = 4000) -> np.ndarray:
     return np.random.default_rng(seed).normal(1.0, 0.1, n)
 
 
+def overlay(
+    reference: np.ndarray,
+    generated: list[tuple[np.ndarray, Look]],
+    floor: np.ndarray | None = None,
+    *,
+    edges: np.ndarray,
+    log: bool = False,
+) -> Overlay:
+    """Histograms of values (N,)."""
+    bins = Bins(edges, log)
+    second = None if floor is None else Series(bins.count(floor), FLOOR_LOOK)
+    others = [Series(bins.count(values), look) for values, look in generated]
+    return overlay_of(Series(bins.count(reference)), others, second, bins)
+
+
 def test_identical_samples_have_ratio_one_inside_the_floor_band() -> None:
     values = _values(0)
     (look,) = looks(["gan"])
     data = overlay(
-        Series(values),
-        [Series(values, look)],
-        Series(values, FLOOR_LOOK),
+        values,
+        [(values, look)],
+        values,
         edges=shown_edges(values),
     )
     (ax,) = _axes()
@@ -59,7 +76,7 @@ def test_ratio_errors_are_those_of_both_samples() -> None:
     edges = np.array([0.0, 1.0, 2.0])
     first = np.repeat([0.5, 1.5], [100, 300])
     second = np.repeat([0.5, 1.5], [50, 50])
-    data = overlay(Series(first), [Series(second, look)], edges=edges)
+    data = overlay(first, [(second, look)], edges=edges)
     (ax,) = _axes()
     container = draw_ratio(ax, data)["gan"]
     assert np.allclose(container.lines[0].get_ydata(), [0.5 / 0.25, 0.5 / 0.75])
@@ -73,8 +90,8 @@ def test_ratio_errors_are_those_of_both_samples() -> None:
 def test_band_grows_when_the_second_sample_is_small() -> None:
     values, few = _values(0), _values(1, 400)
     edges = shown_edges(values, bins=10)
-    whole = overlay(Series(values), [], edges=edges)
-    small = overlay(Series(values), [], Series(few, FLOOR_LOOK), edges=edges)
+    whole = overlay(values, [], edges=edges)
+    small = overlay(values, [], few, edges=edges)
     (ax,) = _axes()
     wide = draw_ratio(ax, small)["floor band"].get_data().values
     narrow = draw_ratio(ax, whole)["floor band"].get_data().values
@@ -85,7 +102,7 @@ def test_band_grows_when_the_second_sample_is_small() -> None:
 
 def test_under_and_overflow_are_drawn_in_the_end_bins() -> None:
     values = np.concatenate([np.full(5, -3.0), np.linspace(0.01, 0.99, 90), np.full(5, 7.0)])
-    data = overlay(Series(values), [], edges=np.linspace(0, 1, 11))
+    data = overlay(values, [], edges=np.linspace(0, 1, 11))
     histogram = data.reference.histogram
     assert histogram.values().sum() == pytest.approx(1.0)
     assert histogram.values()[0] == histogram.values()[-1] == 0.05
@@ -98,7 +115,7 @@ def test_under_and_overflow_are_drawn_in_the_end_bins() -> None:
 
 def test_zeros_on_a_logarithmic_axis_are_in_the_first_bin() -> None:
     values = np.concatenate([np.zeros(30), np.geomspace(1, 1000, 70)])
-    data = overlay(Series(values), [], edges=shown_edges(values, log=True), log=True)
+    data = overlay(values, [], edges=shown_edges(values, log=True), log=True)
     assert data.reference.histogram.values()[0] == pytest.approx(0.3, abs=0.02)
     assert data.reference.histogram.values().sum() == pytest.approx(1.0)
     (ax,) = _axes()
@@ -115,13 +132,13 @@ def test_edges_for_values_without_a_spread(values: np.ndarray, log: bool) -> Non
 
 def test_empty_reference_is_one_sentence() -> None:
     with pytest.raises(CaloForgeError, match="no showers to draw"):
-        overlay(Series(np.zeros(0)), [], edges=np.array([0.0, 1.0]))
+        overlay(np.zeros(0), [], edges=np.array([0.0, 1.0]))
 
 
 def test_a_generator_beyond_the_axis_is_named_with_its_share() -> None:
     (look,) = looks(["gan"])
     values = _values(0)
-    data = overlay(Series(values), [Series(values + 9, look)], edges=shown_edges(values))
+    data = overlay(values, [(values + 9, look)], edges=shown_edges(values))
     top, bottom = _axes(2)
     draw_comparison((top, bottom), data, label="x")
     assert "100 %" in [text.get_text() for text in top.texts]
@@ -154,7 +171,7 @@ def test_history_marks_the_kept_iteration() -> None:
         curves.draw_chi2_history(ax, steps, chi2[:2])
 
 
-def test_chi2_points_ranking_profile_and_timing() -> None:
+def test_chi2_points_ranking_and_profile() -> None:
     first, second = looks(["a", "b"])
     (ax,) = _axes()
     artists = curves.draw_chi2_points(
@@ -173,11 +190,6 @@ def test_chi2_points_ranking_profile_and_timing() -> None:
     profile = [(REFERENCE_LOOK, np.array([1.0, 2.0]), np.zeros(2))]
     drawn = curves.draw_profile(ax, np.array([0.0, 1.0, 2.0]), profile)
     assert list(drawn[REFERENCE_LOOK.label].get_data().values) == [1.0, 2.0]
-    (ax,) = _axes()
-    rows = [{"name": "a", "batch": b, "ms": 1 / b} for b in (100, 1)]
-    assert list(curves.draw_timing(ax, rows, "batch", "ms")["a"].get_xdata()) == [1, 100]
-    with pytest.raises(CaloForgeError, match="lacks the column 'us'"):
-        curves.draw_timing(ax, rows, "batch", "us")
 
 
 def test_discs_and_maps_hold_the_cells() -> None:
@@ -208,12 +220,12 @@ def test_core_ratio_and_shown_layers() -> None:
     found = images.ratio(np.array([2.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0]))
     assert found[0] == 2.0 and np.isnan(found[1]) and 0 < found[2] < images.RATIO_NORM[0]
     assert images.energy_norm([]).vmax == 1.0
-    assert images.shown_layers(geometry, np.ones(geometry.n_cells)) == [0, 1, 2, 3, 4]
+    assert shown_layers(geometry, np.ones(geometry.n_cells)) == (0, 1, 2, 3, 4)
     lcd = load_geometry("lcd")
     mean = np.zeros(lcd.n_cells)
     mean[lcd.slices[10]] = 1.0
-    shown = images.shown_layers(lcd, mean)
-    assert len(shown) == 6 and 10 in shown and shown == sorted(set(shown))
+    shown = shown_layers(lcd, mean)
+    assert len(shown) == 6 and 10 in shown and shown == tuple(sorted(set(shown)))
 
 
 def test_energy_slices_and_means() -> None:
@@ -221,7 +233,7 @@ def test_energy_slices_and_means() -> None:
     low, high = energy_slices(points)
     assert low.is_point and low.label == "256 MeV" and high.energy == 512
     assert low.select(points * (1 + 5e-6)).sum() == 50
-    found = means(points, points, [low, high])
+    found = means(points, points, (low, high))
     assert list(found.mean) == [256, 512] and list(found.error) == [0, 0]
     spectrum = np.linspace(1e3, 1e6, 4000)
     slices = energy_slices(spectrum)

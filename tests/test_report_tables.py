@@ -6,13 +6,17 @@ import io
 import json
 import math
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from caloforge.evaluation.compare import Comparison, Value
-from caloforge.evaluation.merit import FIGURES, RANKED, distance, judge, mean_ranks, ranked_names
-from caloforge.evaluation.results import joint_row, markdown_table
+from caloforge.judge.comparison import Comparison, Details
+from caloforge.judge.merit import distance, judge, mean_ranks, ranked_names
+from caloforge.judge.results import joint_row, markdown_table
+from caloforge.metrics.base import Value
+from caloforge.metrics.notes import Notes
+from caloforge.metrics.table import metrics
 from caloforge.progress import leaderboard
 
 GOOD = {
@@ -30,6 +34,7 @@ GOOD = {
     "prd_auc_raw": 0.95,
     "prd_auc_physics": 0.93,
     "prd_auc": 0.93,
+    "copies": 0.01,
     "memorising": 0.5,
 }
 FLOORS = GOOD | {"auc_low": 0.5, "auc_high": 0.5, "auc_boosted": 0.5, "fpd": 0.1e-3}
@@ -48,16 +53,17 @@ BAD = {
     "prd_auc_raw": 0.5,
     "prd_auc_physics": 0.2,
     "prd_auc": 0.2,
+    "copies": 0.3,
     "memorising": 0.99,
 }
 
 
 def comparison(name: str, figures: dict[str, float], n: int = 1000) -> Comparison:
-    metrics = {k: Value(v, 0.01 * abs(v), FLOORS[k], n) for k, v in figures.items()}
-    return Comparison(name, metrics, {}, {"metrics": "fast", "reduced": ["fpd"]})
+    values = {k: Value(v, 0.01 * abs(v), FLOORS[k], n) for k, v in figures.items()}
+    return Comparison(name, values, details=Details(notes=Notes(effort="fast", reduced=("fpd",))))
 
 
-@pytest.mark.parametrize("key", [k for k in BAD if k in FIGURES])
+@pytest.mark.parametrize("key", [k for k in BAD if "/" not in k])
 def test_bad_figures_are_bad_whichever_way_they_run(key: str) -> None:
     level, words = judge(key, BAD[key], 0.01 * BAD[key], FLOORS[key])
     assert level in ("off", "far"), words
@@ -101,8 +107,9 @@ def test_ranks_are_means_over_several_figures() -> None:
     assert mean_ranks([good, good]) == [1.5, 1.5]
     assert mean_ranks([good]) is None
     # One figure turned round moves the mean by one over their number.
-    mixed = comparison("mixed", BAD | {"auc_low": 0.51})
-    assert mean_ranks([good, mixed]) == pytest.approx([1 + 1 / len(RANKED), 2 - 1 / len(RANKED)])
+    ranked = sum(metric.rank for metric in metrics())
+    mixed = comparison("mixed", BAD | {"auc_low": 0.501})
+    assert mean_ranks([good, mixed]) == pytest.approx([1 + 1 / ranked, 2 - 1 / ranked])
     # What one generator lacks is not ranked: results written before a figure was added are read.
     old = comparison("old", {k: v for k, v in GOOD.items() if k != "auc_boosted"})
     assert "AUC boosted" in ranked_names([good, bad])
@@ -130,8 +137,8 @@ def test_markdown_has_the_joint_figures_in_a_second_table() -> None:
 
 def test_joint_figures_are_shown_at_the_size_of_their_floor() -> None:
     whole = comparison("a", GOOD)
-    whole.details["at_floor_size"] = {"auc_low": Value(0.55, 0.01, 0.5, 500)}
-    row = joint_row(whole)
+    sized = replace(whole.details, at_floor_size={"auc_low": Value(0.55, 0.01, 0.5, 500)})
+    row = joint_row(replace(whole, details=sized))
     assert row["AUC low"].startswith("0.55 ±") and row["N"] == "500–1000"
     assert joint_row(Comparison("h", {"chi2_ndf_energy": Value(1, 0.1, 1, 9)})) == {}
 
@@ -152,16 +159,16 @@ def test_tables_of_the_shelf_take_results_from_before_a_figure_was_added(tmp_pat
     tools = runpy.run_path(str(root / "tools" / "tables.py"))
     tools["by_detector"].__globals__["SHELF"] = tmp_path
     old = {k: v for k, v in GOOD.items() if k != "auc_boosted"}
-    for name, figures in (("copula-old", old), ("one-step-new", BAD)):
-        made = comparison(name, figures)
-        metrics = {
+    for name, values in (("copula-old", old), ("one-step-new", BAD)):
+        made = comparison(name, values)
+        figures = {
             k: {"value": v.value, "error": v.error, "floor": v.floor, "n": v.n}
             for k, v in made.metrics.items()
         }
         (tmp_path / name).mkdir()
         results = {
             "reference": {"geometry": "ds1", "n": 9},
-            "generators": {name: {"metrics": metrics}},
+            "generators": {name: {"metrics": figures}},
         }
         (tmp_path / name / "results.json").write_text(json.dumps(results), encoding="utf-8")
         page = f"# {name}\n\n{markdown_table([made])}"

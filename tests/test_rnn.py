@@ -12,19 +12,19 @@ from scipy import stats
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from caloforge.config import Data, Selection, load_recipe
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ConditionError, ModelError, TrainingError
-from caloforge.geometry import load_geometry
 from caloforge.models import make_model
 from caloforge.models.base import Batch
-from caloforge.models.rnn import DECAY, RECENT, RecurrentNetwork
+from caloforge.models.rnn.model import DECAY, RECENT, RecurrentHyper, RecurrentNetwork
+from caloforge.models.rnn.recurrent import Recurrent, dropout
+from caloforge.models.rnn.slices import LogWeibull, Mixture, Step, share_out
 from caloforge.nn.conditions import ConditionEmbedding
-from caloforge.nn.recurrent import Recurrent, dropout
-from caloforge.nn.slices import LogWeibull, Mixture, share_out
 from caloforge.noise import normals
 from caloforge.showers import Showers
-from caloforge.training import build
 from caloforge.training.dataset import average_showers, prepare_showers
 from caloforge.training.selection import HeldOut
+from caloforge.training.train import build
 from caloforge.transforms import LogEnergy, Spiral
 
 
@@ -41,9 +41,8 @@ def network(showers: Showers, cells: int = 25, others: bool = True, **hyper) -> 
     """Small, with weights large enough that every input matters."""
     torch.manual_seed(0)
     transform = Spiral.fit(showers, cells=cells, scaling="log", unit=0.1, others=others)
-    model = RecurrentNetwork(
-        showers.geometry, transform, **{"hidden": 16, "width": 8, "components": 2} | hyper
-    )
+    settings = {"hidden": 16, "width": 8, "components": 2} | hyper
+    model = RecurrentNetwork(showers.geometry, transform, RecurrentHyper.of(settings))
     with torch.no_grad():
         for weight in model.recurrent.parameters():
             weight.mul_(3)
@@ -96,11 +95,11 @@ def test_the_weibull_density_integrates_and_is_drawn_as_it_says(shape: float) ->
     assert float(density(1).nll(grid[:1], ~yes[:1])[0].exp()) == pytest.approx(1 / (1 - chance))
     values, filled = density(40_000).draw(normal(40_000, 1)[:, 0])
     assert float(filled.float().mean()) == pytest.approx(chance, abs=0.01)
-    found = stats.kstest(
+    test = stats.kstest(
         values[filled].exp().numpy(),
         lambda energy: stats.exponweib.cdf(energy, shape, 1 / 0.7, scale=math.exp(1.5)),
     )
-    assert found.pvalue > 0.01
+    assert test.pvalue > 0.01
 
 
 def test_a_cell_fires_from_zero_energy_on() -> None:
@@ -187,21 +186,17 @@ def test_teacher_forcing_on_its_own_slices_is_the_free_run(lcd: Showers, hyper: 
         showers = model.sample(condition, noise)
         cells, behind = model.slices(showers, condition)
         past = model.history(cells)
-        h, told = model.states(past, condition)
+        h, inputs = model.states(past, condition)
         size, noise = model.slice.noise, noise[:, 2 * model.likelihood :]
         for k in range(model.depth):
-            own = type(past)(*(part[:, k : k + 1] for part in past))
-            again = model.slice.draw(
-                h[:, k],
-                told[:, k],
-                model.images(own),
-                noise[:, k * size : (k + 1) * size],
-                own.sums[:, 0, RECENT : RECENT + 1],
-                whole=k == model.depth - 1,
-            )
+            before = type(past)(*(part[:, k : k + 1] for part in past))
+            left = before.sums[:, 0, RECENT : RECENT + 1]
+            step = Step(h[:, k], inputs[:, k], model.images(before), left)
+            drawn = noise[:, k * size : (k + 1) * size]
+            again = model.slice.draw(step, drawn, whole=k == model.depth - 1)
             torch.testing.assert_close(again, cells[:, k], rtol=1e-2, atol=1e-2)
-        rest, incident = noise[:, model.depth * size :], model.incident(condition)
-        again = model.behind.draw(h[:, -1], told[:, -1], None, rest, incident, whole=False)
+        last = Step(h[:, -1], inputs[:, -1], None, model.incident(condition))
+        again = model.behind.draw(last, noise[:, model.depth * size :], whole=False)
         torch.testing.assert_close(again, behind, rtol=1e-2, atol=1e-2)
     assert cells.sum() > 0
 
@@ -242,12 +237,12 @@ def test_given_slices_come_back_and_are_continued(lcd: Showers, hyper: dict) -> 
     real = torch.from_numpy(lcd.energies[:5])[:, : 15 * 625].reshape(5, 15, 625)
     with torch.inference_mode():
         free = model.sample(condition, noise)
-        made = model.sample(condition, noise, context=real)
-        assert torch.equal(made[:, : 15 * 625].reshape(5, 15, 625), real)  # outside the crop too
+        drawn = model.sample(condition, noise, context=real)
+        assert torch.equal(drawn[:, : 15 * 625].reshape(5, 15, 625), real)  # outside the crop too
         own = free[:, : 15 * 625].reshape(5, 15, 625)
         again = model.sample(condition, noise, context=own)
     torch.testing.assert_close(again, free, rtol=2e-3, atol=2e-3)
-    assert (made[:, 15 * 625 :] - free[:, 15 * 625 :]).abs().max() > 0.02  # MeV
+    assert (drawn[:, 15 * 625 :] - free[:, 15 * 625 :]).abs().max() > 0.02  # MeV
     none = real[:, :0]
     assert torch.equal(
         model.sample(condition, noise, context=none), model.sample(condition, noise)

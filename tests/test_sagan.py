@@ -1,5 +1,7 @@
 """Self-attention, spectral norm, hinge loss and the LHCb GAN made of them: closed forms."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,18 +9,25 @@ from conftest import sample_showers
 from torch import nn
 
 from caloforge.config import load_recipe, recipe_names
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import load_geometry
 from caloforge.models import make_model
 from caloforge.models.base import Batch
-from caloforge.models.sagan import SAGAN, Modulation
-from caloforge.nn.attention import SelfAttention
-from caloforge.nn.beam import Beam, shower_statistics
+from caloforge.models.sagan.attention import SelfAttention
+from caloforge.models.sagan.beam import Beam, shower_statistics
+from caloforge.models.sagan.model import SAGAN, Modulation, SAGANHyper
 from caloforge.nn.spectral import SpectralNorm, leading_vectors, spectral_norm
 from caloforge.objectives import hinge_critic
 from caloforge.transforms import LogEnergy
 
 SMALL = {"latent": 4, "generator": [8, 8, 8, 8], "critic": [8, 8, 8, 16]}
+
+
+def small_sagan(geometry: Geometry, **hyper: Any) -> SAGAN:
+    return SAGAN(geometry, None, SAGANHyper.of({**SMALL, **hyper}))
+
+
 LHCB = [name for name in recipe_names() if load_recipe(name).model["name"] == "sagan"]
 
 
@@ -201,7 +210,7 @@ def test_statistics_turn_with_the_shower():
 )
 def test_spectral_norm_is_where_it_is_asked_for(spectral, in_generator, in_critic):
     torch.manual_seed(0)
-    model = SAGAN(load_geometry("lhcb"), **SMALL, spectral=spectral)
+    model = small_sagan(load_geometry("lhcb"), spectral=spectral)
     for network, expected in ((model.generator, in_generator), (model.critic, in_critic)):
         free = {id(m) for part in network.modules() if isinstance(part, Modulation)
                 for m in part.modules()}  # fmt: skip
@@ -214,7 +223,7 @@ def test_spectral_norm_is_where_it_is_asked_for(spectral, in_generator, in_criti
 def test_two_attention_layers_in_either_network_or_none():
     geometry = load_geometry("lhcb")
     for attention, count in ((True, 2), (False, 0)):
-        model = SAGAN(geometry, **SMALL, attention=attention)
+        model = small_sagan(geometry, attention=attention)
         for network in (model.generator, model.critic):
             layers = [m for m in network.modules() if isinstance(m, SelfAttention)]
             assert len(layers) == count
@@ -223,7 +232,7 @@ def test_two_attention_layers_in_either_network_or_none():
 
 def test_attention_sees_15_x_15_and_8_x_8_positions():
     torch.manual_seed(0)
-    model = SAGAN(load_geometry("lhcb"), **SMALL)
+    model = small_sagan(load_geometry("lhcb"))
     for network in (model.generator, model.critic):
         sizes = []
         for layer in network.attention.values():
@@ -235,7 +244,7 @@ def test_attention_sees_15_x_15_and_8_x_8_positions():
 
 def test_the_exported_core_has_plain_weights_and_no_critic():
     torch.manual_seed(0)
-    model = SAGAN(load_geometry("lhcb"), **SMALL).eval()
+    model = small_sagan(load_geometry("lhcb")).eval()
     core = model.core()
     names = set(core.state_dict())
     assert not [name for name in names if "parametrizations" in name or "critic" in name]
@@ -253,7 +262,7 @@ def test_wasserstein_adds_its_penalty_and_hinge_has_none():
     losses = {}
     for weight in (0.0, 10.0):
         torch.manual_seed(0)
-        model = SAGAN(geometry, **SMALL, loss="wasserstein", spectral="none", penalty=weight)
+        model = small_sagan(geometry, loss="wasserstein", spectral="none", penalty=weight)
         loss, extra = model.critic_loss(batch, torch.Generator().manual_seed(0))
         losses[weight] = float(loss.detach())
         assert losses[weight] == pytest.approx(
@@ -261,13 +270,13 @@ def test_wasserstein_adds_its_penalty_and_hinge_has_none():
         )
         assert float(extra["penalty"]) > 0
     assert losses[10.0] > losses[0.0]
-    assert "penalty" not in SAGAN(geometry, **SMALL).critic_loss(batch, torch.Generator())[1]
+    assert "penalty" not in small_sagan(geometry).critic_loss(batch, torch.Generator())[1]
 
 
 def test_maps_and_cell_noise_act_where_they_should():
     """Without maps nothing but the features knows the impact; noise of one cell stays local."""
     torch.manual_seed(0)
-    model = SAGAN(load_geometry("lhcb"), **SMALL, maps=True, cell_noise=1, attention=False).eval()
+    model = small_sagan(load_geometry("lhcb"), maps=True, cell_noise=1, attention=False).eval()
     assert model.noise_size == 4 + 900
     condition = _batch(1).condition
     noise = draws(1, model.noise_size)

@@ -241,16 +241,28 @@ from pathlib import Path
 from caloforge.config import load_recipe
 from caloforge.search import Search, run_search
 recipe = load_recipe("smoke-flow-matching", sys.argv[3].split(";"))
-run_search(Search(recipe, "ds1-photons-train", Path(sys.argv[1]), Path(sys.argv[2]), trials=1,
-                  device="cpu", prune=False))
+if __name__ == "__main__":
+    search = Search(recipe, "ds1-photons-train", Path(sys.argv[1]), Path(sys.argv[2]), trials=1,
+                    device="cpu", prune=False)
+    run_search(search, int(sys.argv[4]))
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_search_goes_on_where_it_was(how: int, tmp_path: Path, space: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "workers"),
+    [
+        (signal.SIGKILL, 1),
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_search_goes_on_where_it_was(
+    how: int, workers: int, tmp_path: Path, space: Path
+) -> None:
     long = [*SHORT, "training.steps=100000"]
     search = search_of(tmp_path, space, trials=1, recipe=load_recipe("smoke-flow-matching", long))
-    command = [sys.executable, "-c", SCRIPT, str(search.out), str(space), ";".join(long)]
+    script = [sys.executable, "-c", SCRIPT, str(search.out), str(space), ";".join(long)]
+    command = [*script, str(workers)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     checkpoints = search.out / "trials" / "000" / "checkpoints"
     until = time.monotonic() + 60

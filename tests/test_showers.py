@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import DataError
-from caloforge.geometry import load_geometry
 from caloforge.showers import Showers, energy_points
 
 LHCB = load_geometry("lhcb")
@@ -81,10 +81,18 @@ def test_one_bad_cell_among_many(row: int, cell: int, value: float) -> None:
 
 def test_showers_of_different_read_outs_do_not_mix() -> None:
     other = Showers(np.zeros((1, 900)), np.ones((1, 5)), LHCB)
-    with pytest.raises(DataError, match="expected one read-out"):
+    with pytest.raises(DataError, match="read-out 'ds1-photons', others have 'lhcb'"):
         Showers.concatenate([photons(), other])
     with pytest.raises(DataError, match="no showers to join"):
         Showers.concatenate([])
+
+
+def test_a_short_text_for_people() -> None:
+    showers = photons()
+    assert repr(showers) == (
+        "Showers(4 in 368 cells of 'ds1-photons', 512 to 512 MeV, producer: test)"
+    )
+    assert repr(showers[:0]) == "Showers(0 in 368 cells of 'ds1-photons', producer: test)"
 
 
 def test_scan_or_spectrum() -> None:

@@ -9,17 +9,18 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 from test_search import SPACE, search_of
 
-from caloforge.cluster import Here, open_farm
-from caloforge.cluster import farm as farms
+from caloforge.cluster import dask, open_executor
 from caloforge.config import load_recipe
 from caloforge.data import sample_path
 from caloforge.errors import CaloForgeError
-from caloforge.generate import Conditions, farm_file
+from caloforge.executors import SerialExecutor
+from caloforge.generate import Conditions, generate_blocks
 from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 
@@ -69,8 +70,8 @@ def jobs() -> list[str]:
 def test_a_job_killed_midway_changes_nothing(
     cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("caloforge.generate.farm.BLOCK_SHOWERS", 256)
-    monkeypatch.setattr(farms, "PATIENCE", 2.0)
+    monkeypatch.setattr("caloforge.generate.blocks.BLOCK_SHOWERS", 256)
+    monkeypatch.setattr(dask, "PATIENCE", 2.0)
     model = resolve_model("caloshowergan-photon")
     conditions = Conditions.like(sample_path("ds1-photons-test"), load_model(model).model.geometry)
     killed: list[str] = []
@@ -82,12 +83,14 @@ def test_a_job_killed_midway_changes_nothing(
             killed.append(jobs()[0])
             subprocess.run(["scancel", "--signal=KILL", killed[0]], check=True)
 
-    options = {"seed": 1, "batch": 64}
-    with open_farm(2, cluster(tmp_path, f"cores = {cores}")) as farm:
-        assert farm is not None
-        farm_file(model, conditions, "a.h5", 20000, spread=farm.map, progress=kill_one, **options)
+    options: dict[str, Any] = {"seed": 1, "batch": 64}
+    with open_executor(2, cluster(tmp_path, f"cores = {cores}")) as executor:
+        assert executor is not None
+        options["executor"] = executor
+        generate_blocks(model, conditions, "a.h5", 20000, progress=kill_one, **options)
     assert killed
-    farm_file(model, conditions, "b.h5", 20000, spread=Here().map, **options)
+    options["executor"] = SerialExecutor(threads=1)
+    generate_blocks(model, conditions, "b.h5", 20000, **options)
     assert Path("a.h5").read_bytes() == Path("b.h5").read_bytes()
 
 
@@ -99,7 +102,7 @@ def test_a_job_killed_midway_changes_nothing(
     ],
 )
 def test_jobs_that_never_work_get_a_sentence(line: str, sentence: str, tmp_path: Path) -> None:
-    with pytest.raises(CaloForgeError, match=sentence), open_farm(2, cluster(tmp_path, line)):
+    with pytest.raises(CaloForgeError, match=sentence), open_executor(2, cluster(tmp_path, line)):
         pass
 
 
@@ -107,7 +110,7 @@ def test_a_search_by_workers_in_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A job is killed while its trial trains: another worker goes on with it."""
     from caloforge.search import run_search
 
-    monkeypatch.setattr(farms, "PATIENCE", 2.0)
+    monkeypatch.setattr(dask, "PATIENCE", 2.0)
     space = tmp_path / "space.toml"
     space.write_text(SPACE, encoding="utf-8")
     long = load_recipe(
@@ -126,9 +129,9 @@ def test_a_search_by_workers_in_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    with open_farm(2, cluster(tmp_path)) as farm:
-        assert farm is not None
-        found, interrupted = run_search(search, spread=farm.map, tell=lambda _: None)
+    with open_executor(2, cluster(tmp_path)) as executor:
+        assert executor is not None
+        found, interrupted = run_search(search, executor=executor, tell=lambda _: None)
     killer.join()
     assert not interrupted
     assert [t["state"] for t in found["trials"]] == ["complete"] * 3

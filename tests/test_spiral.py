@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caloforge.detector.shipped import load_geometry
+from caloforge.detector.spiral import central_cell, inverse, spiral
 from caloforge.errors import GeometryError
-from caloforge.geometry import load_geometry
-from caloforge.spiral import central_cell, inverse, spiral
 
 
 @given(st.integers(1, 26), st.integers(1, 26), st.data())

@@ -1,23 +1,29 @@
-"""The house: direction of imports, silent imports, recipes that load, examples that run."""
+"""The house: direction of imports, no circles, rooms that say what is in them, silent imports,
+recipes that load, examples that run.
+"""
 
 import ast
 import doctest
 import importlib
+import inspect
 import json
 import pkgutil
 import re
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
 
 import caloforge
 from caloforge.config import dump_recipe, load_recipe, parse_recipe, recipe_names
-from caloforge.geometry import load_geometry
-from caloforge.models import MODELS, make_model
+from caloforge.detector.shipped import load_geometry
+from caloforge.detector.symmetries import symmetry_group
+from caloforge.models import MODELS, Hyper, make_model
+from caloforge.models.dnncalogan.model import CriticSettings
 from caloforge.models.file import load_model, save_model
-from caloforge.symmetries import symmetry_group
+from caloforge.models.hyper import OptimiserSettings
 from caloforge.transforms import TRANSFORMS
 
 PACKAGE = Path(caloforge.__file__).parent
@@ -25,31 +31,44 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(caloforge.__path__, "calo
 
 # Rooms from the bottom up: a module may import from its own room and from those below it.
 CHAIN = [
-    {"errors", "units", "files", "noise", "threads"},
-    {"geometry", "binning", "symmetries", "spiral"},
+    {"errors", "units", "files", "noise", "executors", "signals", "entry_points", "devices"},
+    {"detector"},
     {"showers"},
     {"data"},
-    {"nn", "transforms", "objectives", "config"},
+    {"nn", "transforms", "objectives", "config", "pretrained"},
     {"models"},
+    {"fast"},
     {"training"},
+    {"generate", "export"},
     {"search"},
-    {"generate", "export", "pretrained"},
 ]
-TOP = {"cli", "commands", "judge", "demo", "progress", "simulate", "cluster", "traversal"}
-# Rooms beside the chain: what each may use besides itself.
-BESIDE = {
-    "evaluation": {"errors", "units", "files", "geometry", "binning", "showers", "data"},
-    "report": {
-        "errors",
-        "units",
-        "files",
-        "geometry",
-        "binning",
-        "spiral",
-        "showers",
-        "data",
-        "evaluation",
-    },
+TOP = {"cli", "__main__", "commands", "demo", "evaluate", "explore", "progress", "simulate"}
+TOP |= {"cluster", "notebook", "plotting"}
+# Rooms beside the chain, from the bottom up: they never import models or training.
+JUDGING = ["observables", "metrics", "judge", "report"]
+UNDER_JUDGING = {
+    "errors",
+    "units",
+    "files",
+    "executors",
+    "entry_points",
+    "devices",
+    "detector",
+    "showers",
+    "data",
+}
+# Folders that hold files of data alone.
+DATA = {"detectors", "recipes", "samples"}
+# Rooms whose page must name every module in them: those that hold one system, and those that many
+# modules share.
+TELLING = ("models/*", "nn", "transforms", "training", "fast")
+# Functions with more than eight arguments: commands, whose options are a parameter each.
+MANY_ARGUMENTS = {
+    "commands/generating.py:generate",
+    "commands/judging.py:evaluate",
+    "commands/searching.py:search",
+    "commands/simulating.py:simulate",
+    "commands/training.py:train",
 }
 
 
@@ -76,13 +95,13 @@ def imports(path: Path) -> set[str]:
 
 def allowed(own: str) -> set[str]:
     """Rooms that room `own` may import from."""
-    if own in BESIDE:
-        return {own} | BESIDE[own]
+    if own in JUDGING:
+        return UNDER_JUDGING | set(JUDGING[: JUDGING.index(own) + 1])
     below: set[str] = set()
     for level in CHAIN:
         below |= level
         if own in level:
-            return below | ({"evaluation"} if own in ("training", "search") else set())
+            return below | ({"observables", "metrics"} if own in ("training", "search") else set())
     raise AssertionError(f"room '{own}' is in no place of the order of imports: add it here")
 
 
@@ -99,11 +118,138 @@ def test_imports_go_one_way(path: Path) -> None:
     assert used <= allowed(own), f"{path.name} imports {sorted(used - allowed(own))}"
 
 
+def test_every_room_has_its_place() -> None:
+    """A new folder or module is put into the order of imports, or called a folder of data."""
+    placed = set().union(*CHAIN, TOP, JUDGING)
+    found = {
+        path.name.removesuffix(".py")
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path.is_dir() and any(path.rglob("*.py")))
+    }
+    assert found - placed == {"__init__"}
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders - found == DATA
+
+
+def needs(path: Path, *, late: bool = False) -> set[str]:
+    """Modules of the package that are loaded when a file is, with the packages that they are in;
+    with `late` also those that its functions import when they are called.
+    """
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not late:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        todo += ast.iter_child_nodes(node)
+    parts = [name.split(".") for name in found if name.startswith("caloforge.")]
+    packages = {".".join(p[: k + 1]) for p in parts for k in range(1, len(p))}
+    own = module_name(path)
+    # A package that a module lies in is there already when the module is loaded.
+    return {m for m in packages & set(MODULES) if not f"{own}.".startswith(f"{m}.")}
+
+
+def module_name(path: Path) -> str:
+    """src/caloforge/models/base.py -> caloforge.models.base."""
+    parts = ("caloforge", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that need themselves through others."""
+    found = []
+    for start in graph:
+        seen: set[str] = set()
+        todo = list(graph[start])
+        while todo:
+            module = todo.pop()
+            if module not in seen:
+                seen.add(module)
+                todo += graph.get(module, set())
+        if start in seen:
+            found.append(start)
+    return found
+
+
+def test_no_imports_go_in_circles() -> None:
+    """Also none that would, if a function did not wait with its import until it is called."""
+    files = {module_name(path): path for path in all_files() if path != PACKAGE / "__init__.py"}
+    graph = {module: needs(path) for module, path in files.items()}
+    assert circles(graph) == []
+    for module, path in files.items():
+        late = {**graph, module: needs(path, late=True)}
+        assert module not in circles(late), f"{module} imports late what imports it"
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}
+    assert circles(graph) == ["b", "c", "d"]
+
+
+def test_blocks_in_nn_are_of_two_systems_or_more() -> None:
+    """A block of one system is in that system's folder or file."""
+    for block in sorted(PACKAGE.glob("nn/[a-z]*.py")):
+        users = {
+            path.relative_to(PACKAGE / "models").parts[0].removesuffix(".py")
+            for path in sorted(PACKAGE.glob("models/**/*.py"))
+            if module_name(block) in imports(path)
+        }
+        assert len(users) >= 2, f"nn/{block.name} serves {sorted(users)} alone"
+
+
+@pytest.mark.parametrize("pattern", TELLING)
+def test_a_room_says_what_is_in_it(pattern: str) -> None:
+    for folder in PACKAGE.glob(pattern):
+        modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+        if modules:
+            told = importlib.import_module(module_name(folder / "__init__.py")).__doc__ or ""
+            missing = {name for name in modules if f"`{name}`" not in told}
+            assert not missing, f"{folder.name}/__init__.py does not name {sorted(missing)}"
+
+
+def test_functions_have_eight_arguments_at_most() -> None:
+    found = set()
+    for path in all_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if len([a for a in named if a.arg not in ("self", "cls")]) > 8:
+                    found.add(f"{path.relative_to(PACKAGE)}:{node.name}")
+    assert found <= MANY_ARGUMENTS, sorted(found - MANY_ARGUMENTS)
+
+
+def test_every_hyper_parameter_says_what_it_is() -> None:
+    """Each model has a frozen class of its own, with a sentence under every field."""
+    kinds = [kind.hyper_class for kind in MODELS.values()]
+    assert len(set(kinds)) == len(MODELS)
+    bases = {base for kind in kinds for base in kind.__mro__ if is_dataclass(base)}
+    for kind in bases | {CriticSettings, OptimiserSettings}:
+        assert issubclass(kind, Hyper) and kind.__dataclass_params__.frozen
+        (body,) = (
+            node.body
+            for node in ast.parse(Path(inspect.getfile(kind)).read_text(encoding="utf-8")).body
+            if isinstance(node, ast.ClassDef) and node.name == kind.__name__
+        )
+        for field, after in zip(body, [*body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign):
+                told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                assert told, f"{kind.__name__}.{ast.unparse(field.target)} is not explained"
+                text = str(after.value.value)
+                assert not text.startswith("Of ") and text.endswith("."), text
+
+
 def test_the_judge_never_imports_models_or_training() -> None:
-    """Through nothing else either: importing evaluation and report must not load them."""
+    """Through nothing else either: importing the rooms of the judge must not load them."""
     code = (
-        "import sys, importlib, pkgutil, caloforge.evaluation as e, caloforge.report as r\n"
-        "for p in (e, r):\n"
+        "import sys, importlib, pkgutil\n"
+        f"for room in {JUDGING}:\n"
+        "    p = importlib.import_module('caloforge.' + room)\n"
         "    for m in pkgutil.walk_packages(p.__path__, p.__name__ + '.'):\n"
         "        importlib.import_module(m.name)\n"
         "rooms = ('caloforge.models', 'caloforge.training')\n"
@@ -194,15 +340,16 @@ def test_every_recipe_loads_and_builds_its_model(name: str, tmp_path: Path) -> N
     assert dump_recipe(again) == dump_recipe(recipe)
     assert parse_recipe(recipe.model_dump()) == recipe
     # Its model, transform settings and symmetries exist.
-    geometry = load_geometry(recipe.geometry)
+    geometry = load_geometry(recipe.geometry or "lhcb")
     assert recipe.transform["name"] in TRANSFORMS
     assert symmetry_group(geometry, recipe.training.augment)
     model = make_model(recipe.model["name"], geometry, None, **recipe.hyper())
-    assert {k: model.hyper[k] for k in recipe.hyper()} == recipe.hyper()
+    hyper = model.hyper.to_dict()
+    assert {k: hyper[k] for k in recipe.hyper()} == recipe.hyper()
     assert model.phases()
     save_model(tmp_path / "model.safetensors", model, {})
     loaded = load_model(tmp_path / "model.safetensors").model
-    assert json.loads(json.dumps(loaded.hyper)) == json.loads(json.dumps(model.hyper))
+    assert loaded.hyper == model.hyper
 
 
 def test_every_model_has_a_smoke_recipe() -> None:

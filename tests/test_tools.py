@@ -12,11 +12,12 @@ import torch
 from caloforge.config import load_recipe, parse_recipe
 from caloforge.data import create_showers, read_showers, sample_path
 from caloforge.errors import TrainingError
-from caloforge.evaluation.compare import Comparison, Value
+from caloforge.judge.comparison import Comparison
+from caloforge.metrics.base import Value
 from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 from caloforge.showers import Showers
-from caloforge.training import train, with_settings
+from caloforge.training.train import train, with_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,7 +57,7 @@ def test_family_takes_three_generators_out_of_one_training(
     paths = tool("family")["write_family"](one_step, tmp_path)
     assert [path.parent.name for path in paths] == ["copula", "copula-flow", "one-step"]
     closed, flow, one = (load_model(path) for path in paths)
-    assert [f.model.hyper["remainder"] for f in (closed, flow, one)] == [
+    assert [f.model.hyper.remainder for f in (closed, flow, one)] == [
         "none",
         "flow",
         "one-step",
@@ -153,7 +154,7 @@ def compared(name: str, boosted: float) -> Comparison:
         "auc_boosted": Value(boosted, 0.01, 0.51, 200),
         "chi2_ndf_energy": Value(1.0, 0.1, 0.9, 200),
     }
-    return Comparison(name, metrics, {}, {})
+    return Comparison(name, metrics)
 
 
 def test_the_flagship_table_has_the_best_generator_first(
@@ -200,3 +201,13 @@ def test_an_ablation_judges_the_showers_that_the_training_held_out(showers: Show
     recipe = load_recipe("smoke-copula", ["model.remainder=none", "training.steps=1"])
     value, error, _ = tool("ablations")["ablation"](recipe, showers, 1)
     assert 0.3 < value <= 1.0 and error > 0.02  # an AUC of forty showers
+
+
+def test_the_queues_of_published_trainings_can_be_read(monkeypatch) -> None:
+    """Every recipe of both queues loads with its settings and is for the read-out it names."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    for queue in tool("published")["QUEUES"].values():
+        for job in queue:
+            recipe = load_recipe(job.recipe, job.settings)
+            showers = sample_path(f"{job.sample}-train")
+            assert recipe.geometry in (None, read_showers(showers).geometry.name), job

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sample_showers
+from conftest import sample_showers, update
 from test_training import StopAt, assert_same
 from torch import nn
 
@@ -20,11 +20,11 @@ from caloforge.generate import Conditions, generate_showers
 from caloforge.models.base import Batch, Phase
 from caloforge.models.file import load_model
 from caloforge.showers import Showers
-from caloforge.training import build, train
 from caloforge.training.dataset import TrainingSet, prepare_showers
 from caloforge.training.loop import Run
 from caloforge.training.optimisers import Player
 from caloforge.training.selection import HeldOut
+from caloforge.training.train import build, train
 
 
 def recipe(**data: object) -> Recipe:
@@ -129,6 +129,14 @@ def test_a_resumed_training_must_be_shown_the_same(tmp_path) -> None:
         train(recipe(), showers, tmp_path, device="cpu", resume=True)
 
 
+def test_a_training_resumes_when_only_the_words_of_its_recipe_changed(tmp_path) -> None:
+    showers, before = sample_showers("ds1-photons"), recipe()
+    train(before, showers, tmp_path, device="cpu")
+    after = before.model_copy(update={"description": "other words", "source": "another name"})
+    resumed = train(after, showers, tmp_path, device="cpu", resume=True)
+    assert resumed.step == before.training.steps
+
+
 # --- which showers a phase is given ----------------------------------------------------------
 class Seen:
     """The batches that each phase of a training step was given."""
@@ -221,7 +229,7 @@ def test_each_parameter_has_its_own_learning_rate() -> None:
     weights = [nn.Parameter(torch.zeros(3)) for _ in range(4)]
     phase = Phase("all", weights, lambda b, r: (torch.zeros(()), {}), rates=(0.1, 0.1, 0.5, 0.1))
     player = Player(phase, 0.0)
-    player.update(torch.stack([w.sum() for w in weights]).sum())
+    update(player, torch.stack([w.sum() for w in weights]).sum())
     moved = [round(-float(w[0].detach()), 4) for w in weights]  # Adam's first step is the rate
     assert moved == [0.1, 0.1, 0.5, 0.1]
     again = Player(phase, 0.0)

@@ -23,13 +23,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from caloforge.errors import CaloForgeError, TrainingError
 from caloforge.models.file import load_model, write_tensors
 from caloforge.showers import Showers
-from caloforge.training import build, train
-from caloforge.training.checkpoint import Checkpoints, latest_checkpoint
+from caloforge.training.checkpoint import Checkpoints, latest_checkpoint, save_checkpoint
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.log import Log, Stagnation
 from caloforge.training.loop import Run
 from caloforge.training.optimisers import Player
 from caloforge.training.selection import HeldOut
+from caloforge.training.train import build, train
 
 WRITE = "caloforge.training.checkpoint.write_tensors"
 
@@ -212,7 +212,8 @@ def test_the_gradient_norm_is_that_before_clipping() -> None:
         phase = phase_of(parameters[0])
         phase.parameters.append(parameters[1])
         player = Player(phase, clip)
-        player.update(parameters[0] @ torch.tensor([3.0, 4.0]) + 12.0 * parameters[1].sum())
+        loss = parameters[0] @ torch.tensor([3.0, 4.0]) + 12.0 * parameters[1].sum()
+        player.take(torch.autograd.grad(loss, parameters))
         assert float(player.gradient_norm()) == pytest.approx(13.0)
 
 
@@ -322,3 +323,19 @@ def test_a_step_never_waits_for_the_device(name: str, tmp_path: Path) -> None:
         for _ in range(2):
             run.advance()
     assert waits.count == 0
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    """One changed bit in the newest: the training goes on from the one before it."""
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"a": torch.full((9,), float(step))}, {}, keep=2)
+    newest = tmp_path / "step-00000002.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    tensors, about = latest_checkpoint(tmp_path)
+    assert about["step"] == 1
+    assert torch.equal(tensors["a"], torch.ones(9))
+    (tmp_path / "step-00000001.safetensors").write_bytes(b"")
+    with pytest.raises(TrainingError, match="None of the checkpoints"):
+        latest_checkpoint(tmp_path)

@@ -7,12 +7,12 @@ from conftest import sample_showers
 from safetensors.torch import load_file
 from test_training import assert_same
 
-from caloforge.cluster import open_farm
+from caloforge.cluster import open_executor
 from caloforge.config import load_recipe
 from caloforge.data import sample_path
 from caloforge.errors import TrainingError
-from caloforge.training import train, with_settings
 from caloforge.training.several import train_seeds
+from caloforge.training.train import train, with_settings
 
 SHORT = (
     "training.steps=4",
@@ -27,8 +27,8 @@ def test_seeds_in_turn_and_side_by_side_are_single_trainings(tmp_path: Path) -> 
     recipe = load_recipe("smoke-flow-matching", SHORT)
     done = list(train_seeds(recipe, SAMPLE, tmp_path / "turn", 2, device="cpu"))
     assert [run.out.name for run, _ in done] == ["seed-0", "seed-1"]
-    with open_farm(1) as farm:
-        list(train_seeds(recipe, SAMPLE, tmp_path / "farm", 2, device="cpu", farm=farm))
+    with open_executor(1) as executor:
+        list(train_seeds(recipe, SAMPLE, tmp_path / "side", 2, device="cpu", executor=executor))
     train(
         with_settings(recipe, seed=1),
         sample_showers("ds1-photons"),
@@ -36,7 +36,7 @@ def test_seeds_in_turn_and_side_by_side_are_single_trainings(tmp_path: Path) -> 
         device="cpu",
     )
     assert_same(tmp_path / "turn" / "seed-1", tmp_path / "alone")
-    assert_same(tmp_path / "turn" / "seed-0", tmp_path / "farm" / "seed-0")
+    assert_same(tmp_path / "turn" / "seed-0", tmp_path / "side" / "seed-0")
     first, second = (
         load_file(tmp_path / "turn" / f"seed-{k}" / "model.safetensors") for k in range(2)
     )

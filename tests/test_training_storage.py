@@ -10,10 +10,11 @@ from conftest import sample_showers
 
 from caloforge.config import load_recipe
 from caloforge.data import read_showers, sample_path
-from caloforge.training import storage, train
+from caloforge.training import storage
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.loop import Silent
 from caloforge.training.storage import Dense, Hits, store
+from caloforge.training.train import train
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from caloforge.errors import ModelError, TrainingError
 from caloforge.models.base import Phase
 from caloforge.models.file import load_model
 from caloforge.showers import Showers
-from caloforge.training import train
+from caloforge.training.train import train
 from caloforge.training.transfer import freeze, still, trainable
 
 SHORT = ("training.steps=6", "training.log_every=3", "training.selection.every=100")

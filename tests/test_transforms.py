@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from caloforge.data import read_showers, sample_names, sample_path
+from caloforge.detector.geometry import Geometry, Layer
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import Geometry, Layer, load_geometry
 from caloforge.showers import Showers
 from caloforge.transforms import (
     TRANSFORMS,

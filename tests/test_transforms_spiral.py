@@ -9,8 +9,9 @@ from conftest import sample_showers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caloforge.detector.geometry import Geometry, Layer
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import Geometry, Layer, load_geometry
 from caloforge.showers import Showers
 from caloforge.transforms import TRANSFORMS, Spiral, fit_transform
 from caloforge.transforms.spiral import window

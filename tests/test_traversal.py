@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from caloforge.commands.model_page import traversals, write_model_page
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ConditionError, DataError
 from caloforge.generate import Conditions, generate_showers, middle_condition
-from caloforge.geometry import load_geometry
+from caloforge.generate.traversal import traverse
 from caloforge.models.file import ModelFile
 from caloforge.report.style import style
 from caloforge.report.traversal import Traversal, traversal_picture, traversal_section
-from caloforge.traversal import traversals, traverse, write_model_page
 
 GEOMETRY = load_geometry("calogan")
 
@@ -46,11 +47,11 @@ def file():
 def test_the_noise_is_the_same_for_every_value(file):
     """A shower proportional to the energy stays so exactly, whatever the noise."""
     energies = [1000.0, 10_000.0, 100_000.0]
-    found = traverse(file, "energy", energies, latents=4, seed=3)
-    assert found.shape == (3, GEOMETRY.n_cells)
-    np.testing.assert_allclose(found[1] / found[0], 10, rtol=1e-5)
-    np.testing.assert_allclose(found[2] / found[0], 100, rtol=1e-5)
-    assert not np.array_equal(found, traverse(file, "energy", energies, latents=4, seed=4))
+    showers = traverse(file, "energy", energies, latents=4, seed=3)
+    assert showers.shape == (3, GEOMETRY.n_cells)
+    np.testing.assert_allclose(showers[1] / showers[0], 10, rtol=1e-5)
+    np.testing.assert_allclose(showers[2] / showers[0], 100, rtol=1e-5)
+    assert not np.array_equal(showers, traverse(file, "energy", energies, latents=4, seed=4))
 
 
 def test_a_traversal_is_the_mean_of_generated_showers(file):
@@ -65,10 +66,10 @@ def test_a_traversal_is_the_mean_of_generated_showers(file):
 
 
 def test_all_continuous_conditions_are_traversed(file):
-    found = traversals(file, steps=3, latents=2)
-    assert [t.name for t in found] == list(GEOMETRY.condition_names)
-    np.testing.assert_allclose(found[1].values, [-60, 0, 60])
-    assert all(t.showers.shape == (3, GEOMETRY.n_cells) for t in found)
+    showers = traversals(file, steps=3, latents=2)
+    assert [t.name for t in showers] == list(GEOMETRY.condition_names)
+    np.testing.assert_allclose(showers[1].values, [-60, 0, 60])
+    assert all(t.showers.shape == (3, GEOMETRY.n_cells) for t in showers)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import torch
 from scipy.stats import kstest
 from torch import nn
 
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ModelError
-from caloforge.geometry import load_geometry
 from caloforge.models.base import Batch
-from caloforge.models.vae import VAE, InverseAutoregressive
+from caloforge.models.vae import VAE, InverseAutoregressive, VAEHyper
 from caloforge.noise import normals
 from caloforge.transforms import IncidentFraction, LayerLogs
 
@@ -37,7 +37,8 @@ def vae() -> VAE:
     geometry = load_geometry("atlas-cells")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return VAE(geometry, LayerLogs(geometry, 0.1), latent=3, encoder=[16], decoder=[16])
+        small = VAEHyper(latent=3, encoder=(16,), decoder=(16,))
+        return VAE(geometry, LayerLogs(geometry, 0.1), small)
 
 
 # --- the flow --------------------------------------------------------------------------------
@@ -176,15 +177,8 @@ def test_numbers_are_empty_as_often_as_the_decoder_says(vae: VAE) -> None:
 
 def test_without_draw_the_decoder_is_all(vae: VAE) -> None:
     geometry = vae.geometry
-    plain = VAE(
-        geometry,
-        IncidentFraction(geometry, 0.0, 0),
-        latent=3,
-        encoder=[16],
-        decoder=[16, 8],
-        likelihood="gaussian",
-        draw=False,
-    )
+    small = VAEHyper(latent=3, encoder=(16,), decoder=(16, 8), likelihood="gaussian", draw=False)
+    plain = VAE(geometry, IncidentFraction(geometry, 0.0, 0), small)
     assert plain.noise_size == 3
     assert all(isinstance(part, nn.Linear | nn.SiLU) for part in plain.decoder)
     condition = torch.tensor([[4096.0, 1.0, 2.0, 3.0, 1.0]])

@@ -1,0 +1,1 @@
+#include "lwtnn/LightweightGraph.hh"

@@ -1,0 +1,61 @@
+"""`caloforge geometry`: list, show, check, draw and new."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from caloforge.cli import app
+from caloforge.detector.shipped import geometry_names, load_geometry
+from caloforge.errors import CaloForgeError, GeometryError, SimulationError
+
+RUN = CliRunner()
+
+
+def said(*arguments: object) -> str:
+    done = RUN.invoke(app, ["geometry", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0
+    return " ".join(done.output.split())
+
+
+def test_list_and_show_name_what_there_is() -> None:
+    text = said("list")
+    assert all(name in text for name in geometry_names())
+    text = said("show", "lhcb")
+    assert load_geometry("lhcb").hash in text
+    assert "396 mm deep" in text
+    assert "2 mm G4_Pb + (4 mm G4_POLYSTYRENE)" in text
+    assert "No stack of materials" in said("show", "ds2")
+
+
+def test_new_writes_a_file_that_is_sound(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    said("new", file)
+    assert "'mine' is sound: 3630 cells in 30 layer(s)" in said("check", file)
+    geometry = load_geometry(file)
+    assert geometry.stack is not None
+    assert geometry.stack.depth == pytest.approx(135.0)
+    with pytest.raises(CaloForgeError, match="exists"):
+        RUN.invoke(app, ["geometry", "new", str(file)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", geometry_names())
+def test_every_shipped_geometry_is_sound(name: str) -> None:
+    assert f"'{name}' is sound" in said("check", name)
+
+
+def test_check_says_what_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    said("new", file)
+    file.write_text(file.read_text().replace("thickness = 3.0", "thicknes = 3.0"))
+    with pytest.raises(GeometryError, match="did you mean 'thickness'"):
+        RUN.invoke(app, ["geometry", "check", str(file)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", ["ds1-photons", "ds2"])
+def test_draw_makes_a_picture(name: str, tmp_path: Path) -> None:
+    said("draw", name, "--out", tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SimulationError, match="ends in"):
+        arguments = ["geometry", "draw", name, "--out", str(tmp_path / "a.txt")]
+        RUN.invoke(app, arguments, catch_exceptions=False)
