@@ -1,13 +1,14 @@
-// Showers from an ONNX file of `caloforge export --to onnx`, with ONNX Runtime.
+// Makes showers with ONNX Runtime, from an ONNX file of `caloforge export --to onnx`.
 //
 //   onnx_showers GENERATOR.onnx N CONDITION... [--seed S] [--noise IN.f32] [--out OUT.f32]
 //
-// CONDITION: one number for each condition, in the order and units that the file states (MeV, mm,
-// rad). The noise is drawn here, or read from a file of N x Z 32-bit floats, so that the showers can
-// be compared with those of Python. OUT.f32 gets N x V energies in MeV.
+// CONDITION is one number for each condition, in the order and units that the file states (MeV, mm,
+// rad) and within the range that the file states. The program draws the noise, or reads it from a file of N x Z 32-bit floats, so that the
+// showers can be compared with those of Python. It writes N x V energies in MeV to OUT.f32.
 #include <onnxruntime_cxx_api.h>
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
@@ -51,7 +52,7 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
-// A generator: everything it needs to know stands in its file.
+// A generator. Its file holds everything that it needs to know.
 class Generator {
 public:
   explicit Generator(const std::string& path)
@@ -63,18 +64,18 @@ public:
       throw std::runtime_error(path + " is no file of `caloforge export --to onnx`");
   }
 
-  // Numbers in a row of input `index` (0: noise, 1: condition).
+  // The number of columns of input `index` (0: noise, 1: condition).
   std::int64_t width(std::size_t index) const {
     return session_.GetInputTypeInfo(index).GetTensorTypeAndShapeInfo().GetShape().at(1);
   }
 
-  // "" where the file says nothing.
+  // The value of a key of the metadata, or "" where the file lacks it.
   std::string metadata(const char* key) {
-    const auto found = session_.GetModelMetadata().LookupCustomMetadataMapAllocated(key, allocator_);
-    return found ? found.get() : "";
+    const auto value = session_.GetModelMetadata().LookupCustomMetadataMapAllocated(key, allocator_);
+    return value ? value.get() : "";
   }
 
-  // Energies in MeV, N x V, from noise N x Z and conditions N x C, all row by row.
+  // Returns energies in MeV, N x V, for noise N x Z and conditions N x C, all row by row.
   std::vector<float> generate(std::vector<float>& noise, std::vector<float>& condition) {
     const std::array<const char*, 2> inputs{"noise", "condition"};
     const std::array<const char*, 1> outputs{"energies"};
@@ -85,10 +86,10 @@ public:
         Ort::Value::CreateTensor<float>(memory, noise.data(), noise.size(), shape_noise.data(), 2),
         Ort::Value::CreateTensor<float>(memory, condition.data(), condition.size(),
                                         shape_condition.data(), 2)};
-    auto made = session_.Run(Ort::RunOptions{nullptr}, inputs.data(), values.data(), values.size(),
-                             outputs.data(), outputs.size());
-    const auto size = made[0].GetTensorTypeAndShapeInfo().GetElementCount();
-    const float* energies = made[0].GetTensorData<float>();
+    auto results = session_.Run(Ort::RunOptions{nullptr}, inputs.data(), values.data(), values.size(),
+                                outputs.data(), outputs.size());
+    const auto size = results[0].GetTensorTypeAndShapeInfo().GetElementCount();
+    const float* energies = results[0].GetTensorData<float>();
     return {energies, energies + size};
   }
 
@@ -97,6 +98,44 @@ private:
   Ort::Session session_;
   Ort::AllocatorWithDefaultOptions allocator_;
 };
+
+// A condition of the generator with the range on which it was trained.
+struct Condition {
+  std::string name;
+  double low = 0, high = 0;
+};
+
+// What follows `"key": ` in a flat JSON object, up to the next comma or brace, without quotes.
+std::string value_of(const std::string& object, const std::string& key) {
+  const std::string mark = "\"" + key + "\": ";
+  const auto at = object.find(mark);
+  if (at == std::string::npos) throw std::runtime_error("the file states no " + key + " of a condition");
+  const auto start = at + mark.size();
+  std::string value = object.substr(start, object.find_first_of(",}", start) - start);
+  if (value.front() == '"') value = value.substr(1, value.size() - 2);
+  return value;
+}
+
+// The metadata "conditions", a JSON list of flat objects: one for each condition, in order.
+std::vector<Condition> read_conditions(const std::string& text) {
+  std::vector<Condition> conditions;
+  for (std::size_t start = text.find('{'); start != std::string::npos; start = text.find('{', start + 1)) {
+    const std::string object = text.substr(start, text.find('}', start) - start + 1);
+    conditions.push_back({value_of(object, "name"), std::stod(value_of(object, "low")),
+                          std::stod(value_of(object, "high"))});
+  }
+  return conditions;
+}
+
+// Refuses a condition outside the trained range, which a network would answer with nonsense.
+void check(float value, const Condition& condition) {
+  // The range is written with more digits than a 32-bit float has.
+  const double slack = 1e-6 * (std::abs(condition.low) + std::abs(condition.high));
+  if (!(value >= condition.low - slack && value <= condition.high + slack))
+    throw std::runtime_error("got " + condition.name + " = " + std::to_string(value) +
+                             "; the generator was trained on " + std::to_string(condition.low) +
+                             " to " + std::to_string(condition.high));
+}
 
 std::vector<float> read_noise(const std::string& path, std::size_t size) {
   std::vector<float> noise(size);
@@ -124,6 +163,8 @@ int run(int argc, char** argv) {
   if (arguments.condition.size() != n_condition)
     throw std::runtime_error("the generator asks for " + std::to_string(n_condition) +
                              " conditions: " + generator.metadata("conditions"));
+  const std::vector<Condition> conditions = read_conditions(generator.metadata("conditions"));
+  for (std::size_t k = 0; k < n_condition; ++k) check(arguments.condition[k], conditions.at(k));
   auto noise = arguments.noise.empty() ? draw_noise(arguments.seed, rows * n_noise)
                                        : read_noise(arguments.noise, rows * n_noise);
   std::vector<float> condition;

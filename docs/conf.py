@@ -1,0 +1,76 @@
+"""Settings of the site; `make docs` builds it."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path[:0] = [str(HERE / "_ext"), str(ROOT / "src")]
+# The pages call the program as a reader would: it is that of the Python which builds the site.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["PYTHONPATH"] = str(ROOT / "src")
+os.environ["COLUMNS"] = "100"
+
+from caloforge import __version__  # noqa: E402
+
+# The notebooks live beside the C++ examples, where people look for them; Sphinx wants them here.
+GENERATED = HERE / "generated"
+shutil.rmtree(GENERATED, ignore_errors=True)
+GENERATED.mkdir()
+for page in (ROOT / "examples").glob("*.md"):
+    shutil.copy(page, GENERATED / page.name)
+
+
+def without_links(text: str) -> str:
+    """Markdown whose links to files of the repository are plain text: the site lacks the files."""
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\)", r"\1", text)
+
+
+for name, page_name in (("CONTRIBUTING.md", "extending.md"), ("CHANGELOG.md", "changelog.md")):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    (GENERATED / page_name).write_text(without_links(text), encoding="utf-8")
+
+project = "CaloForge"
+author = "CaloForge developers"
+copyright = "CaloForge developers"
+version = release = __version__
+extensions = [
+    "myst_nb",
+    "sphinx_design",
+    "sphinx_copybutton",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "reference",
+]
+exclude_patterns = ["_build", "_ext", "_static"]
+source_suffix = {".md": "myst-nb"}
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+nb_execution_mode = os.environ.get("CALOFORGE_DOCS_EXECUTE", "cache")
+# Code that was not executed has no language of its kernel.
+suppress_warnings = ["mystnb.lexer", "myst-nb.lexer"] if nb_execution_mode == "off" else []
+nb_render_text_lexer = "none"
+nb_execution_cache_path = str(HERE / "_build" / "executed")
+nb_execution_timeout = 1800
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+highlight_language = "none"
+default_role = "code"  # a name in single backticks of a docstring
+html_theme = "furo"
+html_title = "CaloForge"
+html_static_path = ["_static"]
+html_extra_path = [str(path) for path in [HERE / "_build" / "extra"] if path.exists()]
+copybutton_prompt_text = r"\$ |>>> "
+copybutton_prompt_is_regexp = True
