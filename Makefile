@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types format leaderboard bench clean
+.PHONY: help demo test test-all lint types format leaderboard bench web docs dist clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,18 @@ bench: .venv/.installed  ## All benchmarks, short: see benchmarks/README.md
 	$(BIN)/python benchmarks/distances.py --quick
 	$(BIN)/python benchmarks/files.py --quick
 
+web:  ## Build the explorer's page again from web/ (needs npm)
+	cd web && npm ci && npm run check && npm run build
+
+docs: .venv/.docs  ## The site in docs/_build/html, its examples executed; EXPLORE="MODEL ...": with the explorer of these
+	OMP_NUM_THREADS=1 $(BIN)/python tools/site.py $(if $(EXPLORE),--explore $(EXPLORE))
+
+dist: .venv/.dist  ## Wheel and source archive in dist/
+	rm -rf build dist
+	$(BIN)/python -m build
+
 clean:  ## Remove the environment, caches and the demo's output
-	rm -rf .venv demo leaderboard build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo leaderboard build dist docs/_build docs/generated src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up, done once and again when the dependencies change.
@@ -61,3 +71,11 @@ clean:  ## Remove the environment, caches and the demo's output
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
 	@touch $@ .venv/.test .venv/.installed
+
+.venv/.docs: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e ".[docs]"
+	@touch $@ .venv/.installed
+
+.venv/.dist: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e ".[dist]"
+	@touch $@ .venv/.installed

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from threadpoolctl import threadpool_limits
 
+from caloforge.executors import in_order, one_thread_each
+from caloforge.generate.engines import Engine, Float32
+
 
 @dataclass(frozen=True)
 class Product:
@@ -124,3 +127,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  " + "  ".join(cells).rstrip())
         if index == 0:
             print("  " + "-" * (sum(widths) + 2 * (len(widths) - 1)))
+
+
+def run_batches(engine: Engine, conditions: Float32, noise: Float32, size: int) -> None:
+    """Make showers from given noise in batches of `size`, side by side, and throw them away."""
+
+    def piece(start: int) -> object:
+        return engine(conditions[start : start + size], noise[start : start + size])
+
+    starts = range(0, len(noise), size)
+    with one_thread_each(len(starts)) as executor:
+        for _ in in_order(executor, piece, starts):
+            pass

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from sklearn.metrics import pairwise_distances
 
-from caloforge.evaluation.frechet import fpd, kpd
-from caloforge.evaluation.neighbours import memorising, nearest, prdc
-from caloforge.evaluation.prd import prd_auc
+from caloforge.metrics.frechet import fpd, kpd
+from caloforge.metrics.memorising import memorising, nearest
+from caloforge.metrics.neighbours import prdc
+from caloforge.metrics.prd import prd_auc
 
 Matrix = NDArray[np.float64]
 
@@ -96,8 +97,8 @@ def tasks(n: int, m: int) -> dict[str, Callable[[], object]]:
     v, w = (a.astype(np.float32) for a in samples(m, VOXELS))
     plain = plain_prdc(v, w)
     ours = prdc(v, w)
-    found = [a[0] for a in (ours.precision, ours.recall, ours.density, ours.coverage)]
-    np.testing.assert_allclose(found, plain, atol=1e-4)
+    figures = [a[0] for a in (ours.precision, ours.recall, ours.density, ours.coverage)]
+    np.testing.assert_allclose(figures, plain, atol=1e-4)
     pairs = (FEATURES + 1) * (FEATURES + 2) // 2
     half = m // 2
     return {

@@ -13,11 +13,11 @@ from generators import photon_showers
 from numpy.typing import NDArray
 
 from caloforge.data import read_showers, sample_path
-from caloforge.evaluation.chi2 import energy_chi2
-from caloforge.evaluation.features import compute
-from caloforge.evaluation.observables import observables
-from caloforge.evaluation.separation import separation_power
-from caloforge.evaluation.summary import summarise
+from caloforge.judge.summary import summarise
+from caloforge.metrics.chi2 import energy_chi2
+from caloforge.metrics.separation import separation_power
+from caloforge.observables.features import compute
+from caloforge.observables.table import observables
 from caloforge.showers import Showers
 
 Array = NDArray[np.float64]

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from common import arguments, begin, best, ratio, side_by_side, table
+from common import arguments, begin, best, ratio, run_batches, side_by_side, table
 
 from caloforge.errors import CaloForgeError, ExportError
 from caloforge.generate import Conditions, default_batch, make_engine
 from caloforge.generate.engines import Engine, has_onnx
-from caloforge.generate.showers import one_thread_each
 from caloforge.models.file import ModelFile, load_model
 from caloforge.noise import normals
 from caloforge.pretrained import resolve_model
-from caloforge.threads import in_order
 
 BASE = "caloshowergan-photon"
 MODELS = (
@@ -33,7 +31,7 @@ ENERGY = 65536.0  # MeV
 BATCH = 10_000
 
 
-def found(names: list[str]) -> dict[str, ModelFile]:
+def load_models(names: list[str]) -> dict[str, ModelFile]:
     """The models that there are, by name or path; says which are not."""
     files = {}
     for name in names:
@@ -50,16 +48,11 @@ def task(file: ModelFile, engine: Engine, count: int) -> Callable[[], None]:
     rows = conditions.rows(0, count).astype("float32")
     noise, size = normals(0, 0, count, file.model.noise_size), default_batch(file.model)
 
-    def piece(k: int) -> object:
-        return engine(rows[k : k + size], noise[k : k + size])
-
     def run() -> None:
         if count <= size:
-            piece(0)
-            return
-        with one_thread_each() as threads:
-            for _ in in_order(piece, range(0, count, size), threads):
-                pass
+            engine(rows, noise)
+        else:
+            run_batches(engine, rows, noise, size)
 
     return run
 
@@ -96,7 +89,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     begin(options, "Flagship beside other generators of photons (goals: one-step 8 and 100 µs)")
-    files = found([*options.models, BASE] if options.models else list(MODELS))
+    files = load_models([*options.models, BASE] if options.models else list(MODELS))
     rounds = 10 if options.quick else 60
     many = {
         name: task(file, make_engine(file, "torch", default_batch(file.model)), BATCH)

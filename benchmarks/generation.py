@@ -22,11 +22,13 @@ from common import (
     copy_speed,
     products,
     ratio,
+    run_batches,
     side_by_side,
     table,
 )
 
 from caloforge.data.samples import geant4_times
+from caloforge.fast.packed import PackedLinear, packing_works
 from caloforge.generate import (
     Conditions,
     Generator,
@@ -36,12 +38,9 @@ from caloforge.generate import (
     stream,
 )
 from caloforge.generate.engines import Engine, has_onnx
-from caloforge.generate.showers import one_thread_each
 from caloforge.models.file import ModelFile, load_model
-from caloforge.nn.packed import PackedLinear, packing_works
 from caloforge.noise import normals
 from caloforge.pretrained import resolve_model
-from caloforge.threads import in_order
 
 MODEL = "caloshowergan-photon"
 ENERGY = 65536.0  # MeV
@@ -81,13 +80,7 @@ def measure(
     noise, size = normals(0, 0, batch, file.model.noise_size), default_batch(file.model)
 
     def model() -> None:
-        def piece(k: int) -> object:
-            return engine(rows[k : k + size], noise[k : k + size])
-
-        with one_thread_each() as threads:
-            starts = range(0, batch, size)
-            for _ in in_order(piece, starts, min(threads, len(starts))):
-                pass
+        run_batches(engine, rows, noise, size)
 
     def streamed() -> None:
         for _ in stream(file, conditions, batch, engine=engine):

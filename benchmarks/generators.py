@@ -6,8 +6,8 @@ import numpy as np
 
 from caloforge.config import load_recipe
 from caloforge.data import read_showers, sample_path
+from caloforge.detector.shipped import load_geometry
 from caloforge.generate import Conditions, generate_showers
-from caloforge.geometry import load_geometry
 from caloforge.models import make_model
 from caloforge.models.file import ModelFile, load_model
 from caloforge.pretrained import pretrained_names, resolve_model

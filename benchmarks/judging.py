@@ -21,9 +21,10 @@ from common import table
 from generators import photon_generator
 
 from caloforge.data import create_showers, sample_path
+from caloforge.detector.geometry import Geometry
+from caloforge.detector.shipped import load_geometry
+from caloforge.evaluate import judge_files
 from caloforge.generate import Conditions, generate_file
-from caloforge.geometry import Geometry, load_geometry
-from caloforge.judge import judge_files
 from caloforge.showers import Showers
 
 CHUNK = 200
@@ -83,8 +84,8 @@ class Clock:
         now = time.perf_counter()
         self.seconds[self.kind] = self.seconds.get(self.kind, 0.0) + now - self.begin
         step = what.partition(": ")[2] or what
-        found = [kind for word, kind in KINDS.items() if step.startswith(word)]
-        self.kind, self.begin = (found or ["histograms"])[0], now
+        kinds = [kind for word, kind in KINDS.items() if step.startswith(word)]
+        self.kind, self.begin = (kinds or ["histograms"])[0], now
 
 
 def child(reference: str, generated: str, effort: str) -> None:
@@ -92,7 +93,7 @@ def child(reference: str, generated: str, effort: str) -> None:
     clock = Clock()
     with TemporaryDirectory() as folder:
         chosen = None if effort == "histograms" else effort
-        judge_files(reference, [generated], folder, effort=chosen, tell=clock)
+        judge_files(reference, [generated], folder, metrics=chosen, tell=clock)
     clock("end")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     print(json.dumps({"peak": peak, "seconds": clock.seconds}))
@@ -124,11 +125,11 @@ def main() -> None:
             files = [str(folder / f"{kind}-{part}.hdf5") for part in "ab"]
             command = [sys.executable, __file__, "--child", *files, effort]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            told = json.loads(done.stdout.splitlines()[-1])
-            seconds = told["seconds"]
+            measured = json.loads(done.stdout.splitlines()[-1])
+            seconds = measured["seconds"]
             size = sum(Path(f).stat().st_size for f in files)
             rows.append(
-                [f"{kind}, {count:,}", effort, f"{told['peak'] / 1e6:.0f}"]
+                [f"{kind}, {count:,}", effort, f"{measured['peak'] / 1e6:.0f}"]
                 + [f"{seconds.get(step, 0.0):.1f}" for step in STEPS]
                 + [f"{sum(seconds.values()):.0f}", f"{size / 1e6:.0f}"]
             )

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from caloforge.config import load_recipe
 from caloforge.data import read_showers, sample_path
 from caloforge.showers import Showers
-from caloforge.training import build
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.loop import Run
 from caloforge.training.selection import HeldOut
+from caloforge.training.train import build
 
 RECIPE = "caloshowergan-photon"
 SAMPLE = "ds1-photons-train"

@@ -1,16 +1,17 @@
-"""What each setting of the flagship's closed form is worth: single changes, judged side by side.
+"""Measure what each setting of the flagship's closed form contributes, one change at a time.
 
     python tools/ablations.py TRAINING_FILE [--set sweeps=5] [--set shrink=0.03] ...
 
-Fits the recipe `copula-photons` (or --recipe) as it is and once more for each `--set NAME=VALUE`,
-a hyper-parameter of `src/caloforge/models/copula/model.py`; several changes at once are separated
-by commas: `--set points=8,quantiles=32`. Without --set the changes of `CHANGES` are made. (The
-hyper-parameter `draws` only matters to the remainder; the closed form is the same with any value.)
+The program fits the recipe `copula-photons` (or --recipe) as it is, and once more for each
+`--set NAME=VALUE`. NAME is a hyper-parameter of `src/caloforge/models/copula/model.py`; commas
+separate several changes at once: `--set points=8,quantiles=32`. Without --set the program makes
+the changes listed in `CHANGES`. (The hyper-parameter `draws` matters only to the remainder; the
+closed form is the same with any value.)
 
 The model is fitted to the training showers without a held-out tenth (seeded, stratified in
-incident energy) and generates showers with the conditions of that tenth, on which trees judge it:
-no test shower is looked at. Prints a Markdown table. The boosted AUC is the mean over several sets
-of noise; 0.5 means that the trees cannot tell generated showers from Geant4's.
+incident energy). It generates showers with the conditions of that tenth, and boosted trees compare
+the two; no test shower is used. The program prints a Markdown table. The boosted AUC is the mean
+over several sets of noise; 0.5 means that the trees cannot tell generated showers from Geant4's.
 """
 
 import argparse
@@ -23,13 +24,13 @@ import numpy as np
 
 from caloforge.config import Recipe, load_recipe
 from caloforge.data import holdout_split, read_showers, resolve_data
-from caloforge.evaluation.boosted import boosted_of
 from caloforge.generate import Conditions, generate_showers
+from caloforge.metrics.boosted import boosted_of
 from caloforge.models.file import ModelFile, load_model
 from caloforge.showers import Showers
-from caloforge.training import train, with_settings
+from caloforge.training.train import train, with_settings
 
-# Half or less and twice or more of the defaults, one at a time.
+# Each entry changes one default, to half of it or less, or to twice of it or more.
 CHANGES = (
     "shrink=0.0003",
     "shrink=0.03",
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("train", help="file of training showers, or a shipped sample")
     parser.add_argument("--recipe", default="copula-photons")
     parser.add_argument("--set", dest="changes", action="append", metavar="NAME=VALUE")
-    parser.add_argument("--repeats", type=int, default=3, help="sets of noise that are judged")
+    parser.add_argument("--repeats", type=int, default=3, help="number of sets of noise")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     showers = read_showers(resolve_data(given.train))
@@ -69,10 +70,10 @@ def main() -> None:
 def ablation(recipe: Recipe, showers: Showers, repeats: int) -> tuple[float, float, float]:
     """Boosted AUC on the held-out tenth, its error, and the seconds that the fit took.
 
-    The error is that of one AUC: repeats have the same Geant4 showers.
+    The error is that of a single AUC, because all repeats have the same Geant4 showers.
     """
     settings = recipe.training
-    # The same split as that of the training: `train` holds out these showers and no others.
+    # This is the split of the training: `train` holds out these showers and no others.
     _, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     reference = showers[held_out]
     begin = time.perf_counter()

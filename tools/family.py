@@ -1,18 +1,18 @@
-"""Take the three members of the flagship out of one training.
+"""Extract the three members of the flagship from one training.
 
     python tools/family.py RUN [--out FOLDER]
 
 RUN is the folder of a finished training of a `one-step` recipe. Such a training fits the closed
-form, then trains the flow, then the network that does the flow's work in one pass. Its newest
-checkpoint holds all three. This program writes each as a generator of its own:
+form, then trains the flow, then trains the network that replaces the flow by one pass. Its newest
+checkpoint holds all three. The program writes each as a generator of its own:
 
     FOLDER/copula/model.safetensors         the closed form
     FOLDER/copula-flow/model.safetensors    the closed form with the flow, followed in a few steps
     FOLDER/one-step/model.safetensors       the closed form with the one pass: RUN's own generator
 
-FOLDER is RUN where --out is not given. What a file says about itself is what a training of that
-member alone would say: its recipe has the number of steps that the member took within RUN, and
-`part_of` names the recipe and the number of steps of RUN.
+FOLDER is RUN where --out is not given. A file describes itself as a training of that member alone
+would: its recipe has the number of steps that the member took within RUN. In addition `part_of`
+names the recipe and the number of steps of RUN.
 """
 
 import argparse
@@ -30,9 +30,11 @@ from caloforge.models.base import Fit
 from caloforge.models.file import ModelFile, load_model, save_model
 from caloforge.training.checkpoint import latest_checkpoint
 
-# Name of a member, as in the names of recipes -> its hyper-parameter `remainder`.
+# The key is the name of a member, as in the names of recipes; the value is its hyper-parameter
+# `remainder`.
 MEMBERS = {"copula": "none", "copula-flow": "flow", "one-step": "one-step"}
-# Parts of a training that stay behind: the flow that teaches, the one pass, the white noise.
+# Prefixes of the weights that a member may leave out: the flow that teaches the one pass, the one
+# pass itself, and the bank of white noise.
 TEACHER, JUMP, BANK = "teacher.", "jump.", "bank."
 
 
@@ -40,7 +42,7 @@ def main() -> None:
     """Write the members of the training that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--out", type=Path, help="where the folders of the members go")
+    parser.add_argument("--out", type=Path, help="folder for the folders of the members")
     given = parser.parse_args()
     for path in write_family(given.run, given.out or given.run):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
@@ -52,7 +54,7 @@ def write_family(run: Path, out: Path) -> list[Path]:
     Raises TrainingError for a training of another kind and for one that is not finished.
     """
     trained = load_model(run / "model.safetensors")
-    if trained.model.hyper.get("remainder") != "one-step":
+    if trained.model.hyper.to_dict().get("remainder") != "one-step":
         raise TrainingError(
             f"{run} holds a training of '{trained.about['recipe']['name']}'; expected one of a "
             "one-step recipe, which passes through all three members."
@@ -72,7 +74,7 @@ def write_family(run: Path, out: Path) -> list[Path]:
 
 
 def _state(run: Path, trained: ModelFile) -> dict[str, Tensor]:
-    """The whole state of the model at the end of its training, averaged where weights are."""
+    """The whole state of the model at the end of its training, with averaged weights."""
     found = latest_checkpoint(run / "checkpoints")
     if found is None:
         raise TrainingError(f"{run} holds no checkpoint; expected those of a finished training.")
@@ -89,7 +91,7 @@ def _state(run: Path, trained: ModelFile) -> dict[str, Tensor]:
 
 
 def _member_state(state: dict[str, Tensor], remainder: str) -> dict[str, Tensor]:
-    """What a member's model file holds of the state of the training."""
+    """The part of the training's state that the model file of a member holds."""
     if remainder == "one-step":
         return {k: v for k, v in state.items() if not k.startswith((TEACHER, BANK))}
     own = {k: v for k, v in state.items() if not k.startswith((TEACHER, JUMP, BANK))}
@@ -112,7 +114,7 @@ def _fill(model: ShowerModel, state: dict[str, Tensor]) -> None:
 
 
 def member_about(trained: ModelFile, member: str, run: Path) -> dict[str, Any]:
-    """What the model file of a member says about itself."""
+    """The description that the model file of a member gives of itself."""
     about = copy.deepcopy(trained.about)
     kept = {k: about[k] for k in ("seed", "trained_on", "condition_range")}
     whole = about["recipe"]
@@ -125,13 +127,13 @@ def member_about(trained: ModelFile, member: str, run: Path) -> dict[str, Any]:
     if recipe["name"] in recipe_names():
         recipe["description"] = load_recipe(recipe["name"]).description
     recipe["model"]["remainder"] = MEMBERS[member]
-    if begin > 0 and member == "copula-flow":  # the same marginals, in a shorter training
+    if begin > 0 and member == "copula-flow":  # the same marginals within a shorter training
         recipe["model"]["marginal_share"] = begin / end
     steps = max(1, round(last * whole["training"]["steps"]))
     recipe["training"]["steps"] = steps
     checked = parse_recipe(recipe).model_dump(mode="json", exclude_none=True)
     part_of = {"recipe": whole["name"], "steps": whole["training"]["steps"]}
-    chosen = {"step": steps}  # scores were taken of the whole training's generator alone
+    chosen = {"step": steps}  # the training computed scores only for its own generator
     return {
         "recipe": checked,
         **kept,
@@ -142,12 +144,12 @@ def member_about(trained: ModelFile, member: str, run: Path) -> dict[str, Any]:
 
 
 def _name(whole: str, member: str) -> str:
-    """one-step-photons -> copula-photons; a name without "one-step" is put behind the member's."""
+    """one-step-photons -> copula-photons; any other name is appended to that of the member."""
     return whole.replace("one-step", member) if "one-step" in whole else f"{member}-{whole}"
 
 
 def _spans(model: ShowerModel) -> tuple[float, float]:
-    """Parts of the training at which the closed form is fitted and at which the flow ends."""
+    """Fractions of the training at which the closed form is fitted and at which the flow ends."""
     phases = {phase.name: phase for phase in model.phases()}
     copula, flow = phases["copula"], phases["flow"]
     assert isinstance(copula, Fit) and not isinstance(flow, Fit)
@@ -160,8 +162,9 @@ def _minutes(run: Path, step: int | None) -> dict[str, float]:
 
 
 def training_minutes(run: Path, step: int | None = None) -> float | None:
-    """Minutes that a training took up to a step (default: its last line), fits included, from its
-    log; None where the log does not say.
+    """Minutes that a training took up to a step, fits included, from the lines of its log.
+
+    The default step is that of the last line; None where the log has no times.
     """
     path = run / "log.jsonl"
     if not path.exists():

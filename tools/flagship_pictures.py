@@ -1,8 +1,8 @@
-"""The pictures of docs/flagship.md, from the photon members of the flagship.
+"""Draw the figures of docs/flagship.md from the photon members of the flagship.
 
     python tools/flagship_pictures.py DATA CLOSED [FLOW] [ONE-STEP] --out docs
 
-DATA is a file of Geant4 showers, the others are model files of the members.
+DATA is a file of Geant4 showers; the other arguments are model files of the members.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def at_energy(showers: Showers, energy: float) -> torch.Tensor:
 
 
 def spectrum_becomes_normal(model: Copula, showers: Showers, energy: float, path: Path) -> None:
-    """One voxel of the middle layer: its energies, and the normal variable made of them."""
+    """Draw the energies of one voxel, and the normal variable that is made of them."""
     cells = at_energy(showers, energy)
     filled = (cells > 0).float().mean(dim=0)
     cell = int((filled - 0.7).abs().argmin())
@@ -65,7 +65,7 @@ def spectrum_becomes_normal(model: Copula, showers: Showers, energy: float, path
 
 
 def correlation_as_images(model: Copula, showers: Showers, energy: float, path: Path) -> None:
-    """The correlation of one voxel with all others, drawn layer by layer."""
+    """Draw the correlation of one voxel with all others, layer by layer."""
     cells = at_energy(showers, energy)
     given = model.given(torch.full((len(cells), 1), energy))
     ranks = model.ranks.encode(model.scale.sums(cells) / energy, given)
@@ -103,7 +103,7 @@ def largest_share(cells: np.ndarray, where: slice) -> np.ndarray:
 def what_the_remainder_does(
     models: list[Copula], showers: Showers, energy: float, path: Path
 ) -> None:
-    """What trees see first in the closed form: the hottest cell of layer 1, member by member."""
+    """Draw the hottest cell of layer 1, the feature by which trees see the closed form first."""
     real = at_energy(showers, energy)
     geometry = models[0].geometry
     where = geometry.slices[1]
@@ -127,10 +127,10 @@ def what_the_remainder_does(
 
 
 def main() -> None:
-    """Write all pictures."""
+    """Write all figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
-    parser.add_argument("models", nargs="+", help="closed form, and if there are: flow, one-step")
+    parser.add_argument("models", nargs="+", help="model files: closed form, flow, one-step")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--energy", type=float, default=16384.0, help="MeV")
     options = parser.parse_args()

@@ -1,10 +1,11 @@
-"""How normal the latent numbers of a VAE are, and the noise its flow makes of them.
+"""Measure how normal the latent numbers of a VAE are, and the noise that its flow makes of them.
 
     python tools/latents.py RUN --data SHOWERS
 
 RUN is the folder of a training; its newest checkpoint has the encoder, which model files leave
-out. For each latent number of the showers the Kolmogorov-Smirnov distance to the standard normal
-distribution: 0 is normal; N normal numbers themselves have about 0.9 / sqrt(N).
+out. The program prints, for each latent number of the showers, the Kolmogorov-Smirnov distance to
+the standard normal distribution. A distance of 0 is normal; N truly normal numbers have a distance
+of about 0.9 / sqrt(N).
 """
 
 import argparse
@@ -43,11 +44,11 @@ def main() -> None:
         latent = mean + log_width.exp() * torch.randn(mean.shape, generator=rng)
         tell("latent numbers of the showers", latent)
         if model.flow is not None:
-            tell("noise the flow makes of them", model.flow.noise(latent, labels)[0])
+            tell("noise that the flow makes of them", model.flow.noise(latent, labels)[0])
 
 
 def tell(what: str, numbers: torch.Tensor) -> None:
-    """One line of distances."""
+    """Print one line of distances."""
     distances = [kstest(column, "norm").statistic for column in numbers.T.numpy()]
     print(f"{what}: {', '.join(f'{d:.3f}' for d in distances)}; mean {np.mean(distances):.3f}")
 

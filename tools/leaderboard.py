@@ -1,16 +1,16 @@
-"""All generators of a system in one leaderboard, judged on Geant4 showers no training has seen.
+"""Judge all generators of a system together, on Geant4 showers that no training has seen.
 
     python tools/leaderboard.py S2 [RUN ...] [--data FOLDER] [--like FOLDER] [--out FOLDER]
 
-Takes every shipped generator of the system's read-outs and the trainings given as RUN folders (or
-model files), generates under the conditions of the test showers, and judges all of them together:
-OUT/SYSTEM/READ-OUT/report.html, results.json and results.md. Without --data the shipped samples
-are used.
+The program takes every shipped generator of the system's read-outs and the trainings given as RUN
+folders (or model files). It generates showers with the conditions of the test showers, judges all
+of them together, and writes report.html, results.json and results.md into OUT/SYSTEM/READ-OUT.
+Without --data it uses the shipped samples.
 
-The system `flagship` is all detectors: on each the three members of the flagship stand beside
-every other shipped generator of that detector, with the same conditions and as many showers.
-OUT/flagship/leaderboard.md has the figures that matter most in one table a detector, with the time
-per shower and the length of the training. Members that are not shipped yet are left out.
+The system `flagship` stands for all detectors. On each detector the three members of the flagship
+are judged beside every other shipped generator, with the same conditions and as many showers.
+OUT/flagship/leaderboard.md has one table for each detector, with the most important metrics, the
+time per shower and the length of the training. Members that are not shipped yet are left out.
 """
 
 import argparse
@@ -26,16 +26,20 @@ from rich.console import Console
 from ship import conditions_like
 
 from caloforge.data import open_showers, resolve_data, sample_path
-from caloforge.evaluation.compare import Comparison
-from caloforge.evaluation.timing import time_generator
+from caloforge.evaluate import judge_files
 from caloforge.files import write_text
 from caloforge.generate import Conditions, generate_file, make_engine, stream
-from caloforge.judge import judge_files
+from caloforge.generate.timing import time_generator
+from caloforge.judge.comparison import Comparison
+from caloforge.judge.results import shown_value
+from caloforge.metrics.base import Metric
+from caloforge.metrics.table import metric
 from caloforge.models.file import ModelFile, load_model
 from caloforge.pretrained import pretrained_names, resolve_model
 from caloforge.progress import leaderboard
 
-# The shipped samples of a system, NAME-train and NAME-test, and the stems of the whole files.
+# System -> {NAME: STEM}: the shipped samples are NAME-train and NAME-test, the whole files
+# STEM_train and STEM_test.
 SYSTEMS = {
     "S1": {"calogan-eplus": "calogan_eplus"},
     "S2": {"atlas-cells": "atlas_cells_photons"},
@@ -44,7 +48,7 @@ SYSTEMS = {
     "S5": {"lhcb": "lhcb_electrons"},
 }
 FLAGSHIP = "flagship"
-# The detectors of the flagship, as in the names of its recipes -> the shipped samples.
+# Detector, as in the names of the flagship's recipes -> the shipped samples.
 DETECTORS = {
     "photons": "ds1-photons",
     "pions": "ds1-pions",
@@ -53,45 +57,46 @@ DETECTORS = {
     "lcd": "lcd",
     "lhcb": "lhcb",
 }
-# Heading -> key of the figures in the flagship's table.
-FIGURES = {
-    "AUC boosted": "auc_boosted",
-    "AUC low": "auc_low",
-    "AUC high": "auc_high",
-    "χ²/NDF of E_tot": "chi2_ndf_energy",
-    "coverage": "coverage",
-    "PRD-AUC physics": "prd_auc_physics",
-    "copies": "memorising",
-}
+# Keys of the metrics in the flagship's table.
+COLUMNS = (
+    "auc_boosted",
+    "auc_low",
+    "auc_high",
+    "chi2_ndf_energy",
+    "coverage",
+    "prd_auc_physics",
+    "memorising",
+)
 BATCHES = (1, 10_000)
-MOST_CELLS = 1 << 26  # of a timed batch; of read-outs with many cells fewer showers are timed
+MOST_CELLS = 1 << 26  # cells of a timed batch, so that large read-outs are timed in less memory
 REPEATS = 3
 NOTHING = "–"
 LEGEND = (
-    "Floors, two independent Geant4 samples of the same number of showers, in brackets. AUC and "
-    "χ²/NDF: smaller is better, and an AUC of 0.5 means that a classifier cannot tell the showers "
-    "from Geant4's; coverage and PRD-AUC: larger is better. Copies: the probability that a "
-    "generated shower is closer to the training showers than a held-out Geant4 shower is (0.5 is "
-    "expected, 1 means copies); it says something only of generators that were trained on the "
-    "same file as the floor. Times: milliseconds per shower on {threads} CPU threads, in batches "
-    "of so many showers. Minutes: length of the training, where its log says."
+    "The floors in brackets are the metrics of two independent Geant4 samples with the same "
+    "number of showers. Smaller is better for AUC and χ²/NDF, and an AUC of 0.5 means that a "
+    "classifier cannot tell the showers from Geant4's; larger is better for coverage and "
+    "PRD-AUC. Memorising is the probability that a generated shower is closer to the training "
+    "showers than a held-out Geant4 shower is (0.5 is expected, 1 means copies); it is meaningful "
+    "only for generators that were trained on the same file as the floor. Times are milliseconds "
+    "per shower on {threads} CPU threads, in batches of as many showers as the heading says. "
+    "Minutes are the length of the training, where its log has it."
 )
 
 
 @dataclass(frozen=True)
 class Board:
-    """What one leaderboard is made of.
+    """The files and options of one leaderboard.
 
     Parameters
     ----------
     train, test
-        Files or names of shipped samples: the floor, and the reference.
+        Files or names of shipped samples; the first gives the floor, the second is the reference.
     like
-        File whose conditions are generated; the reference's where it is the reference itself.
+        File whose conditions are generated; it may be the reference itself.
     out
         Folder of the report.
     timed
-        Whether generators are timed.
+        Whether the generators are timed.
     """
 
     train: str
@@ -105,14 +110,20 @@ def main() -> None:
     """Judge the generators of the system that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("system", choices=[*SYSTEMS, FLAGSHIP])
-    parser.add_argument("runs", nargs="*", type=Path, help="trainings beside the shipped ones")
+    parser.add_argument(
+        "runs", nargs="*", type=Path, help="trainings to judge beside the shipped ones"
+    )
     parser.add_argument("--data", type=Path, help="folder with the whole files of showers")
     parser.add_argument(
-        "--like", type=Path, help="folder with files of other conditions: no twins, see ship.py"
+        "--like",
+        type=Path,
+        help="folder with files of other conditions, which avoids twins (see ship.py)",
     )
     parser.add_argument("--out", type=Path, default=Path("leaderboard"))
     parser.add_argument("--metrics", default="fast", choices=("fast", "full"))
-    parser.add_argument("--detector", choices=DETECTORS, help="of the flagship: only this one")
+    parser.add_argument(
+        "--detector", choices=DETECTORS, help="judge the flagship on this detector only"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     known = {name: resolve_model(name) for name in pretrained_names()}
@@ -126,7 +137,7 @@ def main() -> None:
 
 
 def run_name(run: Path) -> str:
-    """How a training is called: its folder, or its recipe where tools/family.py wrote it."""
+    """The name of a training: that of its folder, or of its recipe if tools/family.py wrote it."""
     name = run.stem if run.suffix else run.name
     if name in MEMBERS:
         return str(load_model(resolve_model(run)).about["recipe"]["name"])
@@ -180,7 +191,7 @@ def board(
             what.out,
             floor=what.train,
             train=what.train,
-            effort=given.metrics,
+            metrics=given.metrics,
             seed=given.seed,
             extra={"like": Path(what.like).name, **({"timing": times} if times else {})},
             tell=status.update,
@@ -192,7 +203,7 @@ def board(
 
 
 def timed(file: ModelFile, conditions: Conditions) -> list[dict[str, Any]]:
-    """Milliseconds per shower in batches of one and of many, one row each."""
+    """One row of times for each batch size: a single shower, and many."""
     most = min(BATCHES[-1], max(1, MOST_CELLS // file.model.geometry.n_cells))
     rows = []
     for batch in (BATCHES[0], most):
@@ -216,7 +227,7 @@ def timed(file: ModelFile, conditions: Conditions) -> list[dict[str, Any]]:
 
 # --- the flagship ----------------------------------------------------------------------------
 def flagship(generators: Mapping[str, ModelFile], given: argparse.Namespace) -> None:
-    """One leaderboard a detector, and one page with the most important figures of all."""
+    """Write one leaderboard for each detector, and one page with the main metrics of all."""
     screen = Console()
     stems = {sample: stem for system in SYSTEMS.values() for sample, stem in system.items()}
     texts = []
@@ -240,7 +251,7 @@ def flagship(generators: Mapping[str, ModelFile], given: argparse.Namespace) -> 
 
 
 def of_particle(generators: Mapping[str, ModelFile], sample: str) -> dict[str, ModelFile]:
-    """Without the generators that were trained on another particle than the sample's."""
+    """The generators without those that were trained on another particle than the sample's."""
     with open_showers(sample_path(f"{sample}-test")) as source:
         wanted = source.read(0, 1).provenance.get("particle")
 
@@ -252,7 +263,7 @@ def of_particle(generators: Mapping[str, ModelFile], sample: str) -> dict[str, M
 
 
 def minutes_of(generators: Mapping[str, ModelFile]) -> dict[str, float]:
-    """Minutes of training of each generator, where its file or its results say."""
+    """Minutes of training of each generator whose file or results have them."""
     found = {}
     for name, file in generators.items():
         minutes = file.about.get("training_minutes")
@@ -271,8 +282,9 @@ def section(
     times: Sequence[Mapping[str, Any]],
     minutes: Mapping[str, float],
 ) -> str:
-    """A detector's table in Markdown, the generator that trees tell from Geant4 least first."""
-    headings = [key for key, name in FIGURES.items() if any(name in c.metrics for c in judged)]
+    """The Markdown table of a detector; the smallest boosted AUC comes first."""
+    shown = [metric(key) for key in COLUMNS if any(key in c.metrics for c in judged)]
+    headings = [known.name for known in shown]
     batches = sorted({int(row["batch"]) for row in times})
     columns = ["generator", "N", *headings, *(f"ms at {b}" for b in batches), "minutes"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
@@ -282,7 +294,7 @@ def section(
         cells = [
             f"`{comparison.name}`",
             str(comparison.metrics["chi2_ndf_energy"].n),
-            *(_cell(comparison, FIGURES[heading]) for heading in headings),
+            *(_cell(comparison, known) for known in shown),
             *(f"{own[b]['ms per shower']:.3g} ± {own[b]['± ms']:.1g}" for b in batches),
             NOTHING if long is None else f"{long:.3g}",
         ]
@@ -290,8 +302,8 @@ def section(
     whose = "its conditions"
     if what.like != what.test:
         whose = f"the conditions of another run (`{Path(what.like).name}`)"
-    told = f"Judged on `{Path(what.test).name}`, with {whose}; floor: `{Path(what.train).name}`."
-    return "\n".join([f"## {sample}", "", told, "", *lines, ""])
+    basis = f"Judged on `{Path(what.test).name}`, with {whose}; floor: `{Path(what.train).name}`."
+    return "\n".join([f"## {sample}", "", basis, "", *lines, ""])
 
 
 def _boosted(comparison: Comparison) -> float:
@@ -299,13 +311,9 @@ def _boosted(comparison: Comparison) -> float:
     return float("inf") if found is None else found.value
 
 
-def _cell(comparison: Comparison, key: str) -> str:
-    found = comparison.metrics.get(key)
-    if found is None:
-        return NOTHING
-    floor = f" ({found.floor:.3g})" if found.floor is not None else ""
-    error = f" ± {found.error:.1g}" if found.error is not None else ""
-    return f"{found.value:.3g}{error}{floor}"
+def _cell(comparison: Comparison, known: Metric) -> str:
+    value = comparison.metrics.get(known.key)
+    return NOTHING if value is None else shown_value(value, known.scale)
 
 
 if __name__ == "__main__":

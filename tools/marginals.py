@@ -1,11 +1,11 @@
-"""Whether the marginals of a flagship generator are right: the bins that are worst.
+"""Check the marginals of a flagship generator and print the worst bins.
 
     python tools/marginals.py MODEL DATA
 
-For a right marginal the level of every cell is uniform, in every layer, at every condition and at
-every distance from the particle's line. The table shows the bins of DATA, showers that the
-generator was not trained on, in which the levels are farthest from uniform, and the scatter that a
-perfect generator would have there.
+With a right marginal the level of every cell is uniform, in every layer, at every condition and at
+every distance from the particle's line. DATA is a file of showers on which the generator was not
+trained. The table shows the bins in which the levels are farthest from uniform, and the distance
+that a perfect generator would have there by chance.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from caloforge.models.copula.check import departures
 from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 
-WORST = 15
-MOST = 2000  # showers
+WORST = 15  # rows of the table
+MOST = 2000  # showers, enough to see departures of a per cent
 
 
 def main() -> None:

@@ -1,97 +1,146 @@
-"""Train the published systems at published size on a GPU, within the time given, and ship them.
+"""Train the published systems within the time given, and ship them.
 
     python tools/published.py --data FOLDER --minutes 25 [RECIPE ...] [--out FOLDER] [--no-ship]
 
-Every recipe gets an equal share of the time that is left and goes on where it stopped the last
-time: give the same command again until all are done. What was trained is then written into
-src/caloforge/pretrained/RECIPE with its results (`tools/ship.py`). FOLDER holds the Geant4 showers
-of `tools/leaderboard.py --data`. Without a GPU it says so; --device cpu tries it out nevertheless.
+There are two queues. On a GPU the recipes have their published size; on a CPU they are those that
+two cores can train, with a core-hour or more each. The time that is left is shared in proportion
+to these hours, and every recipe continues where it stopped the last time: give the same command
+again until all are done. The trained generators are then written into
+src/caloforge/pretrained/RECIPE with their results (`tools/ship.py`). FOLDER holds the Geant4
+showers of `tools/leaderboard.py --data`.
 """
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from leaderboard import SYSTEMS, showers
 from rich.console import Console
 from ship import ship
 
 from caloforge.config import load_recipe
 from caloforge.data import read_showers, resolve_data
+from caloforge.devices import find_device
 from caloforge.progress import TrainingBar
-from caloforge.training import train, with_settings
+from caloforge.training.train import train, with_settings
 
-# The trainings of the five documents, at their size, and the read-out each is for.
-RECIPES = {
-    "calogan-eplus-published": "calogan-eplus",
-    "atlas-gan-published": "atlas-cells",
-    "lcd-rnn-published": "lcd",
-    "lcd-mlp-document": "lcd",
-    "lagan-document": "lcd",
-    "caloshowergan-photon": "ds1-photons",
-    "caloshowergan-pion": "ds1-pions",
-    "lhcb-sagan-published": "lhcb",
-    "lhcb-wgan-published": "lhcb",
+
+@dataclass(frozen=True)
+class Job:
+    """A training of the queue.
+
+    Parameters
+    ----------
+    recipe
+        Name of the recipe, under which the generator is shipped.
+    sample
+        The read-out: a name in `leaderboard.SYSTEMS`.
+    hours
+        Share of the time, in core-hours.
+    settings
+        Overrides of the recipe, as `caloforge train --set` takes them.
+    """
+
+    recipe: str
+    sample: str
+    hours: float = 1.0
+    settings: tuple[str, ...] = ()
+
+
+# A small batch with more updates learns faster where there are ten thousand showers, not 121 000.
+SMALL_BATCH = ("training.batch_size=256", "training.compile=true")
+
+QUEUES = {
+    "cuda": (
+        Job("calogan-eplus-published", "calogan-eplus"),
+        Job("atlas-gan-published", "atlas-cells"),
+        Job("lcd-rnn-published", "lcd"),
+        Job("lcd-mlp-document", "lcd"),
+        Job("lagan-document", "lcd"),
+        Job("caloshowergan-photon", "ds1-photons"),
+        Job("caloshowergan-pion", "ds1-pions"),
+        Job("lhcb-sagan-published", "lhcb"),
+        Job("lhcb-wgan-published", "lhcb"),
+    ),
+    "cpu": (
+        Job("caloshowergan-pion-norm", "ds1-pions", 3.0, SMALL_BATCH),
+        Job("caloshowergan-photon", "ds1-photons", 3.0, SMALL_BATCH),
+        Job("caloshowergan-photon-2", "ds1-photons", 1.5, SMALL_BATCH),
+        Job("caloshowergan-photon-3", "ds1-photons", 1.5, SMALL_BATCH),
+        Job("caloshowergan-photon-wide", "ds1-photons", 1.5, SMALL_BATCH),
+        Job("atlas-gan-two-critics", "atlas-cells", 2.0),
+        Job("lcd-rnn-gru", "lcd"),
+        Job("lcd-rnn-conv", "lcd"),
+        Job("lcd-mlp-shaped-noise", "lcd"),
+        Job("lagan-document", "lcd"),
+        Job("lhcb-sagan-cells-only", "lhcb", 1.5),
+        Job("lhcb-sagan-critic-norm", "lhcb", 1.5),
+        Job("lhcb-sagan-no-norm", "lhcb", 1.5),
+        Job("lhcb-wgan", "lhcb", 1.5),
+        Job("calogan-eplus", "calogan-eplus", 2.0),
+    ),
 }
 
 
 class UntilTime(TrainingBar):
-    """Shows the training, and stops it as Ctrl-C would when its time is up."""
+    """A progress bar that stops the training, as Ctrl-C would, when its time is up."""
 
     def __init__(self, end: float) -> None:
         super().__init__()
         self.end = end
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
-        """A line of the log: where there is time to look at the clock."""
+        """Show a line of the log, and look at the clock."""
         super().log(step, numbers)
         if time.monotonic() > self.end:
             raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Train and ship the recipes that the command line names, or all of them."""
+    """Train and ship the recipes that the command line names, or all of the queue."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", metavar="RECIPE")
     parser.add_argument("--data", type=Path, help="folder with the whole files of showers")
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--out", type=Path, default=Path("runs/published"))
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument("--steps", type=int, help="fewer than the recipes say, to try it out")
-    parser.add_argument("--no-ship", action="store_true", help="train only")
+    parser.add_argument("--device", default="auto", choices=("auto", "cuda", "cpu"))
+    parser.add_argument(
+        "--steps", type=int, help="fewer steps than the recipes have, to try it out"
+    )
+    parser.add_argument("--no-ship", action="store_true", help="train, but do not ship")
     given = parser.parse_args()
-    if given.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("There is no GPU here: published sizes take days on CPUs.")
+    device = find_device(given.device).type
+    queue = {job.recipe: job for job in QUEUES[device]}
     for name in given.recipes:
-        if name not in RECIPES:
-            parser.error(f"unknown recipe {name}; expected some of {', '.join(RECIPES)}")
-    wanted = given.recipes or list(RECIPES)
+        if name not in queue:
+            parser.error(f"unknown recipe {name}; expected some of {', '.join(queue)}")
+    wanted = [queue[name] for name in given.recipes or queue]
     end, screen = time.monotonic() + 60 * given.minutes, Console()
-    for number, name in enumerate(wanted):
+    for number, job in enumerate(wanted):
         now = time.monotonic()
-        share = now + (end - now) / (len(wanted) - number)
-        files = {kind: _file(given.data, RECIPES[name], kind) for kind in ("train", "test")}
-        run = given.out / name
+        share = job.hours / sum(j.hours for j in wanted[number:])
+        files = {kind: _file(given.data, job.sample, kind) for kind in ("train", "test")}
+        run = given.out / job.recipe
         outcome = None
         if now < end:
-            with UntilTime(share) as bar:
+            with UntilTime(now + share * (end - now)) as bar:
                 outcome = train(
-                    with_settings(load_recipe(name), steps=given.steps, log_every=10),
+                    with_settings(load_recipe(job.recipe, job.settings), steps=given.steps),
                     read_showers(resolve_data(files["train"])),
                     run,
-                    device=given.device,
+                    device=device,
                     resume=True,
                     observer=bar,
                     data=Path(files["train"]).name,
                 )
-            screen.print(f"{name}: step {outcome.step}, kept {outcome.best_step}")
+            screen.print(f"{job.recipe}: step {outcome.step}, kept {outcome.best_step}")
         if (run / "model.safetensors").exists() and not given.no_ship:
             stopped = outcome is None or outcome.interrupted
             ship(
                 run,
-                name,
-                f"python tools/published.py {name} --data FOLDER",
+                job.recipe,
+                f"python tools/published.py {job.recipe} --data FOLDER",
                 reference=files["test"],
                 floor=files["train"],
                 train=files["train"],

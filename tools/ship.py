@@ -1,15 +1,17 @@
-"""Ship a trained generator with the package: 16-bit weights, its results, its command.
+"""Ship a trained generator with the package: its weights in 16 bits, its results and its command.
 
     python tools/ship.py RUN NAME --command "caloforge train ..." --reference FILE --floor FILE
 
-Writes src/caloforge/pretrained/NAME/: model.safetensors, README.md and results.json, the judge's
-results on showers that the shipped file generates with the conditions of the reference. With that
-folder itself as RUN the generator is judged again and its file stays as it is.
+The program writes src/caloforge/pretrained/NAME/ with model.safetensors, README.md and
+results.json, the results of judging showers that the shipped file generates with the conditions of
+the reference. If RUN is that folder itself, the generator is judged again and its file stays as it
+is.
 
-A generated shower that was made with exactly the condition of a reference shower is its twin:
-where conditions are continuous, a classifier that remembers the condition of one of them calls the
+A generated shower with exactly the condition of a reference shower is called its twin. Where
+conditions are continuous, a classifier that remembers the condition of one of them classifies the
 other one wrongly, and its AUC comes out too small. `--like FILE` takes the conditions of another
-file instead, best of a run that is independent of both the reference and the training showers.
+file instead. It should come from a run that is independent of both the reference and the training
+showers.
 """
 
 import argparse
@@ -21,30 +23,31 @@ from typing import Any
 from family import training_minutes
 
 from caloforge.data import holdout_split, open_showers, resolve_data
-from caloforge.evaluation.results import markdown_table
+from caloforge.detector.geometry import Geometry
+from caloforge.evaluate import judge_files
 from caloforge.generate import Conditions, generate_file
-from caloforge.geometry import Geometry
-from caloforge.judge import judge_files
+from caloforge.judge.results import markdown_table
 from caloforge.models.file import load_model, save_model
+from caloforge.pretrained import shipped_description
 
 SHELF = Path(__file__).resolve().parents[1] / "src" / "caloforge" / "pretrained"
-# What a model file says about itself beside what `save_model` adds.
+# What a model file says about itself, beside what `save_model` adds.
 KEPT = ("recipe", "seed", "trained_on", "condition_range", "chosen")
 KEPT_IF_THERE = ("part_of", "training_minutes")
-LARGEST = 10e6  # bytes of a shipped model file
+LARGEST = 12e6  # bytes; the repository holds every shipped model file
 
 TEXT = """# {name}
 
 {description}. {trained}
 
-Made by
+This command trained it:
 
 ```
 {command}
 ```
 
-{note}{stored}Judged on {n} Geant4 showers of an independent run
-(`{reference}`), the floor from `{floor}`; {like}:
+{note}{stored}The generator was judged on {n} Geant4 showers of an independent run
+(`{reference}`), with the floor from `{floor}`; {like}:
 
 {table}"""
 
@@ -55,11 +58,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--command", required=True)
-    parser.add_argument("--note", default="", help="what the command does not tell")
+    parser.add_argument(
+        "--note", default="", help="a sentence about what the command does not show"
+    )
     parser.add_argument("--reference", required=True)
     parser.add_argument("--floor", required=True)
     parser.add_argument(
-        "--like", help="file whose conditions are generated (default: those of the reference)"
+        "--like", help="file whose conditions are generated (default: the reference)"
     )
     parser.add_argument("--train", help="training showers, for the check of memorising")
     ship(**vars(parser.parse_args()))
@@ -76,7 +81,7 @@ def ship(
     train: str | None = None,
     note: str = "",
 ) -> None:
-    """Write the folder of a generator: what the command line's options say."""
+    """Write the folder of a generator. The arguments are the options of the command line."""
     trained = load_model(run / "model.safetensors")
     about = {key: trained.about[key] for key in KEPT}
     about |= {key: trained.about[key] for key in KEPT_IF_THERE if key in trained.about}
@@ -111,11 +116,11 @@ def ship(
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     page = TEXT.format(
         name=name,
-        description=about["recipe"]["description"],
+        description=shipped_description(name, about["recipe"]["description"]),
         trained=training_in_words(about),
         command=command,
         note=f"{note}\n\n" if note else "",
-        stored="Weights are stored in 16 bits. " if list(shipped.model.parameters()) else "",
+        stored="The weights are stored in 16 bits. " if list(shipped.model.parameters()) else "",
         n=results["reference"]["n"],
         reference=Path(reference).name,
         floor=Path(floor).name,
@@ -126,9 +131,9 @@ def ship(
 
 
 def conditions_like(like: str, reference: str, geometry: Geometry, seed: int = 0) -> Conditions:
-    """The conditions of the file `like`, as many as the reference has showers.
+    """Conditions of the file `like`, as many as the reference has showers.
 
-    Where `like` has more, its rows are chosen at random (seeded) with the same spectrum of
+    Where `like` has more showers, rows are chosen at random (seeded) with the same spectrum of
     incident energies; where it has fewer, all of them are taken.
     """
     conditions = Conditions.like(resolve_data(like), geometry)
@@ -143,19 +148,20 @@ def conditions_like(like: str, reference: str, geometry: Geometry, seed: int = 0
 
 
 def training_in_words(about: dict[str, Any]) -> str:
-    """On how many showers and for how long a generator was trained, and what was kept."""
+    """Sentences on how many showers and steps a generator was trained, and which step was kept."""
     used, settings = about["trained_on"], about["recipe"]["training"]
     step, steps = about["chosen"]["step"], settings["steps"]
     shown, held_out = used["showers"], used["held_out"]
     if settings["selection"]["keep"] != "newest":
         text = (
-            f"{shown} showers trained it, {held_out} were held out for\n"
-            f"the choice; kept is step {step} of {steps}."
+            f"It was trained on {shown} showers; {held_out} were held out\n"
+            f"to choose the step, and step {step} of {steps} is kept."
         )
     else:
         took = "It was fitted in one step." if steps == 1 else f"It was trained for {steps} steps."
         text = (
-            f"{shown} showers trained it, {held_out} were held out and had no part in it. {took}"
+            f"It was trained on {shown} showers; {held_out} were held out and had no part in it. "
+            f"{took}"
         )
     if "part_of" in about:
         text += (
@@ -168,7 +174,7 @@ def training_in_words(about: dict[str, Any]) -> str:
 
 
 def like_in_words(like: str | None, count: int) -> str:
-    """Whose conditions the judged showers were made with."""
+    """Half a sentence that says from which file the conditions of the judged showers come."""
     if like is None:
         return "the showers were generated with the conditions\nof that run"
     return (

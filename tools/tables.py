@@ -1,48 +1,58 @@
-"""The tables of the shipped generators in README.md, docs/leaderboard.md and docs/flagship.md.
+"""Write the tables of shipped generators in README.md, docs/leaderboard.md and docs/flagship.md.
 
     python tools/tables.py
 
-They are made from the results beside the generators. Run it after `tools/ship.py`; a test tells
-when that was forgotten.
+The README has the best generator of each detector, docs/leaderboard.md all of them. The tables are
+made from the results beside the generators. The program also writes the table of
+metrics in docs/results.md, from `caloforge.metrics.table`. Run it after `tools/ship.py`, and when
+you have added a metric; a test fails when that was forgotten.
 """
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from caloforge.metrics.base import Metric
+from caloforge.metrics.table import metric, metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELF = ROOT / "src" / "caloforge" / "pretrained"
 Results = dict[str, Any]
 NOTHING = "–"
 BEGIN, END = "<!-- tools/tables.py -->", "<!-- end -->"
-# What the README shows of each generator; the rest is in docs/leaderboard.md.
-COLUMNS = {
-    "χ²/NDF of E_tot": "chi2_ndf_energy",
-    "AUC low": "auc_low",
-    "AUC high": "auc_high",
-    "AUC boosted": "auc_boosted",
-    "coverage": "coverage",
-    "PRD-AUC physics": "prd_auc_physics",
-}
+# The columns of the README and of the first table of docs/leaderboard.md: keys of metrics.
+README_COLUMNS = ("auc_boosted", "auc_low", "chi2_ndf_energy")
+COLUMNS = (
+    "chi2_ndf_energy",
+    "auc_low",
+    "auc_high",
+    "auc_boosted",
+    "coverage",
+    "prd_auc_physics",
+)
 
-# What docs/flagship.md shows of the members of the flagship.
+# The members of the flagship, by the beginnings of their names, and the columns of
+# docs/flagship.md.
 MEMBERS = ("copula-flow-", "one-step-", "copula-")
-FLAGSHIP_COLUMNS = {
-    "AUC boosted": "auc_boosted",
-    "AUC low": "auc_low",
-    "AUC low-normed": "auc_low_normed",
-    "AUC high": "auc_high",
-    "FPD · 10³": "fpd",
-    "χ²/NDF of E_tot": "chi2_ndf_energy",
-    "coverage": "coverage",
-}
+FLAGSHIP_COLUMNS = (
+    "auc_boosted",
+    "auc_low",
+    "auc_low_normed",
+    "auc_high",
+    "fpd",
+    "chi2_ndf_energy",
+    "coverage",
+)
 
 
 def by_detector() -> list[tuple[str, Results]]:
-    """Names and results of the shipped generators, those of a read-out together, the one that a
-    classifier tells from Geant4 least first: by boosted trees, and behind these by networks where
-    results are older than the trees.
+    """Names and results of the shipped generators in the order of the tables.
+
+    Generators of the same showers stand together, the one with the smallest boosted AUC first.
+    Those whose results are older than the boosted trees follow, in the order of AUC low.
     """
     found = []
     for path in SHELF.glob("*/results.json"):
@@ -54,54 +64,75 @@ def by_detector() -> list[tuple[str, Results]]:
         metrics = metrics_of(name, results)
         judged = "auc_boosted" in metrics
         key = "auc_boosted" if judged else "auc_low"
-        return results["reference"]["geometry"], not judged, metrics[key]["value"]
+        return showers_of(results), not judged, metrics[key]["value"]
 
     return sorted(found, key=place)
 
 
+def showers_of(results: Results) -> str:
+    """The showers that a generator is to reproduce, in words: detector and particle."""
+    reference = results["reference"]
+    name = str(reference.get("name", reference["geometry"])).replace("_", "-")
+    return name.removesuffix("-test").replace("-", " ")
+
+
 def metrics_of(name: str, results: Results) -> Results:
-    """Key -> value, error, floor and n of a shipped generator."""
+    """Key of a metric -> value, error, floor and n, for a shipped generator."""
     return results["generators"][name]["metrics"]
 
 
+def readme_table() -> str:
+    """The table of the README: the generator with the smallest boosted AUC of each detector and
+    particle, with each metric's floor in brackets.
+    """
+    best: dict[str, tuple[str, Results]] = {}
+    for name, results in by_detector():
+        best.setdefault(showers_of(results), (name, results))
+    return _table(list(best.values()), README_COLUMNS)
+
+
 def short_table() -> str:
-    """The README's table: of each detector the members of the flagship, and of all others, judged
-    on as many showers as any of them, the one that a classifier tells from Geant4 least; a few
-    figures, each with its floor in brackets.
+    """The first table of docs/leaderboard.md: a few metrics, each with its floor in brackets.
+
+    For each detector and particle it has the members of the flagship and the best of the other
+    generators. Among these the ones judged on the most showers are considered, and the first in
+    the order of `by_detector` is taken.
     """
     found = by_detector()
     others = [entry for entry in found if not entry[0].startswith(MEMBERS)]
     best: dict[str, tuple[str, Results]] = {}
     for entry in others:
         reference = entry[1]["reference"]
-        known = best.setdefault(reference["geometry"], entry)
+        known = best.setdefault(showers_of(entry[1]), entry)
         if reference["n"] > known[1]["reference"]["n"]:
-            best[reference["geometry"]] = entry
+            best[showers_of(entry[1])] = entry
     names = {name for name, _ in best.values()}
     return _table([e for e in found if e[0].startswith(MEMBERS) or e[0] in names], COLUMNS)
 
 
 def flagship_table() -> str:
-    """The same for the members of the flagship alone, with other figures."""
+    """The table of docs/flagship.md: the members of the flagship alone, with other metrics."""
     return _table([e for e in by_detector() if e[0].startswith(MEMBERS)], FLAGSHIP_COLUMNS)
 
 
-def _table(found: list[tuple[str, Results]], wanted: dict[str, str]) -> str:
-    """One line a generator. A figure that none of the results has is left out; it shows a dash
-    where only some have it.
+def _table(found: list[tuple[str, Results]], wanted: Sequence[str]) -> str:
+    """A Markdown table with one line for each generator.
+
+    A metric that none of the results has is left out; where only some have it, the others show a
+    dash.
     """
-    columns = {
-        heading: key
-        for heading, key in wanted.items()
+    columns = [
+        metric(key)
+        for key in wanted
         if any(key in metrics_of(name, results) for name, results in found)
-    }
-    lines = ["| generator | detector | N | " + " | ".join(columns) + " |"]
+    ]
+    lines = [f"| generator | showers | N | {' | '.join(known.name for known in columns)} |"]
     lines.append("|" + "---|" * (3 + len(columns)))
     for name, results in found:
         metrics = metrics_of(name, results)
-        cells = [f"`{name}`", results["reference"]["geometry"], str(results["reference"]["n"])]
-        for heading, key in columns.items():
-            m, scale = metrics.get(key), 1e3 if heading.endswith("10³") else 1
+        cells = [f"`{name}`", showers_of(results), str(results["reference"]["n"])]
+        for known in columns:
+            m, scale = metrics.get(known.key), known.scale
             cells.append(
                 f"{m['value'] * scale:.3g} ± {m['error'] * scale:.1g} ({m['floor'] * scale:.3g})"
                 if m
@@ -112,9 +143,10 @@ def _table(found: list[tuple[str, Results]], wanted: dict[str, str]) -> str:
 
 
 def long_tables() -> str:
-    """The judge's tables of all shipped generators, from the pages beside their files.
+    """The tables of all metrics of the shipped generators, from the README beside each.
 
-    Pages that were written before a figure was added lack its column and show a dash there.
+    A README that was written before a metric was added lacks its column, and the table shows a
+    dash there.
     """
     texts = []
     names = [name for name, _ in by_detector()]
@@ -126,7 +158,7 @@ def long_tables() -> str:
             found = re.findall(r"(\| generator \|.*)\n\|[-|]+\|\n(\|.*)\n\n(.*)", page)[number]
             heading, row, legend = found
             rows.append(dict(zip(_cells(heading), _cells(row), strict=True)))
-        # The longest heading has the order of the others.
+        # The row with the most columns sets the order of the columns.
         longest = sorted(rows, key=len, reverse=True)
         headings = list(dict.fromkeys(heading for row in longest for heading in row))
         lines = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
@@ -137,12 +169,34 @@ def long_tables() -> str:
     return "\n\n".join(texts)
 
 
+def metrics_table() -> str:
+    """A Markdown table with one line for each metric that results.json can hold."""
+    lines = ["| key | shown as | meaning | alike | nothing in common | source |"]
+    lines.append("|" + "---|" * 6)
+    for known in metrics():
+        key = known.key
+        if known.family:
+            key += "NAME" if known.needs == "second reference" else "KEY"
+        alike = known.alike or f"{known.ideal:g}"
+        cells = [f"`{key}`", known.name, known.meaning, alike, _apart(known), known.source]
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _apart(known: Metric) -> str:
+    """The value of samples that have nothing in common, in words."""
+    if math.isfinite(known.worst):
+        text = f"{known.worst:g}"
+        return f"{text}: copies" if known.needs == "training" else text
+    return "large" if known.way == "multiple" else ""
+
+
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
 
 
 def with_table(text: str, table: str) -> str:
-    """`text` with `table` between the two marks."""
+    """`text` with `table` between the marks BEGIN and END."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
@@ -156,12 +210,13 @@ def main() -> None:
 
 
 def pages() -> dict[Path, str]:
-    """File -> the table it holds."""
+    """File -> the table that it holds."""
     docs = ROOT / "docs"
     return {
-        ROOT / "README.md": short_table(),
-        docs / "leaderboard.md": long_tables(),
+        ROOT / "README.md": readme_table(),
+        docs / "leaderboard.md": f"{short_table()}\n\n{long_tables()}",
         docs / "flagship.md": flagship_table(),
+        docs / "results.md": metrics_table(),
     }
 
 

@@ -1,9 +1,10 @@
-"""Response, its spread, depth and hits of generated showers by thirds of the incident energy.
+"""Print response, spread, depth and hits of generated showers by thirds of the incident energy.
 
     python tools/thirds.py REFERENCE GENERATED... [--kept-by MODEL] [--layers N] [--above MEV]
 
-Each figure stands beside the reference's. With --kept-by the reference is what the transform of
-that model keeps of it (a crop). --layers takes the first N layers alone (25: the ECAL of the LCD).
+Each number stands beside that of the reference. With --kept-by the reference is reduced to the
+cells that the transform of that model keeps (a crop). --layers takes only the first N layers (25
+for the ECAL of the LCD).
 """
 
 import argparse
@@ -16,24 +17,26 @@ from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 from caloforge.showers import Showers
 
-LEAST_SHARE = 0.01  # of the energy that a layer must hold to be compared
+LEAST_SHARE = 0.01  # a layer is compared where it holds at least this share of the energy
 
 
 def main() -> None:
-    """Print the figures of the files that the command line names."""
+    """Print the numbers of the files that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reference")
     parser.add_argument("generated", nargs="+")
     parser.add_argument("--kept-by", metavar="MODEL")
     parser.add_argument("--layers", type=int)
-    parser.add_argument("--above", type=float, default=0.0, help="MeV from which a cell is hit")
+    parser.add_argument(
+        "--above", type=float, default=0.0, help="energy in MeV above which a cell counts as hit"
+    )
     given = parser.parse_args()
     reference = read_showers(resolve_data(given.reference))
     if given.kept_by:
         reference = kept(reference, given.kept_by)
-    expected = figures(reference, given.layers, given.above)
+    expected = quantities(reference, given.layers, given.above)
     for name in given.generated:
-        found = figures(read_showers(name), given.layers, given.above)
+        found = quantities(read_showers(name), given.layers, given.above)
         print(f"{name} (reference)")
         for key, values in found.items():
             if key != "layers":
@@ -44,7 +47,7 @@ def main() -> None:
 
 
 def kept(showers: Showers, model: str) -> Showers:
-    """What a model's transform keeps of the showers."""
+    """The showers with only the energy that the transform of a model keeps."""
     transform = load_model(resolve_model(model)).model.transform
     energies, condition = torch.from_numpy(showers.energies), torch.from_numpy(showers.conditions)
     with torch.no_grad():
@@ -53,8 +56,8 @@ def kept(showers: Showers, model: str) -> Showers:
     return Showers(cells, showers.conditions, showers.geometry, showers.provenance)
 
 
-def figures(showers: Showers, layers: int | None, above: float) -> dict[str, np.ndarray]:
-    """Figure -> value over all showers, or one for each third of the incident energy."""
+def quantities(showers: Showers, layers: int | None, above: float) -> dict[str, np.ndarray]:
+    """Name of a quantity -> its value over all showers, or in each third of the energy."""
     slices = showers.geometry.slices[:layers]
     cells = showers.energies[:, : slices[-1].stop]
     layer = np.stack([cells[:, s].sum(axis=1, dtype=np.float64) for s in slices], axis=1)
@@ -74,7 +77,7 @@ def figures(showers: Showers, layers: int | None, above: float) -> dict[str, np.
 
 
 def shown(values: np.ndarray) -> str:
-    """Numbers in a row."""
+    """The numbers, separated by commas."""
     return ", ".join(f"{value:.4g}" for value in values)
 
 
