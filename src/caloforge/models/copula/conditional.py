@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.copula.given import CellFeatures, Given, LayerFeatures
-from caloforge.models.copula.normal import cdf, mean_below, quantile
+from caloforge.models.copula.normal import cdf, chance, mean_below, quantile
 from caloforge.models.copula.spline import Spline
 
 WIDEST = 5.0  # standard deviations: the ends of tables and splines
@@ -135,7 +135,7 @@ class Conditional(nn.Module):
         """
         out = self.network(self.features(given))
         logit, (factor, offset, spline) = out[0], self.maps(out)
-        p, empty = logit.sigmoid().clamp(min=_RARE), (-logit).sigmoid()
+        p, empty = chance(logit).clamp(min=_RARE), chance(-logit)
         above = y + quantile(p)
         # From the tail that y is in: a difference of two numbers near one has no digits left.
         low = y < 0
@@ -154,7 +154,7 @@ class Conditional(nn.Module):
         """y of values, whatever it is where x = 0, and the thresholds."""
         out = self.network(self.features(given))
         logit, (factor, offset, spline) = out[0], self.maps(out)
-        p, empty = logit.sigmoid().clamp(min=_RARE), (-logit).sigmoid()
+        p, empty = chance(logit).clamp(min=_RARE), chance(-logit)
         normal, _ = spline(factor * self.score(x, self.group.expand_as(x), level) + offset)
         low = normal < 0
         outside = p * cdf(-normal.abs())
