@@ -45,7 +45,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "reference",
 ]
-exclude_patterns = ["_build", "_ext", "_static"]
+exclude_patterns = ["_build", "_ext"]
 source_suffix = {".md": "myst-nb"}
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -70,7 +70,8 @@ highlight_language = "none"
 default_role = "code"  # a name in single backticks of a docstring
 html_theme = "furo"
 html_title = "CaloForge"
-html_static_path = ["_static"]
+html_favicon = str(HERE.parent / "web" / "src" / "icon.svg")
+
 html_extra_path = [str(path) for path in [HERE / "_build" / "extra"] if path.exists()]
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, ConditionError, SimulationError
 from caloforge.simulate import Job, Physics, simulate_file
 from caloforge.simulate.beam import Request, make_beam
-from caloforge.simulate.binning import PARTS, Binning, Deposits
+from caloforge.simulate.binning import Binning, Deposits
+from caloforge.simulate.geant4 import deposits_of
 from caloforge.simulate.medium import material, medium
 from caloforge.simulate.parametric import _profile, _steps
 from caloforge.simulate.particles import PARTICLES, decay_pi0, find_particle
@@ -104,15 +106,22 @@ def test_particles_are_known_by_their_usual_names() -> None:
 
 
 # --- binning ---------------------------------------------------------------------------------
-def test_a_step_is_shared_by_the_cells_it_crosses() -> None:
-    lhcb = load_geometry("lhcb")
-    start, end = np.array([[-15.0, 5.0]]), np.array([[25.0, 5.0]])  # cells of 20 mm, edges at 0
-    zero = np.zeros(1, int)
-    deposits = Deposits(zero, zero, np.array([8.0]), start, end)
-    image = Binning(lhcb)(deposits, np.zeros((1, 5)), np.zeros((1, 2))).reshape(30, 30)
-    # x edges at -20, 0, 20, 40: shares 15/40, 20/40, 5/40, to one part of the step.
-    np.testing.assert_allclose(image[14:17, 15], [3.0, 4.0, 1.0], atol=8.0 / PARTS)
-    assert image.sum() == pytest.approx(8.0)
+def test_energy_lies_along_its_step() -> None:
+    count = 20000
+    place = [("start", "f8", 3), ("end", "f8", 3)]
+    line = np.zeros(count, [("event", "i8"), ("value", "f8"), *place])
+    line["value"], line["start"], line["end"] = 1.0, (-1.5, 0.5, 0.0), (2.5, 0.5, 0.1)  # cm
+    point = np.zeros(1, [("event", "i8"), ("value", "f8"), ("position", "f8", 3)])
+    point["value"], point["position"] = 5.0, (-0.5, -0.5, 0.0)
+    record = {"stack.S0": SimpleNamespace(line=line, point=point)}
+    deposits = deposits_of(record, np.zeros(1, int), np.random.default_rng(0))
+    image = Binning(load_geometry("lhcb"))(deposits, np.zeros((1, 5)), np.zeros((1, 2)))
+    image = image.reshape(30, 30)  # cells of 20 mm; x edges at -20, 0, 20, 40
+    shares = np.array([15.0, 20.0, 5.0]) / 40
+    error = np.sqrt(shares * (1 - shares) / count)
+    assert (np.abs(image[14:17, 15] / count - shares) < 4 * error).all()
+    assert image[14, 14] == 5.0
+    assert image.sum() == count + 5.0
 
 
 @pytest.mark.parametrize("name", ["ds1-photons", "atlas-cells", "lcd"])
@@ -135,10 +144,10 @@ def test_every_cell_gets_what_lies_at_its_centre(name: str) -> None:
         points.append(position)
     at = np.concatenate(points) - 3.0  # the read-out's impact lies 3 mm off on both axes
     energy = np.arange(1.0, geometry.n_cells + 1)
-    deposits = Deposits(np.zeros(len(at), int), layer, energy, at, at)
+    deposits = Deposits(np.zeros(len(at), int), layer, energy, at)
     binned = Binning(geometry)(deposits, conditions, np.full((1, 2), 3.0))
     np.testing.assert_allclose(binned[0], energy)
-    far = Deposits(np.zeros(len(at), int), layer, energy, at + 1e5, at + 1e5)
+    far = Deposits(np.zeros(len(at), int), layer, energy, at + 1e5)
     assert Binning(geometry)(far, conditions, np.zeros((1, 2))).sum() == 0.0
 
 

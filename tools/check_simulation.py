@@ -1,5 +1,5 @@
-"""Simulated showers beside reference showers of the same conditions: response, resolution, layer
-fractions and width, with errors. Prints the table of docs/simulation.md.
+"""Simulated showers beside reference showers of the same conditions: response, resolution, width,
+occupancy and layer fractions, with errors. Prints the table of docs/simulation.md.
 
     python tools/check_simulation.py REFERENCE GEOMETRY [--particle e-] [--low 1000] [--high 20000]
         [-n 300] [--engine geant4] [--seed 1]
@@ -7,7 +7,7 @@ fractions and width, with errors. Prints the table of docs/simulation.md.
 Every simulated shower has the conditions of one reference shower, so that spectra and impacts
 cancel. The resolution is half of the central 68 % of the response. A row passes when the response
 agrees within 1 %, the resolution within 10 %, and the layer
-fractions and the width within 5 % of themselves, or each within 3 standard errors.
+fractions, the width and the occupancy within 5 % of themselves, or each within 3 standard errors.
 """
 
 from __future__ import annotations
@@ -128,7 +128,11 @@ def row(geometry: Geometry, one: Showers, two: Showers) -> tuple[list[str], bool
         words.append(text)
         good &= near
     widths = [width(geometry, s.energies, s.conditions) for s in (one, two)]
-    text, near = compared(mean(widths[0]), mean(widths[1]), 0.05)
+    filled = [(s.energies > 0).mean(axis=1) for s in (one, two)]
+    for values in (widths, filled):
+        text, near = compared(mean(values[0]), mean(values[1]), 0.05)
+        words.append(text)
+        good &= near
     worst = 0.0
     parts = [
         np.stack([s.energies[:, k].sum(axis=1) for k in geometry.slices], axis=1)
@@ -142,7 +146,7 @@ def row(geometry: Geometry, one: Showers, two: Showers) -> tuple[list[str], bool
             worst = max(worst, abs(b[0] - a[0]) / error)
     # Among many layers one lies beyond 3 standard errors by chance: 1 in 370 does.
     most = 3.0 if geometry.n_layers < 10 else 4.0
-    return [*words, text, f"{worst:.1f}"], good and near and worst < most
+    return [*words, f"{worst:.1f}"], good and worst < most
 
 
 def main() -> None:
@@ -159,10 +163,10 @@ def main() -> None:
     edges = np.quantile(reference.incident_energy, np.linspace(0, 1, arguments.bins + 1))
     edges[-1] += 1.0
     print(
-        "| read-out, particle | energy (GeV) | showers | response | resolution | width | "
-        "layer fractions, largest deviation (σ) | |"
+        "| read-out, particle | energy (GeV) | showers | response | resolution | width "
+        "| occupancy | layer fractions, largest deviation (σ) | |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for low, high in pairwise(edges):
         one, two = (
             s[(s.incident_energy >= low) & (s.incident_energy < high)] for s in (reference, made)

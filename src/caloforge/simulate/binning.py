@@ -12,13 +12,10 @@ from caloforge.detector.geometry import Geometry, Layer
 
 Array = NDArray[Any]
 
-# Parts of a step whose ends lie in different cells; each part goes to the cell of its middle.
-PARTS = 16
-
 
 @dataclass(frozen=True)
 class Deposits:
-    """M deposits of energy, each along a straight step.
+    """M deposits of energy.
 
     Parameters
     ----------
@@ -28,15 +25,14 @@ class Deposits:
         Index (not id) of its layer, (M,).
     energy
         Energy in MeV, (M,), calibrated.
-    start, end
-        Where the step begins and ends across the axis, (M, 2) mm.
+    position
+        Where each lies across the axis, (M, 2) mm.
     """
 
     shower: Array
     layer: Array
     energy: Array
-    start: Array
-    end: Array
+    position: Array
 
     def __len__(self) -> int:
         return len(self.energy)
@@ -78,13 +74,11 @@ class Binning:
             chosen = slice(None) if len(self._groups) == 1 else np.flatnonzero(number == k)
             shower = deposits.shower[chosen]
             moved = shift - group.window(conditions)
-            start = deposits.start[chosen] + moved[shower]
-            points = deposits.end is deposits.start  # no steps, as the parametric source makes
-            end = start if points else deposits.end[chosen] + moved[shower]
-            index, weight, cell = group.share(start, end, deposits.energy[chosen])
-            layer = deposits.layer[chosen]
-            place = shower[index] * self._n_cells + self._starts[layer[index]] + cell
-            flat += np.bincount(place, weight, minlength=len(flat))
+            cell = group.cell(deposits.position[chosen] + moved[shower])
+            inside = np.flatnonzero(cell >= 0)
+            layer, energy = deposits.layer[chosen][inside], deposits.energy[chosen][inside]
+            place = shower[inside] * self._n_cells + self._starts[layer] + cell[inside]
+            flat += np.bincount(place, energy, minlength=len(flat))
         return flat.reshape(count, self._n_cells)
 
 
@@ -106,26 +100,7 @@ class _Group:
             moved[:, self._axis] = conditions[:, self._column] * self._step
         return moved
 
-    def share(self, start: Array, end: Array, energy: Array) -> tuple[Array, Array, Array]:
-        """Which deposit, how much energy, and which cell: three arrays of one length."""
-        first = self._cell(start)
-        last = first if end is start else self._cell(end)
-        whole = np.flatnonzero((first == last) & (first >= 0))
-        split = np.flatnonzero(first != last)
-        if not len(split):
-            return whole, energy[whole], first[whole]
-        middles = (np.arange(PARTS) + 0.5) / PARTS
-        points = start[split, None] + middles[:, None] * (end - start)[split, None]
-        cells = self._cell(points.reshape(-1, 2))
-        index, weight = np.repeat(split, PARTS), np.repeat(energy[split] / PARTS, PARTS)
-        inside = cells >= 0
-        return (
-            np.concatenate([whole, index[inside]]),
-            np.concatenate([energy[whole], weight[inside]]),
-            np.concatenate([first[whole], cells[inside]]),
-        )
-
-    def _cell(self, position: Array) -> Array:
+    def cell(self, position: Array) -> Array:
         """Number of the cell in the layer at positions (M, 2) mm; -1 beside the cells."""
         slow, fast = position[:, 0], position[:, 1]
         if self._layer.kind == "polar":

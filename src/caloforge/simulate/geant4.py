@@ -59,21 +59,21 @@ class Geant4:
     def __call__(self, beam: Beam, seed: int) -> list[Array]:
         """Energies (N, V) float32 MeV in every read-out, the same for the same beam and seed."""
         self._simulation.random = self._calzone.Random(seed)
-        decays = np.random.Generator(np.random.Philox(key=seed))
+        rng = np.random.Generator(np.random.Philox(key=seed))
         results: list[list[Array]] = [[] for _ in self._geometries]
         for rows in _portions(beam.energy):
             part = beam.rows(rows)
-            for k, energies in enumerate(self._shower(part, decays)):
+            for k, energies in enumerate(self._shower(part, rng)):
                 results[k].append(energies)
         return [np.concatenate(parts) for parts in results]
 
-    def _shower(self, beam: Beam, decays: np.random.Generator) -> list[Array]:
-        particles, shower = self._primaries(beam, decays)
+    def _shower(self, beam: Beam, rng: np.random.Generator) -> list[Array]:
+        particles, shower = self._primaries(beam, rng)
         try:
             record = self._simulation.run(particles).deposits
         except self._calzone.Geant4Exception as error:
             raise SimulationError(f"Geant4 stopped: {error}.") from error
-        steps = _steps(record, shower)
+        steps = deposits_of(record, shower, rng)
         results = []
         for k, geometry in enumerate(self._geometries):
             layer, factor = self._slabs[k]
@@ -83,8 +83,7 @@ class Geant4:
                 steps.shower[chosen],
                 layer[slab],
                 steps.energy[chosen] * factor[slab],
-                steps.start[chosen],
-                steps.end[chosen],
+                steps.position[chosen],
             )
             energies = self._binnings[k](deposits, beam.conditions[k], beam.shifts[k])
             assert geometry.stack is not None
@@ -92,14 +91,14 @@ class Geant4:
             results.append(energies.astype(np.float32))
         return results
 
-    def _primaries(self, beam: Beam, decays: np.random.Generator) -> tuple[Array, Array]:
+    def _primaries(self, beam: Beam, rng: np.random.Generator) -> tuple[Array, Array]:
         """Particles for Geant4, and which shower each belongs to."""
         energies, directions, pdgs, showers = [], [], [], []
         for number, particle in enumerate(beam.particles):
             rows = np.flatnonzero(beam.kind == number)
             energy, direction = beam.energy[rows], beam.direction[rows]
             if particle.name == "pi0":
-                pair, ways = decay_pi0(energy, direction, decays)
+                pair, ways = decay_pi0(energy, direction, rng)
                 energies.append(pair.ravel())
                 directions.append(ways.reshape(-1, 3))
                 showers.append(np.repeat(rows, 2))
@@ -199,23 +198,27 @@ def _portions(energy: Array) -> list[slice]:
     return portions
 
 
-def _steps(record: Any, shower: Array) -> Deposits:
-    """All deposits, whose `layer` is the number of their slab here; lengths in mm."""
-    parts: list[tuple[Array, int, Array, Array, Array]] = []
-    for path, deposits in (record or {}).items():
+def deposits_of(record: Any, shower: Array, rng: np.random.Generator) -> Deposits:
+    """All deposits, whose `layer` is the number of their slab here; lengths in mm.
+
+    Energy that is lost along a step lies at a point of the step, each point as probable as the
+    others: one position for each deposit, as a hit of Geant4 has.
+    """
+    parts: list[tuple[Array, int, Array, Array]] = []
+    for path, deposits in sorted((record or {}).items()):  # the same positions every time
         slab = int(path.rpartition(".S")[2])
         line, point = deposits.line, deposits.point
-        parts.append((line["event"], slab, line["value"], line["start"], line["end"]))
-        where = point["position"]
-        parts.append((point["event"], slab, point["value"], where, where))
+        start, end = line["start"][:, :2], line["end"][:, :2]
+        where = start + rng.random((len(start), 1)) * (end - start)
+        parts.append((line["event"], slab, line["value"], where))
+        parts.append((point["event"], slab, point["value"], point["position"][:, :2]))
     if not parts:
-        empty = np.zeros((0, 2))
-        return Deposits(np.zeros(0, int), np.zeros(0, int), np.zeros(0), empty, empty)
+        nothing = np.zeros(0, int)
+        return Deposits(nothing, nothing, np.zeros(0), np.zeros((0, 2)))
     event = np.concatenate([p[0] for p in parts]).astype(np.int64)
     return Deposits(
         shower[event],
         np.repeat([p[1] for p in parts], [len(p[0]) for p in parts]),
         np.concatenate([p[2] for p in parts]),
-        np.concatenate([p[3][:, :2] for p in parts]) * CM,
-        np.concatenate([p[4][:, :2] for p in parts]) * CM,
+        np.concatenate([p[3] for p in parts]) * CM,
     )

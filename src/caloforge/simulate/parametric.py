@@ -128,7 +128,7 @@ class Parametric:
         spot = np.repeat((visible / np.maximum(number, 1)).ravel(), each)
         of_shower = np.repeat(np.repeat(shower, len(steps.depth)), each)
         of_layer = np.repeat(np.tile(steps.layer, len(energy)), each)
-        deposits = Deposits(of_shower, of_layer, spot, position, position)
+        deposits = Deposits(of_shower, of_layer, spot, position)
         energies = self._binnings[k](deposits, beam.conditions[k], beam.shifts[k])
         assert geometry.stack is not None
         energies[energies < geometry.stack.threshold] = 0.0
