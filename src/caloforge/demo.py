@@ -17,6 +17,7 @@ from caloforge.data import read_showers, sample_path
 from caloforge.evaluate import judge_files
 from caloforge.generate import Conditions, generate_file, generate_showers
 from caloforge.generate.timing import time_generator
+from caloforge.metrics.effort import choose_effort
 from caloforge.models.file import ModelFile, load_model
 from caloforge.pretrained import pretrained_summary, resolve_model
 from caloforge.progress import TrainingBar, counter, leaderboard
@@ -86,6 +87,8 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
         files,
         out,
         floor=sample_path(TRAINING_SAMPLE),
+        # One training of each classifier is a demo's worth: three take a minute longer.
+        metrics=choose_effort("fast", repeats=1),
         seed=seed,
         extra={"timing": timing},
         page={

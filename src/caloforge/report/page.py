@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -21,6 +22,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
+from PIL import Image
 
 from caloforge.files import atomic_path, write_text
 from caloforge.judge.comparison import Comparison
@@ -36,6 +38,7 @@ REFERENCE = "Geant4"  # what pages call the reference where nobody names it othe
 MOST_SVG = 700_000  # bytes of a figure that answers the pointer; larger ones become pixels
 MOST_PAGE = 1_900_000  # bytes of all figures, from which on the rest become coarser pixels
 COARSE = 105  # of them, an inch
+COLOURS = 256  # of a figure in pixels
 
 
 @dataclass
@@ -271,9 +274,18 @@ def _image(picture: Picture, drawing: _Drawing) -> dict[str, Any]:
             drawing.size += len(shown["svg"]) + len(shown["data"])
             return shown
     dpi = None if room else COARSE
-    data = base64.b64encode(to_bytes(figure, "png", dpi)).decode("ascii")
+    data = base64.b64encode(_few_colours(to_bytes(figure, "png", dpi))).decode("ascii")
     drawing.size += len(data)
     return shown | {"source": f"data:image/png;base64,{data}"}
+
+
+def _few_colours(png: bytes) -> bytes:
+    """The picture in 256 colours of its own: a third of the bytes; figures have few colours."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _has_images(figure: Figure) -> bool:
