@@ -189,7 +189,10 @@ def test_separation_numbers_of_the_public_evaluation(shared, published):
             key = "response" if name == "Etot / Einc" else f"{PUBLISHED_NAMES[family]}/{layer}"
             pair = [s.observables[key] for s in (reference, judged)]
             value = separation_power(*pair, table[key].edges(pair[0]))
-        assert value == pytest.approx(number, abs=1e-12), name
+        # The edges of voxels follow from a logarithm in single precision, as in the public
+        # evaluation. Processors round it by one unit either way, which moves a few of a million.
+        tolerance = 2e-4 * number if name == "Voxel distribution" else 1e-12
+        assert value == pytest.approx(number, abs=tolerance), name
     assert len(expected) == 30
 
 
