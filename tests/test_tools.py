@@ -233,3 +233,11 @@ def test_the_queues_of_published_trainings_can_be_read(monkeypatch) -> None:
             recipe = load_recipe(job.recipe, job.settings)
             showers = sample_path(f"{job.sample}-train")
             assert recipe.geometry in (None, read_showers(showers).geometry.name), job
+
+
+def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:
+    names = tool("claims")
+    text = names["PAGE"].read_text(encoding="utf-8")
+    assert names["counted"](text) == text, "run python tools/claims.py count"
+    once_less = text.replace(" | holds here | ", " | not decided | ", 1)
+    assert names["counted"](once_less) != once_less
