@@ -104,6 +104,28 @@ def test_minutes_are_summed_over_the_lines_of_a_log(tmp_path: Path) -> None:
     assert minutes(tmp_path, 15) is None
 
 
+def test_a_shipped_page_says_which_step_the_training_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A training that was stopped early, whose recipe asked for 12 000 steps."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    words = tool("ship")["training_in_words"]
+
+    def said(keep: str, step: int, steps: int) -> str:
+        training = {"steps": steps, "selection": {"keep": keep}}
+        return words(
+            {
+                "trained_on": {"showers": 900, "held_out": 100},
+                "recipe": {"training": training},
+                "chosen": {"step": step},
+            }
+        )
+
+    assert said("newest", 150, 12000).endswith("It was trained for 150 steps.")
+    assert said("newest", 1, 1).endswith("It was fitted in one step.")
+    assert "step 150 of 12000 is kept" in said("lowest-loss", 150, 12000)
+
+
 @pytest.mark.slow
 def test_shipping_writes_generator_results_and_page(
     one_step: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -211,3 +233,11 @@ def test_the_queues_of_published_trainings_can_be_read(monkeypatch) -> None:
             recipe = load_recipe(job.recipe, job.settings)
             showers = sample_path(f"{job.sample}-train")
             assert recipe.geometry in (None, read_showers(showers).geometry.name), job
+
+
+def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:
+    names = tool("claims")
+    text = names["PAGE"].read_text(encoding="utf-8")
+    assert names["counted"](text) == text, "run python tools/claims.py count"
+    once_less = text.replace(" | holds here | ", " | not decided | ", 1)
+    assert names["counted"](once_less) != once_less

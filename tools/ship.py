@@ -148,7 +148,11 @@ def conditions_like(like: str, reference: str, geometry: Geometry, seed: int = 0
 
 
 def training_in_words(about: dict[str, Any]) -> str:
-    """Sentences on how many showers and steps a generator was trained, and which step was kept."""
+    """Sentences on how many showers and steps a generator was trained, and which step was kept.
+
+    The recipe's number of steps is only what was planned. Where the newest generator is kept, its
+    step is the last one that the training reached.
+    """
     used, settings = about["trained_on"], about["recipe"]["training"]
     step, steps = about["chosen"]["step"], settings["steps"]
     shown, held_out = used["showers"], used["held_out"]
@@ -158,7 +162,7 @@ def training_in_words(about: dict[str, Any]) -> str:
             f"to choose the step, and step {step} of {steps} is kept."
         )
     else:
-        took = "It was fitted in one step." if steps == 1 else f"It was trained for {steps} steps."
+        took = "It was fitted in one step." if step == 1 else f"It was trained for {step} steps."
         text = (
             f"It was trained on {shown} showers; {held_out} were held out and had no part in it. "
             f"{took}"

@@ -1,0 +1,232 @@
+"""Quantities of the table of claims (docs/systems/claims.md) that no metric of `evaluate` has.
+
+    python tools/claims.py count                        # write the summary of the table again
+    python tools/claims.py width REFERENCE GENERATED... # CaloGAN: width against the polar angle
+    python tools/claims.py s-shape REFERENCE GENERATED... # ATLAS cells: centre against impact
+    python tools/claims.py alignment REFERENCE GENERATED...
+    python tools/claims.py spread REFERENCE GENERATED... # ATLAS cells: is there mode collapse?
+    python tools/claims.py depth REFERENCE GENERATED...  # LCD: maximum along the depth, hot cells
+    python tools/claims.py edge REFERENCE GENERATED...   # LHCb: energy in the cells at the edge
+
+Each program but the first prints one line or block for the reference and one for each file of
+generated showers. Errors are standard errors of the mean.
+"""
+
+import argparse
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from caloforge.data import read_showers, resolve_data
+from caloforge.observables.features import compute
+from caloforge.observables.impact import s_shape
+from caloforge.showers import Showers
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "systems" / "claims.md"
+VERDICTS = ("holds here", "does not hold here", "not decided")
+STRIP = 4.725  # width of a strip in eta in mm, the period of the S-shape there
+
+
+def main() -> None:
+    """Count the verdicts, or print the quantity that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["count", *PROGRAMS])
+    parser.add_argument("files", nargs="*", help="showers: reference first")
+    given = parser.parse_args()
+    if given.what == "count":
+        PAGE.write_text(counted(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        return
+    samples = {name: read_showers(resolve_data(name)) for name in given.files}
+    PROGRAMS[given.what](samples)
+
+
+def counted(text: str) -> str:
+    """The page of claims with the numbers of its summary counted from its tables."""
+    lines, totals = [], np.zeros(3, dtype=int)
+    for heading, table in re.findall(r"^## (S\d: .*?)\n(.*?)(?=^## |\Z)", text, re.M | re.S):
+        rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
+        found = [row[-2] for row in rows]
+        numbers = np.array([found.count(verdict) for verdict in VERDICTS])
+        totals += numbers
+        lines.append(summary_line(heading, numbers))
+    lines.append(summary_line("all", totals))
+    head = (
+        f"**{totals.sum()} claims and figures: {totals[0]} hold here, {totals[1]} do not hold "
+        f"here, {totals[2]} are not decided.**"
+    )
+    text = re.sub(r"^\*\*\d+ claims and figures: .*?\*\*$", head, text, count=1, flags=re.M)
+    return re.sub(r"^\| S1: .*?^\| all .*?$", "\n".join(lines), text, count=1, flags=re.M | re.S)
+
+
+def summary_line(name: str, numbers: np.ndarray) -> str:
+    """A line of the summary."""
+    return f"| {name} | {numbers.sum()} | " + " | ".join(str(n) for n in numbers) + " |"
+
+
+def mean(x: np.ndarray) -> str:
+    """Mean and standard error."""
+    return f"{x.mean():.4g} ± {x.std(ddof=1) / len(x) ** 0.5:.2g}"
+
+
+def column(showers: Showers, name: str) -> np.ndarray:
+    """A condition of each shower, (N,)."""
+    names = [condition.name for condition in showers.geometry.conditions]
+    return showers.conditions[:, names.index(name)]
+
+
+def width(samples: dict[str, Showers]) -> None:
+    """Widths of each layer in mm in fifths of the polar angle, and their slope."""
+    for name, showers in samples.items():
+        print(name)
+        theta, found = column(showers, "theta"), compute(showers)
+        edges = np.linspace(0, theta.max() * 1.0001, 6)
+        bins = [(theta >= a) & (theta < b) for a, b in pairwise(edges)]
+        for key in sorted(found):
+            if key.startswith("width_"):
+                fit, covariance = np.polyfit(theta, found[key], 1, cov=True)
+                values = ", ".join(mean(found[key][chosen]) for chosen in bins)
+                slope = f"{fit[0]:.1f} ± {covariance[0, 0] ** 0.5:.1f} mm/rad"
+                print(f"  {key}: {values}; slope {slope}")
+
+
+def shape_against_impact(samples: dict[str, Showers]) -> None:
+    """The S-shapes of middle layer and strips along eta beside those of the reference."""
+    first, *_ = samples.values()
+    known = {name: compute(showers) for name, showers in samples.items()}
+    for layer, bins in ((2, 16), (1, 32)):
+        print(f"layer {layer}")
+        aims = [
+            s_shape(first.geometry, s.conditions, known[name], layer, "eta", bins=bins)
+            for name, s in samples.items()
+        ]
+        for name, found in zip(samples, aims, strict=True):
+            error = np.hypot(found.error, aims[0].error)
+            off = found.mean - aims[0].mean
+            fit, cov = np.polyfit(found.centres, found.mean, 1, w=1 / found.error, cov="unscaled")
+            print(
+                f"  {name}: slope {fit[0]:.3f} ± {cov[0, 0] ** 0.5:.3f}, χ² per bin "
+                f"{np.mean((off / error) ** 2):.2f}"
+            )
+        rng = np.random.default_rng(0)
+        control = s_shape(
+            first.geometry,
+            first.conditions,
+            next(iter(known.values())),
+            layer,
+            "eta",
+            bins=bins,
+            control=rng,
+        )
+        fit, cov = np.polyfit(
+            control.centres, control.mean, 1, w=1 / control.error, cov="unscaled"
+        )
+        print(f"  impact of another shower: slope {fit[0]:.3f} ± {cov[0, 0] ** 0.5:.3f}")
+    print("wave of the period of a strip in (average η − impact η) of the strips [mm]")
+    for name, showers in samples.items():
+        offset, hit = known[name]["offset_eta/1"], known[name]["layer_energy/1"] > 0
+        middle = np.median(offset[hit])
+        hit &= np.abs(offset - middle) <= np.quantile(np.abs(offset[hit] - middle), 0.9)
+        wave = np.sin(2 * np.pi * column(showers, "impact_eta") / STRIP)
+        print(f"  {name}: {mean(2 * offset[hit] * wave[hit])}")
+
+
+def alignment(samples: dict[str, Showers]) -> None:
+    """Response, layers and centres for each of the eight alignments.
+
+    The pull is response minus the reference's median at the same energy, in units of its spread,
+    clipped at five.
+    """
+    first, *_ = samples.values()
+    expected = compute(first)["response"]
+    for name, showers in samples.items():
+        print(name)
+        found, pull = compute(showers), np.zeros(len(showers))
+        for energy in np.unique(first.incident_energy):
+            aim = np.percentile(expected[first.incident_energy == energy], [16, 50, 84])
+            here = showers.incident_energy == energy
+            pull[here] = (found["response"][here] - aim[1]) / (aim[2] - aim[0]) * 2
+        for phi in range(4):
+            for eta in range(2):
+                chosen = (column(showers, "alignment_phi") == phi) & (
+                    column(showers, "alignment_eta") == eta
+                )
+                keys = ("fraction/1", "fraction/3", "w_eta2", "centre_phi/1", "centre_eta/3")
+                values = ", ".join(f"{key} {mean(found[key][chosen])}" for key in keys)
+                clipped = np.clip(pull[chosen], -5, 5)
+                print(f"  φ {phi}, η {eta}: pull {mean(clipped)}, {values}")
+
+
+def spread(samples: dict[str, Showers]) -> None:
+    """Half the central 68 % of observables at one energy over the reference's; and the mean
+    distance to the nearest of 90 showers, in the root of the energy fraction of the cells.
+    """
+    keys = ("response", "fraction/1", "fraction/2", "fraction/3", "w_eta1", "w_eta2", "r_eta")
+    first = next(iter(samples))
+    known = {name: compute(showers) for name, showers in samples.items()}
+
+    def half(name: str, key: str, energy: float) -> float:
+        values = known[name][key][samples[name].incident_energy == energy]
+        low, high = np.percentile(values, [16, 84])
+        return float(high - low) / 2
+
+    for energy in (4096.0, 16384.0, 65536.0):
+        for name, showers in samples.items():
+            ratios = (
+                f"{key} {half(name, key, energy) / half(first, key, energy):.2f}" for key in keys
+            )
+            rows = np.flatnonzero(showers.incident_energy == energy)
+            rows = np.random.default_rng(0).permutation(rows)[:90]
+            cells = np.sqrt(showers.energies[rows] / energy)
+            distance = ((cells[:, None] - cells[None]) ** 2).sum(-1) ** 0.5
+            np.fill_diagonal(distance, np.inf)
+            print(f"{energy:g} {name}: {', '.join(ratios)}; nearest {mean(distance.min(1))}")
+
+
+def depth(samples: dict[str, Showers]) -> None:
+    """Where the energy of the ECAL slices is largest, and the share of the 15 hottest of the
+    middle 20 x 20 cells of a slice.
+    """
+    for name, showers in samples.items():
+        slices = showers.geometry.slices[:25]
+        energy = np.stack([showers.energies[:, s].sum(axis=1) for s in slices], axis=1)
+        cells = np.stack([showers.energies[:, s].reshape(-1, 25, 25) for s in slices], axis=1)
+        cells = cells[:, :, 2:22, 2:22].reshape(len(showers), 25, 400)
+        hottest = np.sort(cells, axis=-1)[..., -15:].sum()
+        print(
+            f"{name}: largest mean energy in slice {energy.mean(axis=0).argmax() + 1}, maximum of "
+            f"a shower in slice {mean(energy.argmax(axis=1) + 1.0)}, 15 hottest cells "
+            f"{hottest / cells.sum():.3f}"
+        )
+
+
+def edge(samples: dict[str, Showers]) -> None:
+    """Energy of the 116 cells at the edge of the LHCb read-out."""
+    outer = np.ones((30, 30), dtype=bool)
+    outer[1:-1, 1:-1] = False
+    for name, showers in samples.items():
+        cells = showers.energies.reshape(-1, 30, 30)[:, outer]
+        share = cells / showers.incident_energy[:, None]
+        print(
+            f"{name}: share of the incident energy {mean(share.sum(axis=1))}, hottest edge cell "
+            f"{share.max():.2g}, showers with an edge cell above 0.1 % of it "
+            f"{(share.max(axis=1) > 1e-3).mean():.4f} and above 1 % "
+            f"{(share.max(axis=1) > 1e-2).mean():.4f}, edge cells above 1 MeV "
+            f"{mean((cells > 1).sum(axis=1).astype(float))}"
+        )
+
+
+PROGRAMS: dict[str, Callable[[dict[str, Showers]], None]] = {
+    "width": width,
+    "s-shape": shape_against_impact,
+    "alignment": alignment,
+    "spread": spread,
+    "depth": depth,
+    "edge": edge,
+}
+
+
+if __name__ == "__main__":
+    main()
