@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/.installed  ## Fit and train the flagship on shipped Geant4 showers, generate, judge: about five minutes
+demo: .venv/.installed  ## Fit and train the flagship on shipped Geant4 showers, generate, judge: about six minutes
 	$(BIN)/caloforge demo
 
 test: .venv/.test  ## All tests that take seconds

@@ -26,7 +26,7 @@ from caloforge.showers import Showers
 from caloforge.training.train import Outcome, train, with_settings
 
 CLOSED, ONE_STEP = "copula-photons", "one-step-photons"
-# Steps of the one-step training, under two minutes on two cores; the recipe has ten times more.
+# Steps of the one-step training, about three minutes on two cores; the recipe has ten times more.
 STEPS = 3000
 EVERY = 500  # steps after which the training is scored, for its curve
 SHIPPED = "caloshowergan-photon"
