@@ -20,7 +20,7 @@ from conftest import learners, training_sample
 from caloforge import __version__
 from caloforge.cli import main
 from caloforge.config import load_recipe, recipe_names
-from caloforge.data import create_showers, read_showers, sample_names, sample_path
+from caloforge.data import read_showers, sample_names, sample_path
 from caloforge.models import MODELS
 from caloforge.models.file import load_model
 from caloforge.training.loop import Run
@@ -390,12 +390,7 @@ KEYS = (
 def test_evaluate_writes_every_figure(caloforge: Command, tmp_path: Path) -> None:
     """Geant4 against Geant4; what is judged is also given as the training showers."""
     out = tmp_path / "judged"
-    for part in ("test", "train"):
-        showers = read_showers(sample_path(f"ds1-photons-{part}"))[::4]
-        with create_showers(tmp_path / f"{part}.h5", showers.geometry) as writer:
-            writer.append(showers)
-    test, train = tmp_path / "test.h5", tmp_path / "train.h5"
-    words = ("evaluate", test, train, "--train", train)
+    words = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--train", "ds1-photons-train")
     shown = caloforge(*words, "--out", out, "--repeats", 1, "--most", 300)
     assert shown.code == 0, shown.err
     assert "AUC low-normed" in shown.out and "report.html" in shown.out

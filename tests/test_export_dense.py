@@ -706,5 +706,5 @@ def test_the_page_has_the_macro_and_a_row_for_every_shipped_generator() -> None:
     assert [row[0] for row in cells[2:]] == [f"`{name}`" for name in pretrained_names()]
     measured = [cell for row in cells[2:] for cell in row[1:] if "10" in cell]
     assert measured
-    # At most 1e-5, as the exporter demands.
-    assert all(re.search(r"10⁻(⁶|⁷|⁸|⁹|¹\d*)|1·10⁻⁵", cell) for cell in measured)
+    # At most 2e-5, as the exporter demands.
+    assert all(re.search(r"10⁻(⁶|⁷|⁸|⁹|¹\d*)|[12]·10⁻⁵", cell) for cell in measured)
