@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.copula.given import CellFeatures, Given, LayerFeatures
-from caloforge.models.copula.normal import cdf, chance, mean_below, quantile
+from caloforge.models.copula.normal import cdf, mean_below, quantile
 from caloforge.models.copula.spline import Spline
+from caloforge.nn.logistic import logistic
 
 WIDEST = 5.0  # standard deviations: the ends of tables and splines
 BINS = 8  # of the spline
@@ -135,7 +136,7 @@ class Conditional(nn.Module):
         """
         out = self.network(self.features(given))
         logit, (factor, offset, spline) = out[0], self.maps(out)
-        p, empty = chance(logit).clamp(min=_RARE), chance(-logit)
+        p, empty = logistic(logit).clamp(min=_RARE), logistic(-logit)
         above = y + quantile(p)
         # From the tail that y is in: a difference of two numbers near one has no digits left.
         low = y < 0
@@ -154,7 +155,7 @@ class Conditional(nn.Module):
         """y of values, whatever it is where x = 0, and the thresholds."""
         out = self.network(self.features(given))
         logit, (factor, offset, spline) = out[0], self.maps(out)
-        p, empty = chance(logit).clamp(min=_RARE), chance(-logit)
+        p, empty = logistic(logit).clamp(min=_RARE), logistic(-logit)
         normal, _ = spline(factor * self.score(x, self.group.expand_as(x), level) + offset)
         low = normal < 0
         outside = p * cdf(-normal.abs())

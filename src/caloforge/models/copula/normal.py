@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 LEAST = 1e-30  # a smaller probability is not told from zero in single precision
 _MOST = 1 - 6e-8
@@ -97,12 +97,3 @@ def _polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     for c in reversed(coefficients[:-1]):
         total = total * x + c
     return total
-
-
-def chance(logit: Tensor) -> Tensor:
-    """1 / (1 + exp(-logit)). ONNX Runtime's own logistic function is 0 below -18, where a filled
-    cell is rare but possible.
-    """
-    if torch.compiler.is_exporting():
-        return (-nn.functional.softplus(-logit)).exp()
-    return logit.sigmoid()

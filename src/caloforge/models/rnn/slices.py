@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
+from caloforge.nn.logistic import logistic
+
 # Smallest and largest logarithm of a width, of a shape, and of the energy of a cell in MeV, and
 # argument of the double exponential: they keep free running finite.
 LOG_WIDTHS = (-5.0, 1.5)
@@ -57,7 +59,7 @@ class Mixture(NamedTuple):
 
     def draw(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Value and whether it is filled, both (...), from two standard normals (...) each."""
-        tail, chance = upper_tail(first), torch.sigmoid(self.odds)
+        tail, chance = upper_tail(first), logistic(self.odds)
         # Given that it is filled, tail / chance is uniform again: it chooses the component.
         uniform = (tail / chance).unsqueeze(-1)
         below = self.weight.softmax(-1).cumsum(-1)[..., :-1]
@@ -99,7 +101,7 @@ class LogWeibull(NamedTuple):
         the energy, its exponential, is a continuous function of noise and network, and rounding
         never decides over a cell of some energy.
         """
-        tail, chance = upper_tail(normal), torch.sigmoid(self.odds)
+        tail, chance = upper_tail(normal), logistic(self.odds)
         above = (tail / chance).clamp(*LEVELS)
         log_below = torch.log1p(-above) / self.log_shape.exp()
         t = (-torch.log1p(-log_below.exp().clamp(*LEVELS_BELOW))).log()
@@ -253,7 +255,7 @@ class DensityHead(nn.Module):
         total = step.pool
         if not whole:
             log_odds, filled = self.energy(step.inputs).draw(noise[:, 0], noise[:, 1])
-            total = torch.where(filled, log_odds.sigmoid(), 0.0)[:, None] * step.pool
+            total = torch.where(filled, logistic(log_odds), 0.0)[:, None] * step.pool
         total = torch.where(total < self.smallest, 0.0, total)
         cells = self.cells(step.state, step.images, total)
         return share_out(total, *cells.draw(noise[:, 2:]), cells.odds)
