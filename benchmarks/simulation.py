@@ -4,7 +4,7 @@
 
 The loop beside has the same stack, particles and deposits, and puts nothing into cells. Times are
 CPU seconds, the two in turn, so that other work on the machine enters both. Two workers are
-compared by the clock: on two threads of one core they cannot be twice as fast.
+compared by the clock, so nothing else may run then.
 """
 
 import argparse
