@@ -13,6 +13,14 @@ sys.path[:0] = [str(HERE / "_ext"), str(ROOT / "src")]
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["PYTHONPATH"] = str(ROOT / "src")
 os.environ["COLUMNS"] = "100"
+# Kernels ask commands for colours and progress bars, which a page cannot show.
+os.environ["IPYTHONDIR"] = str(HERE / "_build" / "ipython")
+STARTUP = HERE / "_build" / "ipython" / "profile_default" / "startup"
+STARTUP.mkdir(parents=True, exist_ok=True)
+(STARTUP / "plain.py").write_text(
+    'import os\n\nos.environ.pop("FORCE_COLOR", None)\nos.environ["TERM"] = "dumb"\n',
+    encoding="utf-8",
+)
 
 from caloforge import __version__  # noqa: E402
 
@@ -71,7 +79,6 @@ default_role = "code"  # a name in single backticks of a docstring
 html_theme = "furo"
 html_title = "CaloForge"
 html_favicon = str(HERE.parent / "web" / "src" / "icon.svg")
-
 html_extra_path = [str(path) for path in [HERE / "_build" / "extra"] if path.exists()]
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
