@@ -18,7 +18,7 @@ import numpy as np
 from caloforge.detector.shipped import load_geometry
 from caloforge.simulate import Job, Physics, simulate_file
 from caloforge.simulate.beam import Request, make_beam
-from caloforge.simulate.geant4 import Geant4
+from caloforge.simulate.geant4 import Geant4, _portions
 from caloforge.simulate.particles import find_particle
 
 READ_OUTS = {"ds1-photons": "gamma", "calogan": "e+", "lhcb": "e-", "atlas-cells": "gamma"}
@@ -37,14 +37,13 @@ def beside_calzone(name: str, particle: str, showers: int, rounds: int) -> tuple
     geometry, kind = load_geometry(name), (find_particle(particle),)
     beam = make_beam(Request(kind, showers, {"energy": f"{ENERGY:g}"}), [geometry])
     engine = Geant4((geometry,), Physics.suited_to(kind))
-    rng = np.random.default_rng(0)
-    particles, _ = engine._primaries(beam, rng)  # what the engine gives Geant4
-    simulation = engine._simulation
+    particles, _ = engine._primaries(beam, np.random.default_rng(0))  # what Geant4 is given
+    portions, simulation = _portions(beam.energy), engine._simulation
 
     def alone() -> None:
         simulation.random = engine._calzone.Random(1)
-        for start in range(0, showers, 12):  # 50 GeV at a time, as the engine does
-            simulation.run(particles[start : start + 12])
+        for rows in portions:
+            simulation.run(particles[rows])
 
     alone()
     times = [(cpu_seconds(alone), cpu_seconds(lambda: engine(beam, 1))) for _ in range(rounds)]

@@ -18,14 +18,18 @@ step() {
     echo "# $((SECONDS - begin)) s"
 }
 
+# simulate OUT NUMBER SEED: nothing where the file is there, and on from where a stopped run was.
+simulate() {
+    local resume=()
+    [ ! -e "$1" ] || return 0
+    [ ! -d "$1.blocks" ] || resume=(--resume)
+    step caloforge simulate "$geometry" --particle gamma,e- -n "$2" --seed "$3" --out "$1" --workers 2 "${resume[@]}"
+}
+
 step caloforge geometry check "$geometry"
 step caloforge geometry draw "$geometry" --out stack.png --force
-resume=
-[ -e train.h5 ] || [ ! -d train.h5.blocks ] || resume=--resume
-[ -e train.h5 ] || step caloforge simulate "$geometry" --particle gamma,e- -n 3000 --seed 1 --out train.h5 --workers 2 $resume
-resume=
-[ -e test.h5 ] || [ ! -d test.h5.blocks ] || resume=--resume
-[ -e test.h5 ] || step caloforge simulate "$geometry" --particle gamma,e- -n 1000 --seed 2 --out test.h5 --workers 2 $resume
+simulate train.h5 3000 1
+simulate test.h5 1000 2
 step caloforge data info train.h5
 for recipe in copula one-step; do
     step caloforge train "$recipe" --data train.h5 --out "$recipe" --resume

@@ -73,8 +73,7 @@ def mean(x: np.ndarray) -> str:
 
 def column(showers: Showers, name: str) -> np.ndarray:
     """A condition of each shower, (N,)."""
-    names = [condition.name for condition in showers.geometry.conditions]
-    return showers.conditions[:, names.index(name)]
+    return showers.conditions[:, showers.geometry.column(name)]
 
 
 def width(samples: dict[str, Showers]) -> None:

@@ -87,7 +87,7 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
         files,
         out,
         floor=sample_path(TRAINING_SAMPLE),
-        # One training of each classifier is a demo's worth: three take a minute longer.
+        # One training of each classifier is enough for a demo; three take over a minute longer.
         metrics=choose_effort("fast", repeats=1),
         seed=seed,
         extra={"timing": timing},
