@@ -20,6 +20,7 @@ from caloforge.export import export_model
 from caloforge.export.onnx import (
     FORMAT,
     OPSET,
+    convert,
     export_onnx,
     load_onnx,
     lowest_versions,
@@ -30,6 +31,7 @@ from caloforge.generate import Conditions, generate_showers
 from caloforge.models import make_model
 from caloforge.models.base import Sampler
 from caloforge.models.file import ModelFile, load_model
+from caloforge.nn.logistic import logistic
 from caloforge.noise import normals
 from caloforge.pretrained import pretrained_names, resolve_model
 from caloforge.transforms import interpolate
@@ -455,6 +457,25 @@ def no_metadata(proto: onnx.ModelProto) -> None:
 
 def broken_graph(proto: onnx.ModelProto) -> None:
     del proto.graph.initializer[:]
+
+
+class Chances(torch.nn.Module):
+    """The logistic function of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """1 / (1 + exp(-x))."""
+        return logistic(x)
+
+
+def test_small_probabilities_keep_their_digits() -> None:
+    """ONNX Runtime's own logistic function is 0 at -19 and off by 2e-4 of itself at -10."""
+    proto = convert(Chances(), (torch.zeros(3, 2),), ["x"], "chances", rows="N")
+    x = np.linspace(-60, 60, 242, dtype=np.float32).reshape(-1, 2)
+    (found,) = open_session(proto.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-x.astype(float))), rtol=1e-5)
+    np.testing.assert_array_equal(
+        Chances()(torch.from_numpy(x)), torch.sigmoid(torch.from_numpy(x))
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Figures that answer: their samples are marked, their values lie beside them."""
 
+import io
 import json
 import re
 import subprocess
@@ -8,13 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from caloforge.judge.comparison import Comparison, Details
 from caloforge.metrics.base import Value
 from caloforge.metrics.notes import Notes
 from caloforge.report.blocks import Cell, Picture, Section, Table
 from caloforge.report.interactive import inline_svg, tag, values
-from caloforge.report.page import _Drawing, _image, _named_table, _reading_notes, write_page
+from caloforge.report.page import (
+    _Drawing,
+    _few_colours,
+    _image,
+    _named_table,
+    _reading_notes,
+    write_page,
+)
 from caloforge.report.style import looks, style, to_bytes
 
 SAMPLES = looks(["one", "two"])
@@ -108,3 +117,18 @@ def test_a_page_explains_what_looks_wrong() -> None:
     divergence, distance, reduced = _reading_notes([strange])
     assert "Jensen–Shannon" in divergence and "kernel" in distance and "FPD, KPD" in reduced
     assert list(_reading_notes([Comparison("b", {"auc_low": Value(0.6, None, None, 9)})])) == []
+
+
+def test_pixels_have_few_colours_and_look_the_same() -> None:
+    figure = Figure(figsize=(4, 3))
+    axes = figure.subplots()
+    axes.pcolormesh(np.random.default_rng(0).random((12, 12)))
+    axes.plot([0, 12], [0, 12], "r-")
+    png = to_bytes(figure, "png")
+    few = _few_colours(png)
+    assert few == _few_colours(png) and len(few) < 0.6 * len(png)
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=float) for data in (png, few)
+    )
+    assert before.shape == after.shape
+    assert np.abs(before - after).mean() < 2.0  # of 255
