@@ -300,6 +300,13 @@ def test_reflections_and_rotation_of_real_electrons(shared):
     assert np.all(values["occupancy"] >= counts[0]) and np.all(counts[0] >= counts[1])
 
 
+def test_the_hottest_cell_at_the_edge():
+    first = showers_of("lhcb", (0, 0, 3.0), (0, 29, 7.0), (0, 31, 50.0), (0, 899, 2.0))
+    assert inclination.edge_cell(first).tolist() == [7.0]
+    inside = showers_of("lhcb", (0, 31, 50.0), (0, 0, load_geometry("lhcb").cut / 2))
+    assert compute(inside)["edge_cell"].tolist() == [0.0]
+
+
 def test_the_default_depth_is_that_of_the_data(shared):
     depth = inclination.effective_depth(read_showers(shared / "lhcb_electrons_train.npz"))
     assert depth.depth == pytest.approx(load_geometry("lhcb").limits.effective_depth, abs=0.1)

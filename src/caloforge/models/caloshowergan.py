@@ -58,6 +58,8 @@ class CaloShowerGANHyper(Hyper):
     """Sizes of the generator's hidden layers."""
     critic: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (368, 368, 368)
     """Sizes of the critic's hidden layers, which are followed by ReLU."""
+    critic_batch_norm: bool = False
+    """Whether the critic's hidden layers have batch normalisation before their ReLU."""
     activation: str = "swish"
     """Activation of the generator's hidden layers."""
     generator_init: str = "glorot-normal"
@@ -115,7 +117,8 @@ class CaloShowerGAN(ShowerModel):
         initialise(self.generator, hyper.generator_init)
         _scale_output(self.generator, hyper.output_gain)
         self.critic = nn.Sequential(
-            *dense_stack([voxels + 1, *hyper.critic], "relu"), nn.Linear(hyper.critic[-1], 1)
+            *dense_stack([voxels + 1, *hyper.critic], "relu", normalise=hyper.critic_batch_norm),
+            nn.Linear(hyper.critic[-1], 1),
         )
         initialise(self.critic, hyper.critic_init)
         self.settings = optimisers(hyper, "generator", "critic")

@@ -1,4 +1,5 @@
-"""The LHCb observables: asymmetry and width along and across the direction of inclination.
+"""The LHCb observables: asymmetry and width along and across the direction of inclination, numbers
+of cells, and the edge of the read-out.
 
 References: F. Ratnikov, A. Rogachev, "Fast simulation of the electromagnetic calorimeter response
 using Self-Attention Generative Adversarial Networks" (which statistics); V. Chekalina et al.,
@@ -42,7 +43,9 @@ def _aims(geometry: Geometry) -> bool:
 
 
 def rows(geometry: Geometry) -> list[Observable]:
-    """Asymmetries, widths, offsets along and across, then cells above thresholds."""
+    """Asymmetries, widths, offsets along and across, cells above thresholds, the hottest cell at
+    the edge.
+    """
     if not applies(geometry):
         return []
     layer = geometry.layers[0]
@@ -63,14 +66,18 @@ def rows(geometry: Geometry) -> list[Observable]:
         )
         for threshold in geometry.limits.thresholds
     ]
+    table.append(axes.energy("edge_cell", "energy of the hottest edge cell", geometry, LHCB))
     return table
 
 
 def values(showers: Showers, known: Mapping[str, Array]) -> dict[str, Array]:
-    """`inclined` at the effective depth of the geometry, and the cells above its thresholds."""
+    """`inclined` at the effective depth of the geometry, the cells above its thresholds, and the
+    hottest cell at the edge.
+    """
     if not applies(showers.geometry):
         return {}
-    return inclined(showers) | cells_above(showers, showers.geometry.limits.thresholds)
+    counts = cells_above(showers, showers.geometry.limits.thresholds)
+    return inclined(showers) | counts | {"edge_cell": edge_cell(showers)}
 
 
 def cells_above(showers: Showers, thresholds: tuple[float, ...]) -> dict[str, Array]:
@@ -81,6 +88,16 @@ def cells_above(showers: Showers, thresholds: tuple[float, ...]) -> dict[str, Ar
         ).astype(np.float64)
         for t in thresholds
     }
+
+
+def edge_cell(showers: Showers) -> Array:
+    """Energy in MeV of the hottest cell in the outermost rows and columns, (N,): where F. Ratnikov
+    and A. Rogachev (Fig. 3) see bright outliers of a WGAN.
+    """
+    outer = np.ones(showers.geometry.layers[0].shape, dtype=bool)
+    outer[1:-1, 1:-1] = False
+    hottest = showers.energies[:, outer.ravel()].max(axis=1).astype(np.float64)
+    return np.where(hottest > showers.geometry.cut, hottest, 0.0)
 
 
 class Aim(NamedTuple):

@@ -74,6 +74,6 @@ def observables(geometry: Geometry) -> list[Observable]:
     `offset_AXIS/ID`. ATLAS-like: `w_eta1`, `w_eta2`, `eratio_maxima`, `r_eta`, `r_phi`. LCD-like:
     `ecal_energy`, `ecal_response`, `ecal_cells`, the same for `hcal`, `spread/ID`,
     `spread_printed/ID`. LHCb-like: `asymmetry_`, `width_`, `spread_`, `offset_` with `along` or
-    `across`, `cells_above_T`.
+    `across`, `cells_above_T`, `edge_cell`.
     """
     return [row for family in families() for row in family.rows(geometry)]

@@ -115,6 +115,8 @@ class RecurrentHyper(Hyper):
     """Number of the recurrent layers."""
     embedding: PositiveInt = 10
     """How many numbers each category, the other conditions and the step are embedded in."""
+    slice_index: bool = True
+    """Whether a step is told which slice it makes; without, it sees zeros in that place."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share set to zero while training: of what the layers see of the cells, and of what they
     say."""
@@ -157,7 +159,7 @@ class RecurrentNetwork(ShowerModel):
         self.dropout, self.likelihood = hyper.dropout, hyper.head == "likelihood"
         steps = self.depth + bool(self.others)
         self.embed = ConditionEmbedding(geometry, hyper.embedding)
-        self.step = nn.Embedding(steps, hyper.embedding)
+        self.step, self.slice_index = nn.Embedding(steps, hyper.embedding), hyper.slice_index
         self.features = SliceFeatures(spiral.shape) if hyper.conv else None
         inputs = self.embed.size + hyper.embedding + SUMS * self.likelihood
         seen = self.cells + (self.features.size if self.features is not None else 0)
@@ -221,7 +223,9 @@ class RecurrentNetwork(ShowerModel):
         embeddings of the condition and of `steps` (T,); (N, T, F).
         """
         shape = (condition.shape[0], len(steps), -1)
-        parts = [self.embed(condition)[:, None].expand(shape), self.step(steps).expand(shape)]
+        # Times zero and not left out: the weights then have a gradient, which is zero.
+        index = self.step(steps) if self.slice_index else 0 * self.step(steps)
+        parts = [self.embed(condition)[:, None].expand(shape), index.expand(shape)]
         if self.likelihood:
             incident, least = self.incident(condition)[:, None], SMALLEST * self.transform.unit
             parts.insert(0, LOG_SCALE * ((past.sums + least) / incident).log())

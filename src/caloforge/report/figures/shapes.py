@@ -95,6 +95,11 @@ SHAPES: dict[str, Shape] = {
         "Energy of the parts of the calorimeter",
         "Energy that leaks from the first part must be found in the second.",
     ),
+    "edge": Shape(
+        ("edge_cell",),
+        "Hottest cell at the edge of the read-out",
+        "Bright cells far from the shower are outliers that a convolution makes.",
+    ),
     "sparsity": Shape(
         ("sparsity",),
         "Fraction of cells without energy in each layer",
