@@ -3,7 +3,7 @@
     python tools/claims.py count                        # write the summary of the table again
     python tools/claims.py width REFERENCE GENERATED... # CaloGAN: width against the polar angle
     python tools/claims.py s-shape REFERENCE GENERATED... # ATLAS cells: centre against impact
-    python tools/claims.py alignment REFERENCE GENERATED...
+    python tools/claims.py alignment REFERENCE GENERATED... [--picture FILE]
     python tools/claims.py spread REFERENCE GENERATED... # ATLAS cells: is there mode collapse?
     python tools/claims.py depth REFERENCE GENERATED...  # LCD: maximum along the depth, hot cells
     python tools/claims.py edge REFERENCE GENERATED...   # LHCb: energy in the cells at the edge
@@ -18,6 +18,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 
 from caloforge.data import read_showers, resolve_data
@@ -27,6 +31,7 @@ from caloforge.showers import Showers
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "systems" / "claims.md"
 VERDICTS = ("holds here", "does not hold here", "not decided")
+COLOURS = ("#c9c9c9", "#c8321f", "#3b75af", "#e08e45")  # Geant4, then generators
 STRIP = 4.725  # width of a strip in eta in mm, the period of the S-shape there
 
 
@@ -35,12 +40,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["count", *PROGRAMS])
     parser.add_argument("files", nargs="*", help="showers: reference first")
+    parser.add_argument("--picture", type=Path, help="with alignment: histograms, as a PNG")
     given = parser.parse_args()
     if given.what == "count":
         PAGE.write_text(counted(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
         return
     samples = {name: read_showers(resolve_data(name)) for name in given.files}
     PROGRAMS[given.what](samples)
+    if given.picture is not None and given.what == "alignment":
+        draw_alignments(samples, given.picture)
 
 
 def counted(text: str) -> str:
@@ -132,30 +140,75 @@ def shape_against_impact(samples: dict[str, Showers]) -> None:
         print(f"  {name}: {mean(2 * offset[hit] * wave[hit])}")
 
 
-def alignment(samples: dict[str, Showers]) -> None:
-    """Response, layers and centres for each of the eight alignments.
+def aligned(showers: Showers) -> dict[tuple[int, int], np.ndarray]:
+    """Which showers have each of the eight alignments, (phase in phi, phase in eta) -> (N,)."""
+    phi, eta = column(showers, "alignment_phi"), column(showers, "alignment_eta")
+    return {(p, e): (phi == p) & (eta == e) for p in range(4) for e in range(2)}
 
-    The pull is response minus the reference's median at the same energy, in units of its spread,
-    clipped at five.
+
+def pulls(samples: dict[str, Showers]) -> dict[str, np.ndarray]:
+    """Response minus the first sample's median at the same energy, in units of its spread, clipped
+    at five, (N,).
     """
     first, *_ = samples.values()
-    expected = compute(first)["response"]
+    expected, result = compute(first)["response"], {}
     for name, showers in samples.items():
-        print(name)
-        found, pull = compute(showers), np.zeros(len(showers))
+        response, pull = compute(showers)["response"], np.zeros(len(showers))
         for energy in np.unique(first.incident_energy):
             aim = np.percentile(expected[first.incident_energy == energy], [16, 50, 84])
             here = showers.incident_energy == energy
-            pull[here] = (found["response"][here] - aim[1]) / (aim[2] - aim[0]) * 2
-        for phi in range(4):
-            for eta in range(2):
-                chosen = (column(showers, "alignment_phi") == phi) & (
-                    column(showers, "alignment_eta") == eta
+            pull[here] = (response[here] - aim[1]) / (aim[2] - aim[0]) * 2
+        result[name] = np.clip(pull, -5, 5)
+    return result
+
+
+def alignment(samples: dict[str, Showers]) -> None:
+    """Response (`pulls`), layers and centres for each of the eight alignments."""
+    for name, pull in pulls(samples).items():
+        print(name)
+        found = compute(samples[name])
+        for (phi, eta), chosen in aligned(samples[name]).items():
+            keys = ("fraction/1", "fraction/3", "w_eta2", "centre_phi/1", "centre_eta/3")
+            values = ", ".join(f"{key} {mean(found[key][chosen])}" for key in keys)
+            print(f"  φ {phi}, η {eta}: pull {mean(pull[chosen])}, {values}")
+
+
+def draw_alignments(samples: dict[str, Showers], path: Path) -> None:
+    """Histograms of response, strip fraction and two centres at each of the eight alignments."""
+    known, pull = {name: compute(s) for name, s in samples.items()}, pulls(samples)
+    rows = {
+        "response, pull": (pull, (-5, 5)),
+        "fraction in strips": ({n: k["fraction/1"] for n, k in known.items()}, (0, 0.8)),
+        "centre of strips in φ [mm]": (
+            {n: k["centre_phi/1"] for n, k in known.items()},
+            (-90, 90),
+        ),
+        "centre of back layer in η [mm]": (
+            {n: k["centre_eta/3"] for n, k in known.items()},
+            (-90, 90),
+        ),
+    }
+    figure, grid = plt.subplots(len(rows), 8, figsize=(15, 7), layout="constrained")
+    for line, (label, (values, axis)) in zip(grid, rows.items(), strict=True):
+        for number, (name, showers) in enumerate(samples.items()):
+            for ax, (phases, chosen) in zip(line, aligned(showers).items(), strict=True):
+                bins = np.linspace(*axis, 19)
+                ax.hist(
+                    values[name][chosen],
+                    bins,
+                    density=True,
+                    histtype="stepfilled" if number == 0 else "step",
+                    color=COLOURS[number],
+                    linewidth=1.2,
+                    label="Geant4" if number == 0 else Path(name).stem,
                 )
-                keys = ("fraction/1", "fraction/3", "w_eta2", "centre_phi/1", "centre_eta/3")
-                values = ", ".join(f"{key} {mean(found[key][chosen])}" for key in keys)
-                clipped = np.clip(pull[chosen], -5, 5)
-                print(f"  φ {phi}, η {eta}: pull {mean(clipped)}, {values}")
+                ax.set_yticks([])
+                ax.tick_params(labelsize=7)
+                if ax in grid[0]:
+                    ax.set_title("φ phase {}, η phase {}".format(*phases), fontsize=9)
+        line[0].set_ylabel(label, fontsize=8)
+    grid[0, 0].legend(fontsize=7)
+    figure.savefig(path, dpi=90)
 
 
 def spread(samples: dict[str, Showers]) -> None:

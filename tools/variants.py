@@ -103,14 +103,16 @@ def numbers(judged: Comparison) -> dict[str, list[float | None]]:
 
 
 def slug(variant: str) -> str:
-    """A name of a folder: what can be read of a variant, and a digest that tells it from others."""
+    """A name of a folder: what can be read of a variant, and a digest that makes it unique."""
     digest = hashlib.sha256(variant.encode()).hexdigest()[:8]
     return re.sub(r"[^A-Za-z0-9.]+", "-", variant)[:60].strip("-") + f"-{digest}"
 
 
 def of_key(figures: Mapping[str, Sequence[float | None]], key: str, index: int) -> float:
     """A metric, or the mean of a family; index 0 is its value, 2 its floor."""
-    rows = [row for k, row in figures.items() if k == key or key[-1] == "/" and k.startswith(key)]
+    rows = [
+        row for k, row in figures.items() if k == key or (key[-1] == "/" and k.startswith(key))
+    ]
     known = [value for value in (row[index] for row in rows) if value is not None]
     return float(np.mean(known)) if known else float("nan")
 

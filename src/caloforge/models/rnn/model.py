@@ -67,6 +67,7 @@ DECAY = 0.5  # of the trail: a slice counts half as much as the one behind it
 # Log-odds of an energy in its pool that the means begin at, before anything is learned: slices at
 # usual shares, the other layers nearly empty; and the logarithm of the response of all slices.
 SLICE_START, BEHIND_START, TOTAL_START = 0.2, -8.0, -4.0
+ROUNDING = 1e-6  # of the energy of all slices: less than that is left only by rounding
 LEAST_SHARE = 1e-9  # of the incident energy in all slices: keeps its logarithm finite
 
 
@@ -247,7 +248,8 @@ class RecurrentNetwork(ShowerModel):
         logs = (energies / self.transform.unit).log1p()[:, None]
         energy = energies.sum(1, keepdim=True)[:, None]
         recent, left, total = torch.split(past.sums, [RECENT, 1, 1], 2)
-        left = (left - energy).clamp(min=0)
+        # What rounding leaves of a pool that is used up would differ from one engine to another.
+        left = torch.where(left - energy > ROUNDING * total, left - energy, 0.0)
         sums = torch.cat([energy, recent[..., :-1], left, total], 2)
         return Past(logs, DECAY * (past.trail + logs), sums)
 
