@@ -50,6 +50,9 @@ def number(tensor: torch.Tensor) -> float:
         ("lcd-mlp-shaped-noise", 2_010_800, 2_560_865),
         ("lcd-mlp-early", 2_010_800, 2_560_865 + 4 * 400),  # embedding 2 x 400, projection 800
         ("lagan-document", 858_429 - 512, 855_067),  # without the projection of the energy
+        ("lagan-averaged", 858_429, 855_067),
+        ("lagan-early", 858_429, 855_067 + 4 * 25),
+        ("lcd-mlp-crop", 201 * 2_500 + 800, 640_865),  # a quarter of the cells
     ],
 )
 def test_published_parameter_counts(recipe: str, generator: int, critic: int) -> None:

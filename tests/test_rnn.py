@@ -216,6 +216,27 @@ def test_the_history_is_what_came_before(lcd: Showers) -> None:
     torch.testing.assert_close(past.sums[:, 4], sums)
 
 
+def test_nothing_is_left_of_a_pool_that_is_used_up(lcd: Showers) -> None:
+    model = network(lcd)
+    parts = torch.rand(200, model.cells, generator=torch.Generator().manual_seed(0))
+    total = 500 * parts.sum(1, keepdim=True)
+    whole = parts / parts.sum(1, keepdim=True) * total  # sums up to the total but for rounding
+    assert (whole.sum(1, keepdim=True) != total).any()
+    left = model.extend(model.begin(total), whole).sums[..., RECENT]
+    assert not left.any()
+    half = model.extend(model.begin(total), whole / 2).sums[:, 0, RECENT]
+    torch.testing.assert_close(half, total[:, 0] / 2)
+
+
+def test_without_the_index_all_steps_are_told_the_same(lcd: Showers) -> None:
+    condition = torch.from_numpy(lcd.conditions[:1]).float()
+    for told in (True, False):
+        model = network(lcd, head="l2", others=False, slice_index=told)
+        past = model.begin(torch.ones(1, 1))
+        first, last = (model.inputs(past, condition, torch.tensor([k])) for k in (0, 20))
+        assert torch.equal(first, last) != told
+
+
 def test_a_step_never_sees_what_comes_later(lcd: Showers) -> None:
     model = network(lcd, conv=True)
     condition = torch.from_numpy(lcd.conditions[:1]).float()

@@ -2,15 +2,15 @@
 
     python tools/curve.py RUN OUT.png
 
-The figure shows PRD-AUC of the held-out showers against the training step. RUN is a training that
-chose its generator by PRD-AUC.
+The figure shows, against the training step, the figure of merit of the held-out showers by which
+the run chose its generator: PRD-AUC, or chi2/NDF of the total energy.
 """
 
 import argparse
 from pathlib import Path
 
 from caloforge.report.style import style
-from caloforge.report.training import history_of, prd_picture
+from caloforge.report.training import chi2_picture, history_of, prd_picture
 
 
 def main() -> None:
@@ -19,14 +19,18 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    history = [entry for entry in history_of(arguments.run) if "prd_auc_raw" in entry]
-    if not history:
-        raise SystemExit(
-            f"{arguments.run} did not choose its generator by PRD-AUC; expected a run whose "
-            'recipe has selection.keep = "highest-prd-auc".'
-        )
-    with style():
-        prd_picture(history).figure.savefig(arguments.out, dpi=170)
+    history = history_of(arguments.run)
+    pictures = {"prd_auc_raw": prd_picture, "chi2_ndf": chi2_picture}
+    for key, picture in pictures.items():
+        entries = [entry for entry in history if key in entry]
+        if entries:
+            with style():
+                picture(entries).figure.savefig(arguments.out, dpi=170)
+            return
+    raise SystemExit(
+        f"{arguments.run} has no PRD-AUC and no chi2/NDF of held-out showers; expected a run that "
+        "chose its generator by one of them."
+    )
 
 
 if __name__ == "__main__":

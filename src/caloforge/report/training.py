@@ -48,7 +48,7 @@ def training_section(run: str | Path, *, live: bool = False) -> Section:
             history, log = history_of(folder) if begun else [], _log(folder)
             suffix = f"-range{number}" if len(folders) > 1 else ""
             if any(entry["chi2_ndf"] is not None for entry in history):
-                pictures.append(_chi2_picture(history, suffix))
+                pictures.append(chi2_picture(history, suffix))
             if any("prd_auc_raw" in entry for entry in history):
                 pictures.append(prd_picture(history, suffix))
             if log:
@@ -122,7 +122,7 @@ def _log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-def _chi2_picture(history: Sequence[dict[str, Any]], suffix: str) -> Picture:
+def chi2_picture(history: Sequence[dict[str, Any]], suffix: str = "") -> Picture:
     steps = np.array([entry["step"] for entry in history])
     chi2 = np.array([float("nan") if e["chi2_ndf"] is None else e["chi2_ndf"] for e in history])
     figure, (left, right) = plain_panels(2, CURVES)
