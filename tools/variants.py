@@ -39,6 +39,7 @@ from caloforge.judge.pairs import How
 from caloforge.judge.summary import summarise
 from caloforge.metrics.effort import FAST
 from caloforge.models.file import load_model
+from caloforge.pretrained import resolve_model
 from caloforge.showers import Showers
 from caloforge.training.train import has_begun, train, with_settings
 
@@ -88,7 +89,8 @@ def trained(
     recipe = with_settings(load_recipe(name, settings), steps=given.steps, seed=seed)
     resume = (folder / "recipe.toml").exists() and has_begun(folder, resume=True)
     data = Path(given.train).name
-    outcome = train(recipe, showers, folder, resume=resume, data=data, init=given.init)
+    init = None if given.init is None else resolve_model(given.init)
+    outcome = train(recipe, showers, folder, resume=resume, data=data, init=init)
     model = load_model(folder / "model.safetensors")
     conditions = conditions_like(given.train, given.test, model.model.geometry)
     generate_file(model, conditions, folder / "showers.hdf5")
