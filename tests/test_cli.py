@@ -23,6 +23,7 @@ from caloforge.config import load_recipe, recipe_names
 from caloforge.data import read_showers, sample_names, sample_path
 from caloforge.models import MODELS
 from caloforge.models.file import load_model
+from caloforge.report import figures
 from caloforge.training.loop import Run
 
 
@@ -387,8 +388,12 @@ KEYS = (
 )
 
 
-def test_evaluate_writes_every_figure(caloforge: Command, tmp_path: Path) -> None:
+def test_evaluate_writes_every_figure(
+    caloforge: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Geant4 against Geant4; what is judged is also given as the training showers."""
+    # The whole page is drawn by the command of the README, in test_readme.py.
+    monkeypatch.setattr(figures, "FIGURES", figures.FIGURES[:6])
     out = tmp_path / "judged"
     words = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--train", "ds1-photons-train")
     shown = caloforge(*words, "--out", out, "--repeats", 1, "--most", 300)
@@ -404,7 +409,7 @@ def test_evaluate_writes_every_figure(caloforge: Command, tmp_path: Path) -> Non
         assert metrics[key]["value"] is not None and metrics[key]["floor"] is not None, key
     assert metrics["memorising"]["value"] > 0.95
     assert found["details"]["classifier"]["low"]["repeats"] == 1
-    assert (out / "report.html").stat().st_size > 100_000
+    assert (out / "report.html").stat().st_size > 50_000
     assert "FPD" in (out / "results.md").read_text(encoding="utf-8")
 
 
