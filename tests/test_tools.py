@@ -235,6 +235,35 @@ def test_the_queues_of_published_trainings_can_be_read(monkeypatch) -> None:
             assert recipe.geometry in (None, read_showers(showers).geometry.name), job
 
 
+def test_variants_are_trained_once_and_judged_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = []
+    for name, rows in (("train", slice(0, 150)), ("test", slice(150, 270))):
+        files.append(str(tmp_path / f"{name}.hdf5"))
+        part = read_showers(sample_path("ds1-photons-train"))[rows]
+        with create_showers(files[-1], part.geometry) as writer:
+            writer.append(part)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    variants = tool("variants")
+    variant = "smoke-flow-matching model.hidden=8"
+    words = [*files, variant, "--steps", "2", "--seeds", "2"]
+    words += ["--out", str(tmp_path / "out"), "--metrics", "precision", "separation/"]
+    monkeypatch.setattr("sys.argv", ["variants.py", *words])
+    variants["main"]()
+    said = capsys.readouterr()
+    assert said.err.count("seed") == 2
+    figures = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    ((name, seeds),) = figures.items()
+    assert name == f"{variant} --steps 2" and [*seeds] == ["0", "1"]
+    first = [seed["precision"][0] for seed in seeds.values()]
+    row = next(line for line in said.out.splitlines() if line.startswith("| precision"))
+    assert f"{np.mean(first):.3g} ± {abs(first[0] - first[1]) / 2:.2g}" in row
+    variants["main"]()  # everything is there already
+    again = capsys.readouterr()
+    assert again.out == said.out and "seed" not in again.err
+
+
 def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:
     names = tool("claims")
     text = names["PAGE"].read_text(encoding="utf-8")
