@@ -123,6 +123,7 @@ def _log(folder: Path) -> list[dict[str, float]]:
 
 
 def chi2_picture(history: Sequence[dict[str, Any]], suffix: str = "") -> Picture:
+    """chi2/NDF of the held-out showers against the step: all energies together, and each alone."""
     steps = np.array([entry["step"] for entry in history])
     chi2 = np.array([float("nan") if e["chi2_ndf"] is None else e["chi2_ndf"] for e in history])
     figure, (left, right) = plain_panels(2, CURVES)
