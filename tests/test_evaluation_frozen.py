@@ -1,7 +1,8 @@
 """The figures of `evaluate` on shipped samples are those that they were, key by key.
 
 The frozen files were written by `python tests/test_evaluation_frozen.py` when floors came to be
-drawn at the reference's conditions. Floating-point sums may differ in their last digits between
+drawn at the reference's conditions, that of LHCb again when the hottest edge cell became an
+observable. Floating-point sums may differ in their last digits between
 machines, and what a network learns by more than that.
 """
 
