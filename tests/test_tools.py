@@ -17,6 +17,7 @@ from caloforge.metrics.base import Value
 from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 from caloforge.showers import Showers
+from caloforge.training.loop import Outcome
 from caloforge.training.train import train, with_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -262,6 +263,21 @@ def test_variants_are_trained_once_and_judged_together(
     variants["main"]()  # everything is there already
     again = capsys.readouterr()
     assert again.out == said.out and "seed" not in again.err
+
+
+def test_a_variant_that_was_interrupted_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    variants = tool("variants")
+    stopped = Outcome(step=1, best_step=1, best_score=1.0, interrupted=True)
+    monkeypatch.setitem(variants["trained"].__globals__, "train", lambda *_, **__: stopped)
+    sample = str(sample_path("ds1-photons-train"))
+    words = [sample, sample, "smoke-flow-matching", "--steps", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["variants.py", *words])
+    with pytest.raises(SystemExit, match="Stopped at step 1"):
+        variants["main"]()
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:

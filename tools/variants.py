@@ -11,9 +11,9 @@ longer than most of these trainings; boosted trees are stronger anyway. `--init 
 training begin from a trained generator.
 
 The program prints a Markdown table, a row for each metric of --metrics and a column for each
-variant: the mean of the seeds, and behind ± half of the difference between the largest and the
-smallest. Of a family, such as `separation/`, the mean is shown. OUT/results.json has all metrics
-of all seeds. The same command again continues where it was stopped.
+variant in OUT: the mean of the seeds, and behind ± half of the difference between the largest and
+the smallest. Of a family, such as `separation/`, the mean is shown. OUT/results.json has all
+metrics of all seeds. The same command again continues where it was stopped.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from caloforge.metrics.effort import FAST
 from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 from caloforge.showers import Showers
-from caloforge.training.train import has_begun, train, with_settings
+from caloforge.training.train import train, with_settings
 
 EFFORT = replace(FAST, inputs=(), features=1)
 Figures = dict[str, dict[str, dict[str, list[float | None]]]]  # variant, seed, key of the metric
@@ -66,7 +66,7 @@ def main() -> None:
     names, samples = [], []
     for variant in given.variants:
         for seed in range(given.seeds):
-            name = f"{variant} --steps {given.steps}" if given.steps else variant
+            name = named(variant, given)
             if str(seed) not in figures.setdefault(name, {}):
                 made = trained(variant, showers, given, seed, given.out / f"{slug(name)}-{seed}")
                 names.append((name, str(seed)))
@@ -80,6 +80,12 @@ def main() -> None:
     print(table({name: of for name, of in figures.items() if of}, given.metrics))
 
 
+def named(variant: str, given: argparse.Namespace) -> str:
+    """The variant with the options that make it another training."""
+    steps = f" --steps {given.steps}" if given.steps else ""
+    return variant + steps + (f" --init {given.init}" if given.init else "")
+
+
 def trained(
     variant: str, showers: Showers, given: argparse.Namespace, seed: int, folder: Path
 ) -> Path:
@@ -87,10 +93,11 @@ def trained(
     begin = time.perf_counter()
     name, *settings = variant.split()
     recipe = with_settings(load_recipe(name, settings), steps=given.steps, seed=seed)
-    resume = (folder / "recipe.toml").exists() and has_begun(folder, resume=True)
     data = Path(given.train).name
     init = None if given.init is None else resolve_model(given.init)
-    outcome = train(recipe, showers, folder, resume=resume, data=data, init=init)
+    outcome = train(recipe, showers, folder, resume=True, data=data, init=init)
+    if outcome.interrupted:
+        raise SystemExit(f"Stopped at step {outcome.step} of {name}; the same command goes on.")
     model = load_model(folder / "model.safetensors")
     conditions = conditions_like(given.train, given.test, model.model.geometry)
     generate_file(model, conditions, folder / "showers.hdf5")
