@@ -357,6 +357,14 @@ def test_published_parameter_counts(recipe: str, generator: int, critic: int) ->
     assert parameter_count(model.critic) == critic
 
 
+def test_batch_normalisation_in_the_critic_is_an_option() -> None:
+    """Three hidden layers of 368 nodes then have a gain and a shift for each node."""
+    geometry = load_geometry("ds1-photons")
+    model = make_model("caloshowergan", geometry, None, critic_batch_norm=True)
+    assert parameter_count(model.critic) == 408_113 + 3 * 2 * 368
+    assert parameter_count(model.generator) == 260_504
+
+
 @pytest.mark.parametrize(
     ("recipe", "published"),
     [("caloshowergan-photon-2", 367_380), ("caloshowergan-photon-3", 472_120)],

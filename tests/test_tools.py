@@ -280,6 +280,20 @@ def test_a_variant_that_was_interrupted_is_not_judged(
     assert not (tmp_path / "results.json").exists()
 
 
+def test_a_response_twice_as_wide_is_found(
+    showers: Showers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    energy = showers.incident_energy
+    one = showers[np.flatnonzero(energy == np.unique(energy)[2])]
+    response = one.energies.sum(axis=1) / one.incident_energy
+    wanted = response.mean() + 2 * (response - response.mean())
+    scaled = one.energies * (wanted / response)[:, None].astype(np.float32)
+    wide = Showers(scaled, one.conditions, one.geometry)
+    tool("claims")["central"]({"Geant4": one, "wide": wide})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "wide: 2.00 ±" in line and f"N {len(one)} and {len(one)}" in line
+
+
 def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:
     names = tool("claims")
     text = names["PAGE"].read_text(encoding="utf-8")

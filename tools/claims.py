@@ -6,7 +6,10 @@
     python tools/claims.py alignment REFERENCE GENERATED... [--picture FILE]
     python tools/claims.py spread REFERENCE GENERATED... # ATLAS cells: is there mode collapse?
     python tools/claims.py depth REFERENCE GENERATED...  # LCD: maximum along the depth, hot cells
+    python tools/claims.py crop REFERENCE GENERATED...   # LCD: single showers in the middle cells
     python tools/claims.py edge REFERENCE GENERATED...   # LHCb: energy in the cells at the edge
+    python tools/claims.py central REFERENCE GENERATED... # width of the response at each energy
+    python tools/claims.py ranges REFERENCE GENERATED... # photons: chi2 on both sides of 4.1 GeV
 
 Each program but the first prints one line or block for the reference and one for each file of
 generated showers. Errors are standard errors of the mean.
@@ -15,6 +18,7 @@ generated showers. Errors are standard errors of the mean.
 import argparse
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,13 +29,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from caloforge.data import read_showers, resolve_data
+from caloforge.metrics.boosted import boosted_of
+from caloforge.metrics.chi2 import energy_chi2
 from caloforge.observables.features import compute
 from caloforge.observables.impact import s_shape
 from caloforge.showers import Showers
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "systems" / "claims.md"
 VERDICTS = ("holds here", "does not hold here", "not decided")
-COLOURS = ("#c9c9c9", "#c8321f", "#3b75af", "#e08e45")  # Geant4, then generators
+COLOURS = ("#c9c9c9", "#c8321f", "#3b75af", "#e08e45")  # Geant4, then generators in turn
 STRIP = 4.725  # width of a strip in eta in mm, the period of the S-shape there
 
 
@@ -42,12 +48,14 @@ def main() -> None:
     parser.add_argument("files", nargs="*", help="showers: reference first")
     parser.add_argument("--picture", type=Path, help="with alignment: histograms, as a PNG")
     given = parser.parse_args()
+    if given.picture is not None and given.what != "alignment":
+        parser.error("--picture draws alignments alone; leave it out.")
     if given.what == "count":
         PAGE.write_text(counted(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
         return
     samples = {name: read_showers(resolve_data(name)) for name in given.files}
     PROGRAMS[given.what](samples)
-    if given.picture is not None and given.what == "alignment":
+    if given.picture is not None:
         draw_alignments(samples, given.picture)
 
 
@@ -198,7 +206,7 @@ def draw_alignments(samples: dict[str, Showers], path: Path) -> None:
                     bins,
                     density=True,
                     histtype="stepfilled" if number == 0 else "step",
-                    color=COLOURS[number],
+                    color=COLOURS[number % len(COLOURS)],
                     linewidth=1.2,
                     label="Geant4" if number == 0 else Path(name).stem,
                 )
@@ -270,13 +278,82 @@ def edge(samples: dict[str, Showers]) -> None:
         )
 
 
+def crop(samples: dict[str, Showers]) -> None:
+    """Boosted AUC in the middle 5 x 5 cells of the ECAL slices, and how much the share of the cell
+    on the axis changes from slice to slice: the mean of |ln(ratio)|, shares from 1e-4 on.
+    """
+    first, *others = samples
+    middle = np.zeros((25, 25), dtype=bool)
+    middle[10:15, 10:15] = True
+    kept = np.zeros(samples[first].energies.shape[1], dtype=bool)
+    kept[: 25 * middle.size] = np.tile(middle.ravel(), 25)
+    cut = {n: replace(s, energies=np.where(kept, s.energies, 0)) for n, s in samples.items()}
+    for name, showers in cut.items():
+        slices = showers.energies[:, kept].reshape(-1, 25, 5, 5).astype(np.float64)
+        axis = slices[:, :, 2, 2] / slices.sum(axis=(1, 2, 3))[:, None]
+        step = np.abs(np.diff(np.log(axis + 1e-4), axis=1)).mean(axis=1)
+        print(f"{name}: step from slice to slice {mean(step)}")
+    for name in others:
+        found = boosted_of(cut[first], cut[name])
+        print(f"{name}: AUC boosted {found.auc:.4f} ± {found.error:.1g}")
+
+
+def central(samples: dict[str, Showers]) -> None:
+    """Half the central 68 % of the response at each energy over the reference's, with errors of
+    400 bootstrap samples; then the difference of the mean response.
+    """
+
+    def half(values: np.ndarray) -> float:
+        low, high = np.percentile(values, [16, 84])
+        return float(high - low) / 2
+
+    def error(values: np.ndarray) -> float:
+        rng = np.random.default_rng(0)
+        return float(np.std([half(rng.choice(values, len(values))) for _ in range(400)]))
+
+    responses = {name: compute(showers)["response"] for name, showers in samples.items()}
+    first, *others = samples
+    for energy in np.unique(samples[first].incident_energy):
+        aim = responses[first][samples[first].incident_energy == energy]
+        for name in others:
+            found = responses[name][samples[name].incident_energy == energy]
+            if min(len(aim), len(found)) < 20:
+                continue
+            ratio = half(found) / half(aim)
+            off = ratio * np.hypot(error(found) / half(found), error(aim) / half(aim))
+            print(
+                f"{energy:g} {name}: {ratio:.2f} ± {off:.2f}, N {len(aim)} and {len(found)}, "
+                f"mean response {found.mean() - aim.mean():+.4f}"
+            )
+
+
+def ranges(samples: dict[str, Showers]) -> None:
+    """chi2/NDF of the total energy up to 4.1 GeV, and from there on; 100 showers an energy."""
+    first, *others = samples
+    for name in others:
+        for label, low, high in (("up to", 0.0, 4100.0), ("from", 4090.0, np.inf)):
+            parts = []
+            for showers in (samples[first], samples[name]):
+                chosen = (showers.incident_energy > low) & (showers.incident_energy < high)
+                after = showers[np.flatnonzero(chosen)].after_cut()
+                parts += [after.energies.sum(axis=1), after.incident_energy]
+            found = energy_chi2(*parts)
+            print(
+                f"{name}, {label} 4.1 GeV: {found.chi2_ndf:.2f} ± {found.error:.2f} "
+                f"({found.value_sum:.0f} / {found.ndf})"
+            )
+
+
 PROGRAMS: dict[str, Callable[[dict[str, Showers]], None]] = {
     "width": width,
     "s-shape": shape_against_impact,
     "alignment": alignment,
     "spread": spread,
     "depth": depth,
+    "crop": crop,
     "edge": edge,
+    "central": central,
+    "ranges": ranges,
 }
 
 

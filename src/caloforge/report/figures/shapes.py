@@ -98,7 +98,7 @@ SHAPES: dict[str, Shape] = {
     "edge": Shape(
         ("edge_cell",),
         "Hottest cell at the edge of the read-out",
-        "Bright cells far from the shower are outliers that a convolution makes.",
+        "Bright cells far from the shower are outliers of the generator.",
     ),
     "sparsity": Shape(
         ("sparsity",),
