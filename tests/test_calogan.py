@@ -17,7 +17,7 @@ from caloforge.models.base import Batch
 from caloforge.models.calogan.attributes import Attributes
 from caloforge.models.calogan.blur import Blur
 from caloforge.models.calogan.impact import Axis, ImpactMaps
-from caloforge.models.calogan.minibatch import MinibatchDiscrimination, similarity
+from caloforge.nn.minibatch import MinibatchDiscrimination, similarity
 from caloforge.models.calogan.nonsaturating import energy_deviation
 from caloforge.models.calogan.sparsity import occupancy, soft_occupancy
 from caloforge.models.calogan.streams import Inpainting, Resample

@@ -213,6 +213,26 @@ def test_the_generator_is_trained_against_the_weighted_sum_of_critics() -> None:
     torch.testing.assert_close(loss, 2.0 * first + 0.5 * second)
 
 
+def test_minibatch_discrimination_compares_showers_of_one_batch_alone() -> None:
+    """The critic's score of a shower depends on the others of its batch, and not on those of the
+    other batch in the same call.
+    """
+    model = gan({**CELLS, "minibatch": 4})
+    critic, data = model.dense_critics()[0], batch(8)
+    real = model.transform(data.energies, data.condition)
+    fake = model._fakes(data.condition, rng()).detach()
+    seen = [real.new_zeros(8, 0), model.features(data.condition)]
+    apart = torch.cat([critic(x, *seen) for x in (real, fake)])
+    twice = [torch.cat([x, x]) for x in seen]
+    torch.testing.assert_close(critic(torch.cat([real, fake]), *twice, batches=2), apart)
+    others = real.clone()
+    others[1:] = real[:1]
+    assert (critic(others, *seen)[0] - critic(real, *seen)[0]).abs() > 1e-6
+    plain = gan(CELLS).dense_critics()[0]
+    torch.testing.assert_close(plain(others, *seen)[0], plain(real, *seen)[0])
+    assert torch.isfinite(model.critic_loss(critic, data, rng())[0])
+
+
 def test_reversal_gives_the_generator_what_it_gets_in_turns_and_the_critic_too() -> None:
     """One backward pass: the same gradients as each player's own loss, at the same fakes."""
     model = gan(watching(), training="reversal")

@@ -60,6 +60,9 @@ class CaloShowerGANHyper(Hyper):
     """Sizes of the critic's hidden layers, which are followed by ReLU."""
     critic_batch_norm: bool = False
     """Whether the critic's hidden layers have batch normalisation before their ReLU."""
+    generator_batch_norm: bool = True
+    """Whether the generator's hidden layers have batch normalisation. Averaged weights
+    (`training.ema`) need a generator without any."""
     activation: str = "swish"
     """Activation of the generator's hidden layers."""
     generator_init: str = "glorot-normal"
@@ -182,7 +185,7 @@ class CaloShowerGAN(ShowerModel):
 def _generator(voxels: int, hyper: CaloShowerGANHyper) -> nn.Sequential:
     """Noise and label, (N, Z + 1), to voxels as fractions of the incident energy, (N, V)."""
     sizes = [hyper.latent + 1, *hyper.generator]
-    hidden = dense_stack(sizes, hyper.activation, normalise=True)
+    hidden = dense_stack(sizes, hyper.activation, normalise=hyper.generator_batch_norm)
     last: list[nn.Module] = [nn.Linear(sizes[-1], voxels)]
     if hyper.output_batch_norm:
         last.append(batch_norm(voxels))

@@ -39,11 +39,11 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from caloforge.detector.geometry import Geometry
-from caloforge.models.calogan.minibatch import MinibatchDiscrimination
 from caloforge.models.calogan.nonsaturating import NonSaturatingGAN, NonSaturatingHyper
 from caloforge.models.calogan.sparsity import occupancy
 from caloforge.models.calogan.streams import SLOPE, Inpainting, Resample, image_norm
 from caloforge.nn.local import LocallyConnected2d
+from caloforge.nn.minibatch import MinibatchDiscrimination
 from caloforge.transforms import Transform
 from caloforge.units import GEV
 

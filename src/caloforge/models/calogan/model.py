@@ -61,7 +61,6 @@ from caloforge.errors import ModelError
 from caloforge.models.calogan.attributes import Attributes
 from caloforge.models.calogan.blur import Blur
 from caloforge.models.calogan.impact import AxisFeatures
-from caloforge.models.calogan.minibatch import MinibatchDiscrimination
 from caloforge.models.calogan.nonsaturating import NonSaturatingGAN, NonSaturatingHyper
 from caloforge.models.calogan.seeds import DenseSeed, Halo, ImpactSeed
 from caloforge.models.calogan.sparsity import occupancy, soft_occupancy
@@ -72,6 +71,7 @@ from caloforge.models.calogan.streams import (
     Resample,
     dense_stack,
 )
+from caloforge.nn.minibatch import MinibatchDiscrimination
 from caloforge.nn.moments import Moments
 from caloforge.nn.spectral import spectral_norm
 from caloforge.transforms import Transform

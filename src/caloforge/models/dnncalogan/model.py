@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from caloforge.detector.geometry import Geometry
@@ -47,6 +47,7 @@ from caloforge.models.hyper import Hyper
 from caloforge.nn.conditions import ConditionFeatures
 from caloforge.nn.dense import activation, dense_stack, initialise
 from caloforge.nn.dense_core import DenseCore
+from caloforge.nn.minibatch import MinibatchDiscrimination
 from caloforge.objectives import (
     reverse_gradient,
     slope_penalties,
@@ -60,6 +61,7 @@ TWO_CRITICS: tuple[dict[str, Any], ...] = (
     {"penalty": 10.0},
     {"penalty": 10.0, "observables": ["total"], "observables_penalty": 0.0},
 )
+MINIBATCH_DIMS = 10  # how long each similarity of minibatch discrimination is before the distance
 # Where the generator's conditions come from, in the words of the talk and of `Phase.source`.
 SOURCES: dict[str, Source] = {"whole-set": "all", "last-chunk": "step", "last-batch": "last"}
 
@@ -85,6 +87,9 @@ class CriticSettings(Hyper):
     sum: Literal["outside", "inside"] = "outside"
     """"outside": the observables are inputs of their own, through which the penalty on the cells
     does not look. "inside": they are part of the network, and penalised with the cells."""
+    minibatch: NonNegativeInt = 0
+    """Number of similarities to the other showers of the batch that its last layer sees, each of
+    MINIBATCH_DIMS numbers; 0 is no minibatch discrimination."""
     weight: PositiveFloat = 1.0
     """Weight of its verdict in what the generator minimises."""
     lr: PositiveFloat | None = None
@@ -142,15 +147,29 @@ class DenseCritic(nn.Module):
         super().__init__()
         self.settings, self.watched = settings, watched
         sizes = [cells * settings.cells + watched.size() + features, *settings.hidden]
+        last = settings.hidden[-1]
         self.network = nn.Sequential(
-            *dense_stack(sizes, settings.activation), nn.Linear(settings.hidden[-1], 1)
+            *dense_stack(sizes, settings.activation), nn.Linear(last + settings.minibatch, 1)
         )
         initialise(self.network, "he-uniform")
+        self.minibatch = (
+            MinibatchDiscrimination(last, settings.minibatch, MINIBATCH_DIMS)
+            if settings.minibatch
+            else None
+        )
 
-    def forward(self, x: Tensor, observables: Tensor, features: Tensor) -> Tensor:
-        """The score of each shower, (N, 1)."""
+    def forward(
+        self, x: Tensor, observables: Tensor, features: Tensor, batches: int = 1
+    ) -> Tensor:
+        """The score of each shower, (N, 1). N showers are `batches` batches, one after another:
+        minibatch discrimination compares the showers within each.
+        """
         seen = [x, observables, features] if self.settings.cells else [observables, features]
-        score: Tensor = self.network(torch.cat(seen, dim=1))
+        hidden: Tensor = self.network[:-1](torch.cat(seen, dim=1))
+        if self.minibatch is not None:
+            alike = [self.minibatch(part) for part in hidden.chunk(batches)]
+            hidden = torch.cat([hidden, torch.cat(alike)], dim=1)
+        score: Tensor = self.network[-1](hidden)
         return score
 
 
@@ -282,7 +301,7 @@ class DNNCaloGAN(ShowerModel):
             fake = self._fakes(condition, rng).to(real.dtype)
             both, twice = torch.cat([real, fake]), condition.repeat(2, 1)
             watched = self.watch(critic, both, twice)
-        on_real, on_fake = critic(both, watched, self.features(twice)).chunk(2)
+        on_real, on_fake = critic(both, watched, self.features(twice), batches=2).chunk(2)
         distance = wasserstein_critic(on_real, on_fake)
         mix = torch.rand(len(real), 1, generator=rng, device=real.device)
         penalty = self.penalty(critic, real, fake, condition, mix)
