@@ -17,11 +17,11 @@ from caloforge.models.base import Batch
 from caloforge.models.calogan.attributes import Attributes
 from caloforge.models.calogan.blur import Blur
 from caloforge.models.calogan.impact import Axis, ImpactMaps
-from caloforge.nn.minibatch import MinibatchDiscrimination, similarity
 from caloforge.models.calogan.nonsaturating import energy_deviation
 from caloforge.models.calogan.sparsity import occupancy, soft_occupancy
 from caloforge.models.calogan.streams import Inpainting, Resample
 from caloforge.nn.local import LocallyConnected2d
+from caloforge.nn.minibatch import MinibatchDiscrimination, similarity
 from caloforge.nn.moments import Moments
 from caloforge.objectives import flip_labels, gan_discriminator, gan_generator
 from caloforge.training.train import build
