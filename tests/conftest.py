@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import os
 import signal
 from collections.abc import Callable
 from functools import cache
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from caloforge.config import load_recipe
 from caloforge.data import open_showers, read_showers, sample_names, sample_path
@@ -78,13 +82,46 @@ def photons() -> Showers:
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folder of a model's finished smoke training, by the model's name; each is trained once."""
-    root = tmp_path_factory.mktemp("smoke")
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers: one trains a model, the others wait for it
+    root /= "smoke"
+    root.mkdir(exist_ok=True)
 
     def folder(model: str) -> Path:
         out = root / model
-        if not (out / "model.safetensors").exists():
-            recipe = load_recipe(f"smoke-{model}")
-            train(recipe, sample_showers(recipe.geometry), out, device="cpu")
+        with FileLock(root / f"{model}.lock"):
+            if not (out / "model.safetensors").exists():
+                recipe = load_recipe(f"smoke-{model}")
+                train(recipe, sample_showers(recipe.geometry), out, device="cpu")
         return out
 
     return folder
+
+
+class BySharedWork(LoadScopeScheduling):
+    """Tests that share a fixture of their module, or the smoke training of a model, run on one
+    worker, so that no other waits for it or makes it again; all others run one by one.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, parameters = nodeid.partition("[")
+        path = Path(file.split("::")[0])
+        if has_module_fixtures(path.name):
+            return path.name
+        model = parameters.removesuffix("]")  # the only parameter, or the last of two
+        found = [name for name in (model, model.partition("-")[2]) if name in MODELS]
+        return found[0] if found else nodeid
+
+
+@cache
+def has_module_fixtures(name: str) -> bool:
+    """Whether a file of tests has a fixture that is made once for all of its tests."""
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+    return 'scope="module"' in text
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BySharedWork:
+    """Called by xdist where several workers share the tests."""
+    return BySharedWork(config, log)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -389,6 +390,7 @@ def test_wrong_settings_get_a_sentence(tmp_path: Path, text: str, named: str) ->
 )
 def test_clusters_that_cannot_be_had(workers, cluster, named: str, monkeypatch) -> None:
     monkeypatch.setattr(clusters, "ARRIVAL", 0.5)
+    monkeypatch.setattr(clusters, "ANSWER", 0.5)
     with pytest.raises(CaloForgeError, match=named), open_executor(workers, cluster):
         pass
 
@@ -500,7 +502,7 @@ def test_judging_side_by_side_finds_the_same_figures(
 ) -> None:
     monkeypatch.setattr("caloforge.report.page.write_report", lambda *_, **__: None)
     showers = read_showers(sample_path("ds1-photons-test"))
-    for name, rows in (("a", slice(0, 400)), ("b", slice(400, 800)), ("c", slice(800, 1100))):
+    for name, rows in (("a", slice(0, 150)), ("b", slice(300, 450)), ("c", slice(600, 700))):
         with create_showers(tmp_path / f"{name}.h5", showers.geometry) as writer:
             writer.append(showers[rows])
     found = []
@@ -511,7 +513,7 @@ def test_judging_side_by_side_finds_the_same_figures(
             [tmp_path / "b.h5"],
             out,
             train=tmp_path / "c.h5",
-            metrics=choose_effort("fast", ("high",), 1, 100),
+            metrics=replace(choose_effort("fast", ("high",), 1, 60), features=1),
             device="cpu",
             executor=place,
         )

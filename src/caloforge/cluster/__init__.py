@@ -23,6 +23,7 @@ from caloforge.executors import SerialExecutor, cores
 PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss", "inproc")
 # Seconds that workers of an existing scheduler, or of this machine, may take until they answer.
 ARRIVAL = 60.0
+ANSWER = 10.0  # seconds that a scheduler may take until it answers
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def _settings(cluster: str) -> Cluster:
 def _existing(address: str, least: int, tell: Callable[[str], None]) -> Iterator[Executor]:
     distributed = dask_distributed()
     try:
-        client = distributed.Client(address, timeout=10, set_as_default=False)
+        client = distributed.Client(address, timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError) as error:
         raise CaloForgeError(
             f"No scheduler answers at {address}; start one with `dask scheduler` or check the "

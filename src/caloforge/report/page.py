@@ -290,4 +290,5 @@ def _few_colours(png: bytes) -> bytes:
 
 def _has_images(figure: Figure) -> bool:
     """Whether a figure shows images of cells, which are pixels."""
-    return any(figure.findobj(kind) for kind in (QuadMesh, AxesImage))
+    shown = (part for axes in figure.axes for part in (*axes.images, *axes.collections))
+    return any(isinstance(part, QuadMesh | AxesImage) for part in shown)
