@@ -502,7 +502,7 @@ def test_judging_side_by_side_finds_the_same_figures(
 ) -> None:
     monkeypatch.setattr("caloforge.report.page.write_report", lambda *_, **__: None)
     showers = read_showers(sample_path("ds1-photons-test"))
-    for name, rows in (("a", slice(0, 150)), ("b", slice(300, 450)), ("c", slice(600, 700))):
+    for name, rows in (("a", slice(0, 240)), ("b", slice(300, 540)), ("c", slice(600, 800))):
         with create_showers(tmp_path / f"{name}.h5", showers.geometry) as writer:
             writer.append(showers[rows])
     found = []
@@ -513,7 +513,7 @@ def test_judging_side_by_side_finds_the_same_figures(
             [tmp_path / "b.h5"],
             out,
             train=tmp_path / "c.h5",
-            metrics=replace(choose_effort("fast", ("high",), 1, 60), features=1),
+            metrics=replace(choose_effort("fast", ("high",), 1, 100), features=1),
             device="cpu",
             executor=place,
         )

@@ -123,7 +123,8 @@ def test_a_package_adds_one_of_each(run_with_package: Callable[..., str], tmp_pa
     assert named != text
     recipe.write_text(named, encoding="utf-8")
     reference, sample = tmp_path / "reference.hdf5", "ds1-photons-train"
-    showers = read_showers(sample_path("ds1-photons-test"))[:300]
+    showers = read_showers(sample_path("ds1-photons-test"))
+    showers = showers[showers.incident_energy == 1024.0][:200]
     with create_showers(reference, showers.geometry) as writer:
         writer.append(showers)
     train = ["train", str(recipe), "--data", sample, "--out", str(run), "--steps", "2"]
@@ -132,7 +133,7 @@ def test_a_package_adds_one_of_each(run_with_package: Callable[..., str], tmp_pa
     said = run_with_package(
         ["models"],
         [*train, "--device", "cpu", "--set", "training.selection.every=2"],
-        ["generate", model, "--like", sample, "-n", "200", "--out", str(made)],
+        ["generate", model, "--like", str(reference), "--out", str(made)],
         ["evaluate", str(reference), str(made), "--out", str(tmp_path), *quick],
     )
     assert "flow-further" in said

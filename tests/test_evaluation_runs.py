@@ -12,6 +12,7 @@ from caloforge.judge.folder import result_of
 from caloforge.judge.results import markdown_table, to_json
 from caloforge.judge.runs import recipe_runs
 from caloforge.judge.summary import Summary, summarise
+from caloforge.report import figures
 from caloforge.report.page import write_report
 
 
@@ -58,7 +59,8 @@ def test_runs_stand_in_results_and_table(judged: list[Comparison], samples) -> N
     assert "runs" not in to_json(samples[0], judged[1:])
 
 
-def test_report_marks_what_a_training_was_not_shown(samples, tmp_path) -> None:
+def test_report_marks_what_a_training_was_not_shown(samples, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(figures, "FIGURES", figures.FIGURES[:8])
     reference, runs = samples
     blind = replace(runs[0], provenance={**runs[0].provenance, "left_out": "2048"})
     generated = [blind, runs[1]]

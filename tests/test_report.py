@@ -18,6 +18,7 @@ from caloforge.errors import CaloForgeError
 from caloforge.judge.compare import compare
 from caloforge.judge.folder import Result, result_of
 from caloforge.judge.summary import Summary, summarise
+from caloforge.report import figures
 from caloforge.report.blocks import Picture, Section
 from caloforge.report.contents import report_sections
 from caloforge.report.figures.averages import average_maps
@@ -264,7 +265,9 @@ def test_samples_that_do_not_belong_together(
     assert [f.name for f in tmp_path.iterdir()] == ["file"]
 
 
-def test_report_of_shipped_photons(tmp_path: Path) -> None:
+def test_report_of_shipped_photons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # All figures of a page are drawn by the command of the README, in test_readme.py.
+    monkeypatch.setattr(figures, "FIGURES", figures.FIGURES[:3])
     test, train = (read_showers(sample_path(f"ds1-photons-{part}")) for part in ("test", "train"))
     reference = summarise(test, "test")
     generated = summarise(train, "train", like=reference)
