@@ -2,7 +2,7 @@
 
 The recipe is `caloshowergan-photon`. The plain loop below has the same networks, losses and
 optimisers, on showers divided by the incident energy beforehand; it does not turn and mirror them,
-so CaloForge is measured both as in the recipe and with `training.augment=()`.
+so CaloForge is measured both as in the recipe and with rotated and mirrored copies.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ BATCHES = (1024, 128)
 PRECISIONS = ("32-true", "bf16-mixed")
 LATENT, GENERATOR, CRITIC = 100, (101, 100, 200, 400, 368), (369, 368, 368, 368, 1)
 PENALTY, CRITIC_STEPS = 3.0, 8
+COPIES = 'training.augment=["rotate-alpha","reflect-alpha"]'
 
 
 def ours(
-    showers: Showers, batch: int, precision: str, *, augment: bool, compiled: bool = False
+    showers: Showers, batch: int, precision: str, *, augment: bool = False, compiled: bool = False
 ) -> Callable[[], object]:
     """One step of CaloForge's loop, made as `caloforge train` makes it."""
     overrides = [f"training.batch_size={batch}", f"training.precision={precision}"]
     overrides.append(f"training.compile={compiled}")
-    recipe = load_recipe(RECIPE, overrides if augment else [*overrides, "training.augment=()"])
+    recipe = load_recipe(RECIPE, [*overrides, COPIES] if augment else overrides)
     settings = recipe.training
     fabric = Fabric(accelerator="cpu", devices=1, precision=settings.precision)
     model = build(recipe, showers).train()
@@ -162,12 +163,12 @@ def measure(
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
     functions = {
         "plain": PlainLoop(showers, batch, precision).step,
-        "ours": ours(showers, batch, precision, augment=True),
-        "ours, no augment": ours(showers, batch, precision, augment=False),
+        "ours": ours(showers, batch, precision),
+        "ours, copies": ours(showers, batch, precision, augment=True),
         "floor": products(step_products(batch), dtype),
     }
     if options.compile:
-        functions["compiled"] = ours(showers, batch, precision, augment=True, compiled=True)
+        functions["compiled"] = ours(showers, batch, precision, compiled=True)
     return side_by_side(
         functions,
         seconds=0.05,
@@ -183,7 +184,7 @@ def row(showers: Showers, batch: int, precision: str, options: argparse.Namespac
         f"{1 / best(times['plain']):.2f}",
         f"{1 / best(times['ours']):.2f}",
         f"{ratio(times['ours'], times['plain']):.3f}",
-        f"{ratio(times['ours, no augment'], times['plain']):.3f}",
+        f"{ratio(times['ours, copies'], times['plain']):.3f}",
         f"{flops / 1e9:.2f}",
         f"{flops / best(times['floor']) / 1e9:.0f}",
         f"{1e3 * best(times['floor']):.1f}",
@@ -205,7 +206,7 @@ def main() -> None:
     begin(options, f"Training, {RECIPE} (the goal: at most 1.05 x the plain loop)")
     showers = read_showers(sample_path(SAMPLE))
     rows = [row(showers, b, p, options) for p in options.precision for b in options.batch]
-    head = ["precision, batch", "plain steps/s", "ours steps/s", "ours/plain", "no augment"]
+    head = ["precision, batch", "plain steps/s", "ours steps/s", "ours/plain", "with copies"]
     table(
         [*head, "GFLOP/step", "products GFLOP/s", "floor ms", "ours/floor", "compiled/plain"], rows
     )
