@@ -74,13 +74,13 @@ def test_a_geantino_leaves_nothing_and_a_muon_crosses_the_cells_on_its_line() ->
 
 def test_blocks_give_the_same_bytes_in_one_and_in_two_processes(tmp_path: Path) -> None:
     geometries = (load_geometry("ds1-photons"), load_geometry("atlas-cells"))
-    job = Job(geometries, request("gamma", 300, energy="1024"))
+    job = Job(geometries, request("gamma", 160, energy="1024"))
     simulate_file(job, [tmp_path / "a.h5", tmp_path / "b.h5"])
     simulate_file(job, [tmp_path / "c.h5", tmp_path / "d.h5"], workers=2)
     for one, two in (("a", "c"), ("b", "d")):
         assert (tmp_path / f"{one}.h5").read_bytes() == (tmp_path / f"{two}.h5").read_bytes()
     voxels, cells = read_showers(tmp_path / "a.h5"), read_showers(tmp_path / "b.h5")
-    assert len(voxels) == len(cells) == 300
+    assert len(voxels) == len(cells) == 160
     # The same showers: nearly all energy lies in the first four layers and in the window.
     total, in_cells = voxels.energies.sum(axis=1), cells.energies.sum(axis=1)
     assert np.corrcoef(total, in_cells)[0, 1] > 0.9
