@@ -300,3 +300,12 @@ def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:
     assert names["counted"](text) == text, "run python tools/claims.py count"
     once_less = text.replace(" | holds here | ", " | not decided | ", 1)
     assert names["counted"](once_less) != once_less
+
+
+def test_a_shower_moves_with_its_impact_in_the_calogan() -> None:
+    """Moved back by one strip, the shower at the next strip is more like the first one."""
+    names = tool("claims_of_networks")
+    moved, still = names["shift"]("calogan-eplus", "calogan-eplus-test", number=40)
+    assert 0.85 < moved <= 1.0 and moved > still + 0.1
+    image = torch.rand(3, 2, 5)
+    assert names["correlation"](image, 2 * image + 1) == pytest.approx(1)
