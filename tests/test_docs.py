@@ -103,7 +103,12 @@ def run_cell(code: str, names: dict[str, object]) -> None:
                 assert not stop.code, line
 
 
+# What a command tells about symmetries that a new read-out lacks.
+told = pytest.mark.filterwarnings("ignore:.* has no symmetry:UserWarning")
+
+
 @pytest.mark.slow
+@told
 @pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.stem)
 def test_notebooks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -116,6 +121,7 @@ def test_notebooks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
+@told
 def test_the_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "quickstart.md").read_text(encoding="utf-8")
