@@ -394,6 +394,7 @@ def test_evaluate_writes_every_figure(
     """Geant4 against Geant4; what is judged is also given as the training showers."""
     # The whole page is drawn by the command of the README, in test_readme.py.
     monkeypatch.setattr(figures, "FIGURES", figures.FIGURES[:6])
+    monkeypatch.setattr("caloforge.metrics.prd.STARTS", 2)
     out = tmp_path / "judged"
     words = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--train", "ds1-photons-train")
     shown = caloforge(*words, "--out", out, "--repeats", 1, "--most", 300)

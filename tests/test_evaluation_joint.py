@@ -1,5 +1,6 @@
 """Figures of all features together: identical and disjoint samples, floors, small samples."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,14 @@ JOINT = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_clusterings() -> Iterator[None]:
+    """Fewer starts than published: the tests compare samples far apart, or the same one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("caloforge.metrics.prd.STARTS", 2)
+        yield
+
+
 def digest(showers: Showers, name: str, like: Summary | None = None) -> Summary:
     return summarise(showers, name, like=like, keep=SMALL.keep)
 
@@ -58,7 +67,7 @@ def geant4() -> tuple[Showers, Showers]:
 
 
 @pytest.fixture(scope="module")
-def judged(geant4: tuple[Showers, Showers]) -> list[Comparison]:
+def judged(_few_clusterings: None, geant4: tuple[Showers, Showers]) -> list[Comparison]:
     """Real showers and broken ones, judged with halves of the reference as floor."""
     first, second = geant4
     # All energy of a layer in its first cell.

@@ -168,7 +168,10 @@ def always_dies(number: int) -> int:
     return number
 
 
-def test_a_killed_worker_takes_nothing_along(tmp_path: Path) -> None:
+def test_a_killed_worker_takes_nothing_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caloforge.simulate.side_by_side.STRIKES", 2)
     items = [(str(tmp_path), k) for k in range(8)]
     assert dict(in_processes(dies_once, items, 2)) == {k: k**2 for k in range(8)}
     assert (tmp_path / "died").exists()
