@@ -79,6 +79,9 @@ def main() -> None:
     asked = parser.parse_args()
     write_explorer(asked.explore)
     shutil.rmtree(HTML, ignore_errors=True)  # no page stays that is no more
+    # The gallery links to the explorer where there is one: Sphinx must not keep what it read when
+    # there was another answer.
+    (BUILD / "doctrees" / "gallery.doctree").unlink(missing_ok=True)
     settings = {"CALOFORGE_DOCS_EXECUTE": "off"} if asked.no_execute else {}
     sphinx = ["-m", "sphinx", "-W", "--keep-going", "-q", "-d", BUILD / "doctrees", DOCS, HTML]
     done = subprocess.run([sys.executable, *map(str, sphinx)], env={**os.environ, **settings})
