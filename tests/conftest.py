@@ -1,6 +1,5 @@
 """Fixtures shared by all tests."""
 
-import os
 import signal
 from collections.abc import Callable
 from functools import cache
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 from torch import Tensor
 from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
@@ -82,18 +80,13 @@ def photons() -> Showers:
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folder of a model's finished smoke training, by the model's name; each is trained once."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # of all workers: one trains a model, the others wait for it
-    root /= "smoke"
-    root.mkdir(exist_ok=True)
+    root = tmp_path_factory.mktemp("smoke")
 
     def folder(model: str) -> Path:
         out = root / model
-        with FileLock(root / f"{model}.lock"):
-            if not (out / "model.safetensors").exists():
-                recipe = load_recipe(f"smoke-{model}")
-                train(recipe, sample_showers(recipe.geometry), out, device="cpu")
+        if not (out / "model.safetensors").exists():
+            recipe = load_recipe(f"smoke-{model}")
+            train(recipe, sample_showers(recipe.geometry), out, device="cpu")
         return out
 
     return folder
@@ -101,7 +94,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 class BySharedWork(LoadScopeScheduling):
     """Tests that share a fixture of their module, or the smoke training of a model, run on one
-    worker, so that no other waits for it or makes it again; all others run one by one.
+    worker, so that no other makes it again; all others run one by one.
     """
 
     def _split_scope(self, nodeid: str) -> str:

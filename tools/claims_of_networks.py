@@ -25,7 +25,6 @@ from caloforge.models.file import load_model
 from caloforge.pretrained import resolve_model
 
 LAYERS, WIDTH, CELLS, STEPS = 12, 128, 51 * 51 * 25, 2000
-PITCH = 5.0  # mm, strip of the front layer in y
 
 
 def main() -> None:
@@ -48,15 +47,14 @@ def shift(model_name: str, file: str, number: int = 500) -> tuple[float, float]:
     """Correlations of a shower with the one at the next strip, moved back and as it is."""
     model = load_model(resolve_model(model_name)).model.eval()
     showers = read_showers(resolve_data(file))
-    names = showers.geometry.condition_names
+    layer = showers.geometry.layers[0]
+    rows, strips = layer.shape
     condition = torch.from_numpy(showers.conditions[:number]).float()
     further = condition.clone()
-    further[:, names.index("y0")] += PITCH
+    further[:, showers.geometry.column("y0")] += layer.edges[1][1] - layer.edges[1][0]
     noise = torch.randn(
         len(condition), model.noise_size, generator=torch.Generator().manual_seed(0)
     )
-    layer = showers.geometry.layers[0]
-    rows, strips = layer.shape
     images = [
         model.sample(c, noise)[:, : rows * strips].reshape(-1, rows, strips)
         for c in (condition, further)

@@ -165,11 +165,14 @@ class DenseCritic(nn.Module):
         minibatch discrimination compares the showers within each.
         """
         seen = [x, observables, features] if self.settings.cells else [observables, features]
-        hidden: Tensor = self.network[:-1](torch.cat(seen, dim=1))
+        hidden = torch.cat(seen, dim=1)
+        *layers, last = self.network
+        for layer in layers:
+            hidden = layer(hidden)
         if self.minibatch is not None:
             alike = [self.minibatch(part) for part in hidden.chunk(batches)]
             hidden = torch.cat([hidden, torch.cat(alike)], dim=1)
-        score: Tensor = self.network[-1](hidden)
+        score: Tensor = last(hidden)
         return score
 
 
