@@ -426,6 +426,7 @@ def test_jobs_that_never_start_a_worker_get_a_sentence(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One that waits at first and is then gone, and one that is refused."""
+    monkeypatch.setattr("caloforge.cluster.batch.LONGEST", 0.3)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     submit, queue = COMMANDS[kind]
     play(tmp_path, submit, f"echo '{SUBMITTED[kind]}'")

@@ -254,10 +254,13 @@ def test_core_is_the_sampler_or_a_reasoned_refusal(trained: ModelFile) -> None:
     assert ((made - expected).abs() <= 1e-5 * model.incident(condition)).all()
 
 
-# The recurrent network with a likelihood has thousands of operators, which take minutes to write.
+# These have thousands of operators, which take up to minutes to write.
+LARGE_GRAPHS = ("rnn", "calogan-conditional")
+
+
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n == "rnn" else n for n in sorted(MODELS)],
+    [pytest.param(n, marks=pytest.mark.slow) if n in LARGE_GRAPHS else n for n in sorted(MODELS)],
 )
 def test_export_is_what_pytorch_makes_or_refused_with_a_reason(
     trained: ModelFile, tmp_path: Path

@@ -86,9 +86,13 @@ MEAN_RATIO = Metric(
 '''
 
 
+# A few figures and starts of the clusterings: all of them are made elsewhere.
 COMMANDS = """
 import json, sys
 from caloforge.cli import app
+from caloforge.metrics import prd
+from caloforge.report import figures
+figures.FIGURES, prd.STARTS = figures.FIGURES[:2], 2
 for command in json.loads(sys.argv[1]):
     app(command, standalone_mode=False)
 """

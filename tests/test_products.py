@@ -69,7 +69,7 @@ def test_dense_layers_use_them_where_they_are_faster(
         (slope,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
         return torch.autograd.grad(slope.square().mean(), [p for p in network.parameters()][:1])
 
-    with fast_products(CPU):
+    with fast_products(network, CPU):
         fast = gradients()
     assert calls
     calls.clear()
@@ -84,7 +84,7 @@ def test_small_layers_and_mixed_precision_stay_as_they_are(monkeypatch, cache_fi
     monkeypatch.setattr(products, "product", lambda a, b: pytest.fail("used"))
     small, large = nn.Linear(8, 8), nn.Linear(512, 512)
     few, many = torch.randn(4, 8), torch.randn(64, 512)
-    with fast_products(CPU):
+    with fast_products(nn.Sequential(small, large), CPU):
         inside = small(few)
         with torch.autocast("cpu", torch.bfloat16):
             mixed = large(many)
@@ -95,7 +95,7 @@ def test_small_layers_and_mixed_precision_stay_as_they_are(monkeypatch, cache_fi
 def test_nothing_changes_where_they_are_not_clearly_faster(monkeypatch, cache_file: Path) -> None:
     answers(monkeypatch, 1.0, 0.95)
     x, dense = torch.randn(64, 512), nn.Linear(512, 512)
-    with fast_products(CPU):
+    with fast_products(dense, CPU):
         inside = dense(x)
     assert torch.equal(inside, dense(x))
 

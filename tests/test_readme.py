@@ -18,7 +18,9 @@ GENERATION = (ROOT / "docs" / "generation.md").read_text(encoding="utf-8")
 
 # What makes a command of the README small: fit and classifiers are tested elsewhere.
 SMALL = {
-    "train": "--set model.sweeps=1 --set model.points=4 --set model.quantiles=16",
+    "train": " ".join(
+        f"--set model.{option}" for option in ("sweeps=1", "draws=1", "points=4", "quantiles=16")
+    ),
     "evaluate": "--repeats 1 --most 100 --inputs high",
 }
 

@@ -141,7 +141,7 @@ class Run:
     def _contexts(self) -> list[AbstractContextManager[Any]]:
         """What losses are computed within."""
         draws = self.processes.draws(self.settings.batch_size)
-        return [self.autocast(), fast_products(self.data.device), draws]
+        return [self.autocast(), fast_products(self.model, self.data.device), draws]
 
     # --- one step ----------------------------------------------------------------------------
     def advance(self) -> dict[str, Tensor]:
