@@ -337,6 +337,8 @@ def ranges(samples: dict[str, Showers]) -> None:
                 chosen = (showers.incident_energy > low) & (showers.incident_energy < high)
                 after = showers[np.flatnonzero(chosen)].after_cut()
                 parts += [after.energies.sum(axis=1), after.incident_energy]
+            if not len(parts[0]):
+                continue
             found = energy_chi2(*parts)
             print(
                 f"{name}, {label} 4.1 GeV: {found.chi2_ndf:.2f} ± {found.error:.2f} "
