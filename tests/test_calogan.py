@@ -391,6 +391,20 @@ def test_the_head_xi_never_sees_the_requested_attributes() -> None:
     assert not torch.equal(judged[0], told[0])
 
 
+@pytest.mark.parametrize("compares", [True, False])
+def test_the_response_of_a_shower_is_compared_with_the_others_where_asked(compares: bool) -> None:
+    discriminator = small_model(compare_energies=compares).discriminator
+    with torch.no_grad():  # nothing else compares the showers of the batch
+        discriminator.alike.kernel.zero_()
+        discriminator.alike_sparsity.kernel.zero_()
+    x = torch.rand(4, GEOMETRY.n_cells, generator=rng()) / GEOMETRY.n_cells
+    x.requires_grad_()
+    logit, _ = discriminator(x, conditions(4), torch.full((4, 1), 5e4))
+    (gradient,) = torch.autograd.grad(logit[0].sum(), x)
+    assert gradient[0].abs().max() > 0
+    assert bool((gradient[1:] != 0).any()) is compares
+
+
 def test_xi_learns_on_real_showers_and_the_generator_from_requests() -> None:
     model = small_model(energy_weight=0.0)
     data = batch(16)

@@ -299,8 +299,8 @@ def crop(samples: dict[str, Showers]) -> None:
 
 
 def central(samples: dict[str, Showers]) -> None:
-    """Half the central 68 % of the response at each energy over the reference's, with errors of
-    400 bootstrap samples; then the difference of the mean response.
+    """Half the central 68 % of the response at each energy, or in both halves of a spectrum, over
+    the reference's, with errors of 400 bootstrap samples; then the difference of the means.
     """
 
     def half(values: np.ndarray) -> float:
@@ -313,16 +313,26 @@ def central(samples: dict[str, Showers]) -> None:
 
     responses = {name: compute(showers)["response"] for name, showers in samples.items()}
     first, *others = samples
-    for energy in np.unique(samples[first].incident_energy):
-        aim = responses[first][samples[first].incident_energy == energy]
+    energies = np.unique(samples[first].incident_energy)
+    ranges = [(f"{energy:g}", energy, energy) for energy in energies]
+    if len(energies) > 64:
+        middle = float(np.median(samples[first].incident_energy))
+        ranges = [(f"up to {middle:.0f}", 0.0, middle), (f"from {middle:.0f}", middle, np.inf)]
+    for label, low, high in ranges:
+
+        def inside(name: str, low: float = low, high: float = high) -> np.ndarray:
+            energy = samples[name].incident_energy
+            return responses[name][(energy >= low) & (energy <= high)]
+
+        aim = inside(first)
         for name in others:
-            found = responses[name][samples[name].incident_energy == energy]
+            found = inside(name)
             if min(len(aim), len(found)) < 20:
                 continue
             ratio = half(found) / half(aim)
             off = ratio * np.hypot(error(found) / half(found), error(aim) / half(aim))
             print(
-                f"{energy:g} {name}: {ratio:.2f} ± {off:.2f}, N {len(aim)} and {len(found)}, "
+                f"{label} {name}: {ratio:.2f} ± {off:.2f}, N {len(aim)} and {len(found)}, "
                 f"mean response {found.mean() - aim.mean():+.4f}"
             )
 

@@ -141,6 +141,9 @@ class ConditionalCaloGANHyper(NonSaturatingHyper):
     informed_judge: bool = False
     """Whether the adversarial head also sees the condition, and barycentres (from the axis) and
     widths of each layer, and Xi also the barycentres."""
+    compare_energies: bool = False
+    """Whether layer energies and response also pass minibatch discrimination, as in the ancestor:
+    the discriminator then sees when the showers of a batch have too much the same response."""
     position_width: PositiveFloat = 5.0
     """Spread in mm of the barycentres about the axis that the informed head is to see well; it is
     a few mm in strips."""
@@ -279,8 +282,12 @@ class Discriminator(nn.Module):
         self.trunk = dense_stack([sum(stream.size for stream in streams), hidden])
         self.alike = MinibatchDiscrimination(hidden)
         self.alike_sparsity = MinibatchDiscrimination(len(layers))
+        self.alike_energy: MinibatchDiscrimination | None = None
         n_judge = hidden + self.alike.features + self.alike_sparsity.features + 2 * len(layers) + 1
         n_xi = hidden
+        if hyper.compare_energies:
+            self.alike_energy = MinibatchDiscrimination(len(layers) + 1)
+            n_judge += self.alike_energy.features
         self.features, self.moments = AxisFeatures(geometry), Moments(geometry)
         depths = [0.5 * sum(layer.z) if layer.z else 0.0 for layer in layers]
         self.register_buffer("depths", torch.tensor(depths), persistent=False)
@@ -303,22 +310,21 @@ class Discriminator(nn.Module):
         filled = torch.cat([self._occupied(cells) for cells in layers], dim=1)
         energies = torch.stack([cells.sum(dim=1) for cells in layers], dim=1)
         total = x.sum(dim=1, keepdim=True)
-        seen = [
-            trunk,
-            self.alike(trunk),
-            filled,
-            self.alike_sparsity(filled),
+        numbers = [
             (energies / self.cell_scale).log1p() / LOG_ENERGIES,
             torch.asinh((total + 1e-6).log() / self.width),
         ]
+        seen = [trunk, self.alike(trunk), filled, self.alike_sparsity(filled), *numbers]
+        if self.alike_energy is not None:
+            seen.append(self.alike_energy(torch.cat(numbers, dim=1)))
         known = [trunk]
         if self.informed:
             centres, widths = self.moments(x)
             away = centres - self._axis_at(condition)
             seen += [self.features(condition), (away / self.position_width).asinh(), widths]
             known.append(centres / LENGTH)
-        numbers = self.gain * torch.cat(seen[1:], dim=1)
-        return self.judge(torch.cat([trunk, numbers], dim=1)), self.xi(torch.cat(known, dim=1))
+        beside = self.gain * torch.cat(seen[1:], dim=1)
+        return self.judge(torch.cat([trunk, beside], dim=1)), self.xi(torch.cat(known, dim=1))
 
     def _axis_at(self, condition: Tensor) -> Tensor:
         """Where the particle's axis is in the middle of each layer, x of all before y, (N, 2L)."""
