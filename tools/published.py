@@ -80,6 +80,7 @@ QUEUES = {
         Job("lcd-mlp-shaped-noise", "lcd"),
         Job("lagan-document", "lcd"),
         Job("lhcb-sagan-cells-only", "lhcb", 1.5),
+        Job("lhcb-sagan-cells-no-norm", "lhcb", 1.5),
         Job("lhcb-sagan-critic-norm", "lhcb", 1.5),
         Job("lhcb-sagan-no-norm", "lhcb", 1.5),
         Job("lhcb-wgan", "lhcb", 1.5),

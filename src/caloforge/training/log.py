@@ -23,8 +23,9 @@ class Stagnation:
     """Notices that every player's gradient has vanished: no player learns any more.
 
     It happens to GANs: a discriminator that separates perfectly has no gradient left, and gives
-    none to the generator (M. Arjovsky, L. Bottou 2017, arXiv:1701.04862, Sec. 2.2). All further
-    steps are wasted.
+    none to the generator (M. Arjovsky, L. Bottou 2017, arXiv:1701.04862, Sec. 2.2). A critic that
+    is too slow for its generator ends the same way: its units switch off, and it tells nothing
+    apart. All further steps are wasted.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class Stagnation:
         Lines of the log in a row for which all gradients must have vanished.
     """
 
-    def __init__(self, fraction: float = 1e-4, window: int = 20) -> None:
+    def __init__(self, fraction: float = 1e-3, window: int = 20) -> None:
         self.fraction, self.window = fraction, window
         self.largest: dict[str, float] = {}
         self.vanished = 0
