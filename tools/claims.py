@@ -300,7 +300,8 @@ def crop(samples: dict[str, Showers]) -> None:
 
 def central(samples: dict[str, Showers]) -> None:
     """Half the central 68 % of the response at each energy, or in both halves of a spectrum, over
-    the reference's, with errors of 400 bootstrap samples; then the difference of the means.
+    the reference's, with errors of 400 bootstrap samples; then the difference of the means, and
+    the ratio of the standard deviations.
     """
 
     def half(values: np.ndarray) -> float:
@@ -311,29 +312,28 @@ def central(samples: dict[str, Showers]) -> None:
         rng = np.random.default_rng(0)
         return float(np.std([half(rng.choice(values, len(values))) for _ in range(400)]))
 
-    responses = {name: compute(showers)["response"] for name, showers in samples.items()}
+    def inside(name: str, low: float, high: float) -> np.ndarray:
+        energy = samples[name].incident_energy
+        return compute(samples[name])["response"][(energy >= low) & (energy <= high)]
+
     first, *others = samples
     energies = np.unique(samples[first].incident_energy)
-    ranges = [(f"{energy:g}", energy, energy) for energy in energies]
-    if len(energies) > 64:
+    parts = [(f"{energy:g}", energy, energy) for energy in energies]
+    if len(energies) > 64:  # a spectrum
         middle = float(np.median(samples[first].incident_energy))
-        ranges = [(f"up to {middle:.0f}", 0.0, middle), (f"from {middle:.0f}", middle, np.inf)]
-    for label, low, high in ranges:
-
-        def inside(name: str, low: float = low, high: float = high) -> np.ndarray:
-            energy = samples[name].incident_energy
-            return responses[name][(energy >= low) & (energy <= high)]
-
-        aim = inside(first)
+        parts = [(f"up to {middle:.0f}", 0.0, middle), (f"from {middle:.0f}", middle, np.inf)]
+    for label, low, high in parts:
+        aim = inside(first, low, high)
         for name in others:
-            found = inside(name)
+            found = inside(name, low, high)
             if min(len(aim), len(found)) < 20:
                 continue
             ratio = half(found) / half(aim)
             off = ratio * np.hypot(error(found) / half(found), error(aim) / half(aim))
             print(
                 f"{label} {name}: {ratio:.2f} ± {off:.2f}, N {len(aim)} and {len(found)}, "
-                f"mean response {found.mean() - aim.mean():+.4f}"
+                f"mean response {found.mean() - aim.mean():+.4f}, "
+                f"standard deviation {found.std() / aim.std():.2f}"
             )
 
 
