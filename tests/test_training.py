@@ -145,17 +145,14 @@ def test_every_option_trains_and_resumes_exactly(
     option: str, photons: Showers, tmp_path: Path, smoke
 ) -> None:
     shorter = ["training.steps=14", "training.selection.every=100", "training.log_every=7"]
-    # Weights of a model with batch statistics cannot be averaged.
-    name = "flow-matching" if option == "ema" else "caloshowergan"
-    recipe = recipe_of(name, *shorter, *OPTIONS[option])
+    recipe = recipe_of("caloshowergan", *shorter, *OPTIONS[option])
     few = photons[::4]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(recipe, few, whole, device="cpu")
     train(recipe, few, cut, device="cpu", observer=StopAt(7))
     train(recipe, few, cut, device="cpu", resume=True)
     assert_same(whole, cut)
-    plain = recipe_of(name, *shorter, "training.ema=0.0")
-    train(plain, few, tmp_path / "plain", device="cpu")
+    train(recipe_of("caloshowergan", *shorter), few, tmp_path / "plain", device="cpu")
     a, b = final_state(whole), final_state(tmp_path / "plain")
     shared = [k for k in a if k in b and ("/model." in k or "/average." in k)]
     if option == "ema":  # averages beside the same weights
@@ -684,9 +681,30 @@ def test_the_average_follows_its_formula(photons: Showers, tmp_path: Path) -> No
         assert not torch.equal(seen[-1][key], average[f"average.{key}"])
 
 
-def test_averaging_with_batch_statistics_is_refused(photons: Showers, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"batch normalisation.*set training\.ema=0"):
-        train(recipe_of("caloshowergan", "training.ema=0.9"), photons, tmp_path, device="cpu")
+def test_averaged_weights_get_batch_statistics_of_their_own(
+    photons: Showers, tmp_path: Path
+) -> None:
+    """Those of its own showers, while the training keeps the ones that it gathered."""
+    recipe = recipe_of("caloshowergan", "training.ema=0.9")
+    train(recipe, photons, tmp_path, device="cpu")
+    kept = load_model(tmp_path / "model.safetensors").model
+    saved = latest_checkpoint(tmp_path / "checkpoints")[0]
+    norms = {k: m for k, m in kept.named_modules() if isinstance(m, nn.BatchNorm1d)}
+    assert len(norms) == 2  # a hidden layer and the output
+    rows = np.random.default_rng(1).permutation(len(photons))
+    conditions = torch.from_numpy(photons.conditions[rows]).float()
+    label = kept.label(conditions)
+    x = torch.cat([0.5 + 0.5 * torch.randn(len(label), kept.latent), label], dim=1)
+    for name, layer in kept.generator.named_children():
+        if isinstance(layer, nn.BatchNorm1d):
+            spread = x.std(dim=0)
+            assert (layer.running_mean - x.mean(dim=0)).abs().max() < 0.2 * spread.max()
+            assert (layer.running_var.sqrt() / spread - 1).abs().median() < 0.1
+            assert layer.momentum == pytest.approx(0.01)
+            key = f"generator.{name}.running_mean"
+            assert not torch.equal(saved[f"model.{key}"], layer.running_mean)  # the trained ones
+        x = layer(x)
+    assert not any(module.training for module in kept.modules())
 
 
 def test_old_checkpoints_are_deleted(tmp_path: Path) -> None:

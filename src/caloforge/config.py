@@ -73,7 +73,8 @@ class Training(_Strict):
     gradient_clip: float = Field(default=0.0, ge=0.0)
     """Largest norm of a gradient; with 0 gradients are not clipped."""
     ema: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Decay of the running average of the weights, which is then kept; with 0 there is none."""
+    """Decay of the running average of the weights, which is then kept; with 0 there is none. Batch
+    normalisation is measured anew for the averaged weights."""
     compile: bool = False
     """Whether loss and gradients of each player are compiled to one graph: the training then needs
     minutes to start and goes faster."""

@@ -61,8 +61,7 @@ class CaloShowerGANHyper(Hyper):
     critic_batch_norm: bool = False
     """Whether the critic's hidden layers have batch normalisation before their ReLU."""
     generator_batch_norm: bool = True
-    """Whether the generator's hidden layers have batch normalisation. Averaged weights
-    (`training.ema`) need a generator without any."""
+    """Whether the generator's hidden layers have batch normalisation."""
     activation: str = "swish"
     """Activation of the generator's hidden layers."""
     generator_init: str = "glorot-normal"

@@ -9,12 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from caloforge.errors import TrainingError
 from caloforge.models.base import ShowerModel
+from caloforge.noise import normals
+
+MEASURED = 4096  # showers that the statistics of averaged weights are measured on
+CHUNK = 512  # showers made at once for it, or up to twice as many
 
 
 class Average:
     """Exponential moving average of what a model generates with.
+
+    Batch normalisation of averaged weights needs statistics of its own: an average of those that
+    were gathered along the way belongs to no network that there ever was. They are therefore
+    measured anew, on showers that the averaged weights make, each time these are put in place
+    (as for stochastic weight averaging, arXiv:1803.05407, Sec. 3.2).
 
     Parameters
     ----------
@@ -23,23 +31,17 @@ class Average:
     decay
         Share of the average that one step leaves; it is smaller in the first steps, so that early
         weights are forgotten soon.
-
-    Raises
-    ------
-    TrainingError
-        For a model with batch normalisation: averaged weights need statistics of their own. With
-        those gathered along the way the total energy of a GAN came out far worse.
+    conditions
+        Conditions of the training showers, (N, C). Batch normalisation is measured on at most
+        4096 of them, in mixed order: a batch is normalised with its own mean, as in the training.
     """
 
     weights: dict[str, Tensor]
 
-    def __init__(self, model: ShowerModel, decay: float) -> None:
-        if any(isinstance(part, BatchNorm) for part in model.modules()):
-            raise TrainingError(
-                f"training.ema = {decay} averages weights, which does not suit the batch "
-                "normalisation of this model; set training.ema=0."
-            )
+    def __init__(self, model: ShowerModel, decay: float, conditions: Tensor) -> None:
         self.model, self.decay = model, decay
+        order = torch.randperm(len(conditions), generator=torch.Generator().manual_seed(0))
+        self.conditions = conditions[order[:MEASURED].to(conditions.device)]
         self.restart()
 
     def restart(self) -> None:
@@ -62,6 +64,37 @@ class Average:
         trained = {k: v.detach().clone() for k, v in self.model.generator_state().items()}
         self.model.load_state_dict(self.weights, strict=False)
         try:
+            self._measure_batches()
             yield self.model
         finally:
             self.model.load_state_dict(trained, strict=False)
+
+    @torch.no_grad()
+    def _measure_batches(self) -> None:
+        """Mean and variance of every batch normalisation of the generator, for its weights."""
+        norms = [
+            part
+            for name, part in self.model.named_modules()
+            if isinstance(part, BatchNorm) and f"{name}.running_mean" in self.weights
+        ]
+        if not norms:
+            return
+        modes = {module: module.training for module in self.model.modules()}
+        momenta = [norm.momentum for norm in norms]
+        self.model.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+            norm.train()
+        noise = torch.from_numpy(normals(0, 0, len(self.conditions), self.model.noise_size))
+        pieces = max(1, len(noise) // CHUNK)
+        for condition, part in zip(
+            self.conditions.tensor_split(pieces),
+            noise.to(self.conditions).tensor_split(pieces),
+            strict=True,
+        ):
+            self.model.sample(condition, part)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, training in modes.items():
+            module.training = training

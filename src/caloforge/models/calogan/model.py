@@ -116,8 +116,7 @@ class ConditionalCaloGANHyper(NonSaturatingHyper):
     judge_hidden: PositiveInt = 128
     """Number of features that the discriminator makes of a shower."""
     batch_norm: bool = True
-    """Whether both networks have batch normalisation; averaged weights (training.ema) need it
-    off."""
+    """Whether both networks have batch normalisation."""
     output: Literal["linear", "log"] = "linear"
     """What an image holds: "linear": GeV; "log": log(1 + E / cell_scale), in which the halo of a
     shower is as visible as its core. The discriminator then sees both."""
