@@ -132,9 +132,7 @@ class Run:
         self.step, self.best_step, self.best_score = 0, 0, math.inf
         self.fitted: list[str] = []  # names of the fits that are done
         self.history: list[dict[str, Any]] = []
-        self.average = (
-            Average(model, settings.ema, data.condition) if settings.ema > 0 else None
-        )
+        self.average = Average(model, settings.ema, data.condition) if settings.ema > 0 else None
 
     def _gradients(self, phase: Phase) -> Gradients:
         eager = Eager(phase, self._contexts)
