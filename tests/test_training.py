@@ -389,7 +389,6 @@ def test_a_folder_with_another_training(photons: Showers, smoke) -> None:
         (recipe_of("caloshowergan", "training.batch_size=32"), r"another training\.batch_size"),
         (recipe_of("caloshowergan", "model.latent=9"), r"another model\.latent"),
         (recipe_of("caloshowergan", "data.average=2"), r"another data\.average"),
-        (recipe_of("caloshowergan", "training.ema=0.9"), r"another training\.ema"),
         (recipe_of("flow-matching"), "another name"),
     ):
         before = (folder / "recipe.toml").read_text(encoding="utf-8")
@@ -705,6 +704,21 @@ def test_averaged_weights_get_batch_statistics_of_their_own(
             assert not torch.equal(saved[f"model.{key}"], layer.running_mean)  # the trained ones
         x = layer(x)
     assert not any(module.training for module in kept.modules())
+
+
+def test_averaging_may_begin_and_end_on_resuming(photons: Showers, tmp_path: Path) -> None:
+    def resumed(steps: int, ema: float) -> dict[str, torch.Tensor]:
+        recipe = recipe_of("caloshowergan", f"training.steps={steps}", f"training.ema={ema}")
+        train(recipe, photons[::4], tmp_path, device="cpu", resume=True)
+        return latest_checkpoint(tmp_path / "checkpoints")[0]
+
+    weight = "generator.0.weight"
+    first = resumed(2, 0.0)
+    assert f"average.{weight}" not in first
+    then = resumed(3, 0.3)  # one step: the average is between the weights before and after it
+    expected = 0.3 * first[f"model.{weight}"] + 0.7 * then[f"model.{weight}"]
+    torch.testing.assert_close(then[f"average.{weight}"], expected)
+    assert f"average.{weight}" not in resumed(4, 0.0)
 
 
 def test_old_checkpoints_are_deleted(tmp_path: Path) -> None:

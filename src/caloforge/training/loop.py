@@ -280,7 +280,7 @@ class Run:
 
         average = {k: v.to(self.data.device) for k, v in part("average.").items()}
         try:
-            if set(average) != set(self.average.weights if self.average is not None else ()):
+            if self.average is not None and average.keys() - self.average.weights.keys():
                 raise KeyError("average")
             self.model.load_state_dict(part("model."))
             for player in self.players:
@@ -292,7 +292,8 @@ class Run:
                 "recipe."
             ) from error
         if self.average is not None:
-            self.average.weights = average
+            self.average.restart()  # where `training.ema` was 0 until now
+            self.average.weights |= average
         self.data.seek(about["epoch"], about["cursor"])
         self.step, self.history = about["step"], about["history"]
         self.fitted = about.get("fitted", [fit.name for fit in self.fits])

@@ -164,10 +164,18 @@ def _describe(
     write_readme(out, recipe, read_out, used, ranges, kind, precision, notes)
 
 
-# What may change when a training is resumed: the words about it, how long it goes on and what it
-# writes.
+# What may change when a training is resumed: the words about it, how long it goes on, how its
+# weights are averaged, and what it writes.
 _WORDS = ("description", "source")
-_MAY_CHANGE = ("steps", "cooldown", "checkpoint_every", "keep", "log_every", "stagnation")
+_MAY_CHANGE = (
+    "steps",
+    "cooldown",
+    "ema",
+    "checkpoint_every",
+    "keep",
+    "log_every",
+    "stagnation",
+)
 
 
 def _check_same(recipe: Recipe, path: Path) -> None:
