@@ -255,7 +255,7 @@ if __name__ == "__main__":
     ("how", "workers"),
     [
         (signal.SIGKILL, 1),
-        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
     ],
 )

@@ -277,7 +277,9 @@ def test_a_killed_training_resumes_to_the_same_end(
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_asked_to_stop_it_saves_what_it_has(how: int, tmp_path: Path) -> None:
     """Ctrl-C, and what batch systems send."""
     with training_process(tmp_path) as process:
