@@ -75,6 +75,7 @@ QUEUES = {
         Job("caloshowergan-photon-3", "ds1-photons", 1.5, SMALL_BATCH),
         Job("caloshowergan-photon-wide", "ds1-photons", 1.5, SMALL_BATCH),
         Job("atlas-gan-two-critics", "atlas-cells", 2.0),
+        Job("atlas-gan-large", "atlas-cells"),
         Job("lcd-rnn-gru", "lcd"),
         Job("lcd-rnn-conv", "lcd"),
         Job("lcd-mlp-shaped-noise", "lcd"),
