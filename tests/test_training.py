@@ -29,6 +29,7 @@ from caloforge.models.base import Batch, Phase
 from caloforge.models.file import load_model
 from caloforge.models.hyper import OptimiserSettings
 from caloforge.showers import Showers
+from caloforge.training.average import Average
 from caloforge.training.checkpoint import latest_checkpoint, save_checkpoint
 from caloforge.training.dataset import TrainingSet
 from caloforge.training.loop import Run
@@ -682,30 +683,33 @@ def test_the_average_follows_its_formula(photons: Showers, tmp_path: Path) -> No
         assert not torch.equal(seen[-1][key], average[f"average.{key}"])
 
 
-def test_averaged_weights_get_batch_statistics_of_their_own(
-    photons: Showers, tmp_path: Path
-) -> None:
-    """Those of its own showers, while the training keeps the ones that it gathered."""
-    recipe = recipe_of("caloshowergan", "training.ema=0.9")
-    train(recipe, photons, tmp_path, device="cpu")
-    kept = load_model(tmp_path / "model.safetensors").model
-    saved = latest_checkpoint(tmp_path / "checkpoints")[0]
-    norms = {k: m for k, m in kept.named_modules() if isinstance(m, nn.BatchNorm1d)}
-    assert len(norms) == 2  # a hidden layer and the output
-    rows = np.random.default_rng(1).permutation(len(photons))
-    conditions = torch.from_numpy(photons.conditions[rows]).float()
-    label = kept.label(conditions)
-    x = torch.cat([0.5 + 0.5 * torch.randn(len(label), kept.latent), label], dim=1)
-    for name, layer in kept.generator.named_children():
-        if isinstance(layer, nn.BatchNorm1d):
-            spread = x.std(dim=0)
-            assert (layer.running_mean - x.mean(dim=0)).abs().max() < 0.2 * spread.max()
-            assert (layer.running_var.sqrt() / spread - 1).abs().median() < 0.1
-            assert layer.momentum == pytest.approx(0.01)
-            key = f"generator.{name}.running_mean"
-            assert not torch.equal(saved[f"model.{key}"], layer.running_mean)  # the trained ones
-        x = layer(x)
-    assert not any(module.training for module in kept.modules())
+def test_averaged_weights_get_batch_statistics_of_their_own(photons: Showers) -> None:
+    """Those of the showers that they make, while the model keeps its own and its modes."""
+    ordered = photons[np.argsort(photons.incident_energy, kind="stable")]
+    conditions = torch.from_numpy(ordered.conditions).float()
+    model = build(recipe_of("caloshowergan", "model.critic_batch_norm=true"), photons).train()
+    model.critic[0].eval()  # as a frozen part is
+    with torch.no_grad():
+        model.generator[0].weight[:, -1] *= 20  # so that showers differ with their energy
+        for norm in (m for m in model.critic if isinstance(m, nn.BatchNorm1d)):
+            norm.running_mean.fill_(3.0)
+    average = Average(model, 0.9, conditions)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    with average.in_place(), torch.no_grad():
+        assert [module.training for module in model.modules()] == modes
+        label = model.label(conditions)
+        x = torch.cat([0.5 + 0.5 * torch.randn(len(label), model.latent), label], dim=1)
+        norms = 0
+        for layer in model.generator.eval():
+            if isinstance(layer, nn.BatchNorm1d):
+                norms, spread = norms + 1, x.std(dim=0)
+                assert ((layer.running_mean - x.mean(dim=0)) / spread).abs().max() < 0.2
+                assert (layer.running_var.sqrt() / spread - 1).abs().max() < 0.1
+                assert layer.momentum == pytest.approx(0.01)
+            x = layer(x)
+        assert norms == 2  # a hidden layer and the output
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_averaging_may_begin_and_end_on_resuming(photons: Showers, tmp_path: Path) -> None:

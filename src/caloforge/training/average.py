@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from caloforge.models.base import ShowerModel
@@ -71,7 +71,11 @@ class Average:
 
     @torch.no_grad()
     def _measure_batches(self) -> None:
-        """Mean and variance of every batch normalisation of the generator, for its weights."""
+        """Mean and variance of every batch normalisation of the generator, for its weights.
+
+        `torch.optim.swa_utils.update_bn` would also change those of the critic, which belong to
+        the training.
+        """
         norms = [
             part
             for name, part in self.model.named_modules()
@@ -79,22 +83,34 @@ class Average:
         ]
         if not norms:
             return
-        modes = {module: module.training for module in self.model.modules()}
         momenta = [norm.momentum for norm in norms]
-        self.model.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over all batches
-            norm.train()
         noise = torch.from_numpy(normals(0, 0, len(self.conditions), self.model.noise_size))
         pieces = max(1, len(noise) // CHUNK)
-        for condition, part in zip(
+        batches = zip(
             self.conditions.tensor_split(pieces),
             noise.to(self.conditions).tensor_split(pieces),
             strict=True,
-        ):
-            self.model.sample(condition, part)
+        )
+        with evaluating(self.model):
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the plain mean over all batches
+                norm.train()
+            for batch in batches:
+                self.model.sample(*batch)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within it no part of the model is in training mode; afterwards each is as it was, because
+    frozen parts are never in training mode.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
         for module, training in modes.items():
             module.training = training

@@ -31,6 +31,7 @@ from caloforge.models.base import Batch, Fit, ShowerModel
 from caloforge.noise import normals
 from caloforge.observables.slices import energy_slices
 from caloforge.showers import Showers
+from caloforge.training.average import evaluating
 
 Array = NDArray[Any]
 
@@ -120,9 +121,7 @@ class HeldOut:
             return Score(math.nan, {})
         noise = torch.from_numpy(normals(self.seed, 0, len(self.condition), model.noise_size))
         totals, cells = [], []
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        with torch.inference_mode():
+        with evaluating(model), torch.inference_mode():
             for start in range(0, len(noise), CHUNK):
                 part = slice(start, start + CHUNK)
                 energies = model.sample(self.condition[part].to(device), noise[part].to(device))
@@ -131,8 +130,6 @@ class HeldOut:
                 if self.showers is not None:
                     cells.append(kept.float().cpu())
             loss = math.nan if self.unseen is None else self._loss(model, self.unseen, device)
-        for module, training in modes.items():  # frozen ones are never in training mode
-            module.training = training
         generated = torch.cat(totals).numpy()
         chi2, per_energy = self._chi2(generated)
         score = Score(chi2, per_energy, loss=loss, wasserstein=self._wasserstein(generated))
