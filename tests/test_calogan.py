@@ -19,7 +19,7 @@ from caloforge.models.calogan.blur import Blur
 from caloforge.models.calogan.impact import Axis, ImpactMaps
 from caloforge.models.calogan.nonsaturating import energy_deviation
 from caloforge.models.calogan.sparsity import occupancy, soft_occupancy
-from caloforge.models.calogan.streams import Inpainting, Resample
+from caloforge.models.calogan.streams import Inpainting, PaintStream, Resample
 from caloforge.nn.local import LocallyConnected2d
 from caloforge.nn.minibatch import MinibatchDiscrimination, similarity
 from caloforge.nn.moments import Moments
@@ -270,6 +270,21 @@ def test_a_locally_connected_layer_with_equal_weights_is_a_convolution() -> None
 
 
 # --- losses ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("local", [None, (6, 12)], ids=["convolution", "local"])
+def test_a_shifted_seed_shifts_the_image_of_convolutions_alone(
+    local: tuple[int, int] | None,
+) -> None:
+    torch.manual_seed(0)
+    stream = PaintStream(2, (3, 3), 0, batch_norm=False, starts=(1.0,), local=local)
+    seed, no_embedding = torch.randn(1, 2, 6, 12), torch.zeros(1, 0)
+    with torch.no_grad():
+        image = stream(seed, no_embedding)
+        shifted = stream(seed.roll(1, dims=3), no_embedding)
+    inside = (slice(None), slice(None), slice(None), slice(4, -4))  # the edge is padded with zeros
+    difference = (shifted - image.roll(1, dims=3))[inside].abs().max()
+    assert (difference < 1e-5) == (local is None)
+
+
 def test_non_saturating_losses_against_their_formulas() -> None:
     real, fake = torch.randn(2, 40, 1, generator=rng())
     p, q = real.sigmoid(), fake.sigmoid()
@@ -354,6 +369,14 @@ def test_the_total_is_shared_out_where_the_model_draws_a_response() -> None:
         total = model.sample(condition, noise).sum(dim=1) / condition[:, ENERGY]
     assert (total - 1).abs().max() < 0.05
     assert total.std() > 1e-5
+
+
+def test_local_blocks_have_weights_for_each_cell() -> None:
+    def weights(*, local: bool) -> int:
+        stream = small_model(local=local).generator.streams[0]
+        return sum(p.numel() for block in stream.blocks for p in block.conv.parameters())
+
+    assert weights(local=True) == GEOMETRY.layers[0].size * weights(local=False)
 
 
 def test_ablations_take_away_what_they_say() -> None:

@@ -111,6 +111,9 @@ class ConditionalCaloGANHyper(NonSaturatingHyper):
     from."""
     widths: Widths = (32, 32, 16, 8)
     """Channels of the blocks of each stream that paints, four or more."""
+    local: bool = False
+    """Whether the blocks that paint have weights of their own at each cell (locally connected), as
+    in the ancestor, instead of convolutions; for an ablation."""
     judge_widths: Widths = (16, 32, 64, 64)
     """Channels of the blocks of each stream that reads, four or more."""
     judge_hidden: PositiveInt = 128
@@ -201,8 +204,9 @@ class Generator(nn.Module):
                 embedding if self.seed.modulates else 0,
                 batch_norm=hyper.batch_norm,
                 starts=starts if self.seed.modulates else starts[:1],
+                local=layer.shape if hyper.local else None,
             )
-            for _ in layers
+            for layer in layers
         )
         self.attention = hyper.attention
         if self.attention:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.detector.geometry import Layer
+from caloforge.nn.local import LocallyConnected2d
 
 SLOPE = 0.3  # slope of the leaky ReLU below zero, the default of Keras
 
@@ -81,15 +82,33 @@ class Inpainting(nn.Module):
         return out
 
 
+def neighbours(n_in: int, n_out: int, local: tuple[int, int] | None) -> nn.Module:
+    """A layer that sees the 3 x 3 neighbours of each cell: a convolution or, for an image of
+    `local` rows and columns, one with weights of its own at each cell (locally connected).
+    """
+    if local is None:
+        return nn.Conv2d(n_in, n_out, 3, padding=1)
+    rows, columns = local
+    unshared = LocallyConnected2d(n_in, n_out, (rows + 2, columns + 2), (3, 3))
+    return nn.Sequential(nn.ZeroPad2d(1), unshared)
+
+
 class PaintBlock(nn.Module):
-    """Convolution 3 x 3, modulation by an embedding (if there is one), LeakyReLU, batch
-    normalisation (if asked); added to what came in where the widths agree and there is no
-    normalisation.
+    """`neighbours`, modulation by an embedding (if there is one), LeakyReLU, batch normalisation
+    (if asked); added to what came in where the widths agree and there is no normalisation.
     """
 
-    def __init__(self, n_in: int, n_out: int, embedding: int, *, batch_norm: bool) -> None:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        embedding: int,
+        *,
+        batch_norm: bool,
+        local: tuple[int, int] | None,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(n_in, n_out, 3, padding=1)
+        self.conv = neighbours(n_in, n_out, local)
         self.modulation = nn.Linear(embedding, 2 * n_out) if embedding else None
         self.act = nn.LeakyReLU(SLOPE)
         self.norm = image_norm(n_out, batch=batch_norm)
@@ -107,7 +126,8 @@ class PaintBlock(nn.Module):
 
 
 class PaintStream(nn.Module):
-    """Paints one layer: a block for each width, then a convolution to one image or several.
+    """Paints one layer: a block for each width, then a convolution to one image or several; with
+    `local`, rows and columns of the layer, the blocks are locally connected.
 
     `starts` are the values of the images, one for each, before anything is learned. Cells that all
     start below zero would have no gradient behind a ReLU and stay empty.
@@ -121,10 +141,11 @@ class PaintStream(nn.Module):
         *,
         batch_norm: bool,
         starts: Sequence[float],
+        local: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            PaintBlock(a, b, embedding, batch_norm=batch_norm)
+            PaintBlock(a, b, embedding, batch_norm=batch_norm, local=local)
             for a, b in pairwise([n_in, *widths])
         )
         self.out = nn.Conv2d(widths[-1], len(starts), 3, padding=1)
