@@ -176,7 +176,7 @@ def test_gradients_reach_every_parameter(model: ShowerModel) -> None:
 @every_learner
 def test_a_few_updates_lower_each_loss(model: ShowerModel) -> None:
     model.train()
-    batch = Batch(*(values[:32] for values in toy_batch(model.geometry.name)))
+    batch = Batch(*(values[:16] for values in toy_batch(model.geometry.name)))
     for phase in players(model, batch):  # the other players stand still
         optimiser = torch.optim.Adam(phase.parameters, lr=1e-3)
         losses = []

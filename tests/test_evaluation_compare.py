@@ -248,7 +248,7 @@ def test_compare_refuses_other_read_outs_and_single_showers(reference):
         ("calogan_eplus_train.hdf5", "calogan_eplus_test.hdf5"),
         ("atlas_cells_photons_train.hdf5", "atlas_cells_photons_test.hdf5"),
         ("lhcb_electrons_train.npz", "lhcb_electrons_test.npz"),
-        ("lcd_train.h5", "lcd_test.h5"),
+        pytest.param("lcd_train.h5", "lcd_test.h5", marks=pytest.mark.slow),
     ],
 )
 def test_geant4_sits_on_its_floor_in_every_read_out(shared, tmp_path, train, test):
