@@ -11,6 +11,7 @@ import torch
 
 from caloforge.config import load_recipe, parse_recipe
 from caloforge.data import create_showers, read_showers, sample_path
+from caloforge.detector.shipped import load_geometry
 from caloforge.errors import TrainingError
 from caloforge.judge.comparison import Comparison
 from caloforge.metrics.base import Value
@@ -292,6 +293,19 @@ def test_a_response_twice_as_wide_is_found(
     tool("claims")["central"]({"Geant4": one, "wide": wide})
     (line,) = capsys.readouterr().out.splitlines()
     assert "wide: 2.00 ±" in line and f"N {len(one)} and {len(one)}" in line
+
+
+def test_a_tenth_of_the_energy_moves_a_shower_by_a_tenth_of_its_length(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Three showers of one energy, each of one voxel: 0.6, 0.8 and 1 of the incident energy."""
+    geometry = load_geometry("ds1-photons")
+    energies = np.zeros((3, geometry.n_cells), np.float32)
+    energies[:, 7] = [0.6 * 1024, 0.8 * 1024, 1024]
+    one = Showers(energies, np.full((3, 1), 1024.0), geometry)
+    tool("claims")["distance"]({"toy": one})
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == "toy, 1.02 GeV, 3 showers: moved by 0.0800, nearest 0.2000"
 
 
 def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:

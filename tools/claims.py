@@ -10,6 +10,7 @@
     python tools/claims.py edge REFERENCE GENERATED...   # LHCb: energy in the cells at the edge
     python tools/claims.py central REFERENCE GENERATED... # width of the response at each energy
     python tools/claims.py ranges REFERENCE GENERATED... # photons: chi2 on both sides of 4.1 GeV
+    python tools/claims.py distance REFERENCE... # how far a tenth of the energy moves a shower
 
 Each program but the first prints one line or block for the reference and one for each file of
 generated showers. Errors are standard errors of the mean.
@@ -356,6 +357,25 @@ def ranges(samples: dict[str, Showers]) -> None:
             )
 
 
+def distance(samples: dict[str, Showers]) -> None:
+    """How far a tenth more energy moves a shower in the space of voxels as fractions of the
+    incident energy, and how far its nearest neighbour of that energy is: medians of 300 showers.
+    """
+    for name, showers in samples.items():
+        voxels = showers.energies / showers.incident_energy[:, None]
+        for energy in (1024.0, 4096.0, 16384.0):
+            chosen = voxels[showers.incident_energy == energy][:300]
+            if len(chosen) < 2:
+                continue
+            apart = np.linalg.norm(chosen[:, None] - chosen, axis=2)
+            np.fill_diagonal(apart, np.inf)
+            moved = np.median(np.linalg.norm(0.1 * chosen, axis=1))
+            print(
+                f"{name}, {energy / 1000:.3g} GeV, {len(chosen)} showers: moved by {moved:.4f}, "
+                f"nearest {np.median(apart.min(axis=1)):.4f}"
+            )
+
+
 PROGRAMS: dict[str, Callable[[dict[str, Showers]], None]] = {
     "width": width,
     "s-shape": shape_against_impact,
@@ -366,6 +386,7 @@ PROGRAMS: dict[str, Callable[[dict[str, Showers]], None]] = {
     "edge": edge,
     "central": central,
     "ranges": ranges,
+    "distance": distance,
 }
 
 
