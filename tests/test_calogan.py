@@ -269,7 +269,6 @@ def test_a_locally_connected_layer_with_equal_weights_is_a_convolution() -> None
     assert changed.nonzero().tolist() == [[0, 0]]
 
 
-# --- losses ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("local", [None, (6, 12)], ids=["convolution", "local"])
 def test_a_shifted_seed_shifts_the_image_of_convolutions_alone(
     local: tuple[int, int] | None,
@@ -285,6 +284,7 @@ def test_a_shifted_seed_shifts_the_image_of_convolutions_alone(
     assert (difference < 1e-5) == (local is None)
 
 
+# --- losses ----------------------------------------------------------------------------------
 def test_non_saturating_losses_against_their_formulas() -> None:
     real, fake = torch.randn(2, 40, 1, generator=rng())
     p, q = real.sigmoid(), fake.sigmoid()
@@ -372,11 +372,15 @@ def test_the_total_is_shared_out_where_the_model_draws_a_response() -> None:
 
 
 def test_local_blocks_have_weights_for_each_cell() -> None:
-    def weights(*, local: bool) -> int:
-        stream = small_model(local=local).generator.streams[0]
-        return sum(p.numel() for block in stream.blocks for p in block.conv.parameters())
+    def weights(*, local: bool) -> list[int]:
+        return [
+            sum(p.numel() for block in stream.blocks for p in block.conv.parameters())
+            for stream in small_model(local=local).generator.streams
+        ]
 
-    assert weights(local=True) == GEOMETRY.layers[0].size * weights(local=False)
+    sizes = [layer.size for layer in GEOMETRY.layers]
+    shared = weights(local=False)
+    assert weights(local=True) == [n * w for n, w in zip(sizes, shared, strict=True)]
 
 
 def test_ablations_take_away_what_they_say() -> None:

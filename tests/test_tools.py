@@ -308,6 +308,15 @@ def test_a_tenth_of_the_energy_moves_a_shower_by_a_tenth_of_its_length(
     assert first == "toy, 1.02 GeV, 3 showers: moved by 0.0800, nearest 0.2000"
 
 
+def test_showers_with_almost_no_energy_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    geometry = load_geometry("ds1-pions")
+    energies = np.zeros((4, geometry.n_cells), np.float32)
+    energies[:, 7] = [20, 30, 200, 250]  # one below a tenth of 256 MeV
+    pions = Showers(energies, np.full((4, 1), 256.0), geometry)
+    tool("claims")["spike"]({"toy": pions})
+    assert capsys.readouterr().out == "toy, 256 MeV: 0.250 ± 0.217\n"
+
+
 def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:
     names = tool("claims")
     text = names["PAGE"].read_text(encoding="utf-8")

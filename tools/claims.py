@@ -10,6 +10,7 @@
     python tools/claims.py edge REFERENCE GENERATED...   # LHCb: energy in the cells at the edge
     python tools/claims.py central REFERENCE GENERATED... # width of the response at each energy
     python tools/claims.py ranges REFERENCE GENERATED... # photons: chi2 on both sides of 4.1 GeV
+    python tools/claims.py spike REFERENCE GENERATED...  # pions with almost no energy
     python tools/claims.py distance REFERENCE... # how far a tenth of the energy moves a shower
 
 Each program but the first prints one line or block for the reference and one for each file of
@@ -28,6 +29,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from caloforge.data import read_showers, resolve_data
 from caloforge.metrics.boosted import boosted_of
@@ -357,6 +359,17 @@ def ranges(samples: dict[str, Showers]) -> None:
             )
 
 
+def spike(samples: dict[str, Showers]) -> None:
+    """Share of the showers that leave less than a tenth of their energy, up to 1 GeV."""
+    for name, showers in samples.items():
+        response = showers.energies.sum(axis=1) / showers.incident_energy
+        for energy in (256.0, 512.0, 1024.0):
+            faint = response[showers.incident_energy == energy] < 0.1
+            if len(faint):
+                error = np.sqrt(faint.mean() * (1 - faint.mean()) / len(faint))
+                print(f"{name}, {energy:.0f} MeV: {faint.mean():.3f} ± {error:.3f}")
+
+
 def distance(samples: dict[str, Showers]) -> None:
     """How far a tenth more energy moves a shower in the space of voxels as fractions of the
     incident energy, and how far its nearest neighbour of that energy is: medians of 300 showers.
@@ -367,7 +380,7 @@ def distance(samples: dict[str, Showers]) -> None:
             chosen = voxels[showers.incident_energy == energy][:300]
             if len(chosen) < 2:
                 continue
-            apart = np.linalg.norm(chosen[:, None] - chosen, axis=2)
+            apart = cdist(chosen, chosen)
             np.fill_diagonal(apart, np.inf)
             moved = np.median(np.linalg.norm(0.1 * chosen, axis=1))
             print(
@@ -386,6 +399,7 @@ PROGRAMS: dict[str, Callable[[dict[str, Showers]], None]] = {
     "edge": edge,
     "central": central,
     "ranges": ranges,
+    "spike": spike,
     "distance": distance,
 }
 

@@ -74,6 +74,8 @@ QUEUES = {
         Job("caloshowergan-photon-2", "ds1-photons", 1.5, SMALL_BATCH),
         Job("caloshowergan-photon-3", "ds1-photons", 1.5, SMALL_BATCH),
         Job("caloshowergan-photon-wide", "ds1-photons", 1.5, SMALL_BATCH),
+        Job("two-critics-photon", "ds1-photons"),
+        Job("two-critics-pion", "ds1-pions"),
         Job("atlas-gan-two-critics", "atlas-cells", 2.0),
         Job("atlas-gan-large", "atlas-cells"),
         Job("lcd-rnn-gru", "lcd"),
