@@ -4,6 +4,7 @@
     python tools/claims.py width REFERENCE GENERATED... # CaloGAN: width against the polar angle
     python tools/claims.py s-shape REFERENCE GENERATED... # ATLAS cells: centre against impact
     python tools/claims.py alignment REFERENCE GENERATED... [--picture FILE]
+    python tools/claims.py strips REFERENCE GENERATED... # ATLAS cells: energy share of the strips
     python tools/claims.py spread REFERENCE GENERATED... # ATLAS cells: is there mode collapse?
     python tools/claims.py depth REFERENCE GENERATED...  # LCD: maximum along the depth, hot cells
     python tools/claims.py crop REFERENCE GENERATED...   # LCD: single showers in the middle cells
@@ -222,6 +223,22 @@ def draw_alignments(samples: dict[str, Showers], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+def strips(samples: dict[str, Showers]) -> None:
+    """Mean share of the energy in the strips at each energy, and how far it is from that of the
+    first sample on average over the energies.
+    """
+    shares = {name: compute(showers)["fraction/1"] for name, showers in samples.items()}
+    first, *_ = samples
+    energies = np.unique(samples[first].incident_energy)
+    at = {
+        name: np.array([shares[name][s.incident_energy == energy].mean() for energy in energies])
+        for name, s in samples.items()
+    }
+    for name, found in at.items():
+        values = ", ".join(f"{value:.3f}" for value in found)
+        print(f"{name}: {values}; off by {np.abs(found - at[first]).mean():.3f}")
+
+
 def spread(samples: dict[str, Showers]) -> None:
     """Half the central 68 % of observables at one energy over the reference's; and the mean
     distance to the nearest of 90 showers, in the root of the energy fraction of the cells.
@@ -393,6 +410,7 @@ PROGRAMS: dict[str, Callable[[dict[str, Showers]], None]] = {
     "width": width,
     "s-shape": shape_against_impact,
     "alignment": alignment,
+    "strips": strips,
     "spread": spread,
     "depth": depth,
     "crop": crop,
