@@ -104,6 +104,41 @@ def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
     )
 
 
+DROPPED = """
+import os, signal, sys, time
+from caloforge.signals import Terminated, clean_up_when_terminated
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0.1)
+
+clean_up_when_terminated()
+clean_up_when_terminated()
+thing = Closing()
+try:
+    del thing
+    time.sleep(60)
+except Terminated:
+    print("terminated")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")]
+)
+def test_a_signal_where_python_drops_exceptions_is_not_lost(
+    how: signal.Signals, said: str
+) -> None:
+    """The command went on to its end where SIGTERM came while an object was being removed."""
+    command = [sys.executable, "-c", DROPPED, str(int(how))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.stdout.strip() == said, done.stderr
+    assert done.stderr == ""
+
+
 def command_line(command: str, out: Path) -> list[str]:
     """A command that writes `out` for long."""
     sources = 60 * f" {sample_path('ds1-photons-train')}"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 # Ctrl-C, and what batch systems send before they kill, each with what Python does by itself.
 _USUAL: dict[signal.Signals, Any] = {
@@ -27,11 +33,32 @@ def clean_up_when_terminated() -> None:
     """
     if threading.current_thread() is threading.main_thread():  # only it may set handlers
         signal.signal(signal.SIGTERM, _terminate)
+        usual = sys.unraisablehook
+        if not (isinstance(usual, partial) and usual.func is _again_if_lost):
+            sys.unraisablehook = partial(_again_if_lost, usual)
 
 
 def _terminate(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
+
+
+def _again_if_lost(usual: Callable[[Any], object], what: UnraisableHookArgs) -> None:
+    """Send a signal again that came where Python drops exceptions: in `__del__` or in a callback
+    of a weak reference. Without this the command would go on as if nobody had asked.
+    """
+    if what.exc_type is Terminated:
+        signal.signal(signal.SIGTERM, _terminate)
+        lost = signal.SIGTERM
+    elif what.exc_type is KeyboardInterrupt:
+        lost = signal.SIGINT
+    else:
+        usual(what)
+        return
+    # Not at once: it would be dropped again.
+    timer = threading.Timer(0.01, os.kill, (os.getpid(), lost))
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager
