@@ -114,7 +114,9 @@ class Closing:
         time.sleep(0.1)
 
 clean_up_when_terminated()
+hook = sys.unraisablehook
 clean_up_when_terminated()
+assert sys.unraisablehook is hook
 thing = Closing()
 try:
     del thing

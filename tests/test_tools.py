@@ -317,6 +317,25 @@ def test_showers_with_almost_no_energy_are_counted(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "toy, 256 MeV: 0.250 ± 0.217\n"
 
 
+def test_the_share_of_the_strips_is_that_of_the_second_layer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    geometry = load_geometry("atlas-cells")
+
+    def photons(share: float) -> Showers:
+        energies = np.zeros((4, geometry.n_cells), np.float32)
+        energies[:, geometry.slices[1].start] = 1000 * share
+        energies[:, geometry.slices[2].start] = 1000 * (1 - share)
+        conditions = np.zeros((4, len(geometry.conditions)))
+        conditions[:, geometry.column("energy")] = [1024.0, 1024.0, 2048.0, 2048.0]
+        return Showers(energies, conditions, geometry)
+
+    tool("claims")["strips"]({"a": photons(0.5), "b": photons(0.25)})
+    assert (
+        capsys.readouterr().out == "a: 0.500, 0.500; off by 0.000\nb: 0.250, 0.250; off by 0.250\n"
+    )
+
+
 def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:
     names = tool("claims")
     text = names["PAGE"].read_text(encoding="utf-8")

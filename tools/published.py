@@ -56,6 +56,15 @@ SMALL_BATCH = (
     'training.augment=["rotate-alpha","reflect-alpha"]',
 )
 
+# The energy term makes the response too narrow.
+NO_ENERGY_TERM = (
+    "training.steps=60000",
+    "training.compile=true",
+    "training.selection.every=1000",
+    "model.energy_weight=0",
+    "model.compare_energies=true",
+)
+
 QUEUES = {
     "cuda": (
         Job("calogan-eplus-published", "calogan-eplus"),
@@ -87,7 +96,7 @@ QUEUES = {
         Job("lhcb-sagan-critic-norm", "lhcb", 1.5),
         Job("lhcb-sagan-no-norm", "lhcb", 1.5),
         Job("lhcb-wgan", "lhcb", 1.5),
-        Job("calogan-eplus", "calogan-eplus", 2.0),
+        Job("calogan-eplus", "calogan-eplus", 2.0, NO_ENERGY_TERM),
     ),
 }
 
