@@ -1,6 +1,7 @@
 """The programs of tools/ that make, ship and judge the flagship."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -334,6 +335,25 @@ def test_the_share_of_the_strips_is_that_of_the_second_layer(
     assert (
         capsys.readouterr().out == "a: 0.500, 0.500; off by 0.000\nb: 0.250, 0.250; off by 0.250\n"
     )
+
+
+def test_the_chi2_of_a_range_sees_its_energies_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    geometry, rng = load_geometry("ds1-photons"), np.random.default_rng(0)
+    energy = np.repeat([1024.0, 4096.0, 16384.0], 200)
+
+    def photons(high: float) -> Showers:
+        """With a tenth of spread, and at 16 GeV with `high` of the energy."""
+        response = rng.normal(np.where(energy > 5000.0, high, 0.9), 0.09)
+        energies = np.zeros((len(energy), geometry.n_cells), np.float32)
+        energies[:, 0] = energy * response
+        return Showers(energies, energy[:, None], geometry)
+
+    tool("claims")["ranges"]({"Geant4": photons(0.9), "low": photons(0.7)})
+    found = re.findall(r"low, (.*): ([\d.]+) ±", capsys.readouterr().out)
+    every, below, above = (float(value) for _, value in found)
+    assert [label for label, _ in found] == ["all energies", "up to 4.1 GeV", "from 4.1 GeV"]
+    assert below < 1.6 < every < above
+    assert above > 3
 
 
 def test_the_summary_of_the_claims_is_counted_from_its_lines() -> None:
