@@ -10,7 +10,7 @@
     python tools/claims.py crop REFERENCE GENERATED...   # LCD: single showers in the middle cells
     python tools/claims.py edge REFERENCE GENERATED...   # LHCb: energy in the cells at the edge
     python tools/claims.py central REFERENCE GENERATED... # width of the response at each energy
-    python tools/claims.py ranges REFERENCE GENERATED... # photons: chi2, and at either side of 4.1 GeV
+    python tools/claims.py ranges REFERENCE GENERATED... # photons: chi2, split at 4.1 GeV
     python tools/claims.py spike REFERENCE GENERATED...  # pions with almost no energy
     python tools/claims.py distance REFERENCE... # how far a tenth of the energy moves a shower
 
