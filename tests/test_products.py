@@ -10,6 +10,7 @@ from torch import nn
 from caloforge.fast import measured, products
 from caloforge.fast.packed import packing_works
 from caloforge.fast.products import fast_products, product
+from caloforge.training.train import resolve_precision
 
 CPU = torch.device("cpu")
 needs_onednn = pytest.mark.skipif(not packing_works(), reason="needs oneDNN on x86-64")
@@ -110,6 +111,30 @@ def test_each_shape_is_measured_once_on_a_machine(monkeypatch, cache_file: Path)
     answers(monkeypatch, 1.0, 2.0)
     assert measured.faster(product, 128, 512, 512)
     assert not measured.faster(product, 128, 256, 512)
+
+
+@pytest.mark.parametrize(
+    ("capable", "seconds", "precision"),
+    [("avx512_bf16", 0.5, "bf16-mixed"), ("amx_bf16", 2.0, "32-true"), ("avx2", 0.5, "32-true")],
+)
+def test_precision_is_mixed_where_that_is_faster(
+    monkeypatch, cache_file: Path, capable: str, seconds: float, precision: str
+) -> None:
+    """A processor that multiplies in 16 bits may be slower in them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capable: True})
+    asked = answers(monkeypatch, 1.0, seconds)
+    assert resolve_precision("auto") == precision
+    assert len(asked) == (capable != "avx2")
+    assert resolve_precision("bf16-mixed") == "bf16-mixed"
+
+
+def test_each_way_has_an_answer_of_its_own(monkeypatch, cache_file: Path) -> None:
+    answers(monkeypatch, 2.0, 1.0)
+    assert measured.bf16_pays()
+    answers(monkeypatch, 1.0, 2.0)
+    assert not measured.faster(product, 256, 512, 512)
+    assert measured.bf16_pays()
 
 
 @needs_onednn

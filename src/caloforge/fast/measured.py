@@ -38,7 +38,7 @@ def faster(ours: Multiply, rows: int, n_out: int, n_in: int) -> bool:
 @cache
 def _faster(ours: Multiply, rows: int, n_out: int, n_in: int, threads: int) -> bool:
     machine = f"{_processor()}, {threads} threads, PyTorch {torch.__version__}"
-    shape = f"{rows} x {n_in} x {n_out}"
+    shape = f"{ours.__name__}: {rows} x {n_in} x {n_out}"
     answers = _read()
     answer = answers.get(machine, {}).get(shape)
     if not isinstance(answer, bool):
@@ -64,6 +64,19 @@ def _times(ours: Multiply, rows: int, n_out: int, n_in: int) -> tuple[float, flo
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         pairs = [(run(_usual), run(ours)) for _ in range(REPEATS)]
     return min(usual for usual, _ in pairs), min(own for _, own in pairs)
+
+
+def bf16_pays() -> bool:
+    """Whether products in bf16, casts included, are faster here than in single precision.
+
+    Not every processor that has them is: an Intel Xeon with AVX-512 and without AMX is slower.
+    """
+    return faster(bf16_product, 256, 512, 512)
+
+
+def bf16_product(x: Tensor, weight: Tensor) -> Tensor:
+    """The product as mixed precision makes it."""
+    return x.bfloat16() @ weight.bfloat16().t()
 
 
 def _usual(x: Tensor, weight: Tensor) -> Tensor:

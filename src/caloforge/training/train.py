@@ -17,6 +17,7 @@ from caloforge.detector.geometry import Geometry
 from caloforge.detector.same import check_same_read_out
 from caloforge.devices import find_device
 from caloforge.errors import TrainingError
+from caloforge.fast.measured import bf16_pays
 from caloforge.files import make_folder, write_text
 from caloforge.models import make_model
 from caloforge.models.base import EnergyRange, ShowerModel
@@ -201,14 +202,15 @@ def _check_same(recipe: Recipe, path: Path) -> None:
 
 
 def resolve_precision(precision: str) -> Any:
-    """Precision for Fabric: "auto" is bf16-mixed where the hardware has it, else 32-true."""
+    """Precision for Fabric: "auto" is bf16-mixed where that is faster, else 32-true."""
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capabilities = torch.cpu.get_capabilities()
-        has_bf16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        has_bf16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+        has_bf16 = bool(has_bf16) and bf16_pays()
     return "bf16-mixed" if has_bf16 else "32-true"
 
 
