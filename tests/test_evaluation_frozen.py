@@ -38,7 +38,7 @@ EFFORT = replace(
 )
 # What is learned, and how near it must be, relative and absolute. One of 200 showers that changes
 # its leaf has moved the spread of an attribute by 0.7 %, a tenth of its error.
-LEARNED = (("auc_", 1e-6, 0.02), ("jsd_", 1e-6, 0.02), ("attribute", 0.02, 1e-9))
+LEARNED = {"auc_": (1e-6, 0.02), "jsd_": (1e-6, 0.02), "attribute": (0.02, 1e-9)}
 ADDED: set[str] = set()  # keys of metrics that were added since
 ENERGIES = (1024.0, 8192.0, 32768.0)
 CASES = {  # name -> reference, judged and training sample, whether the latter is also the floor
@@ -84,7 +84,8 @@ def differences(found: Any, frozen: Any, where: str = "") -> list[str]:
         pairs = enumerate(zip(found, frozen, strict=True))
         return [d for k, (a, b) in pairs for d in differences(a, b, f"{where}/{k}")]
     if isinstance(frozen, float) and isinstance(found, float):
-        relative, absolute = next((t for part, *t in LEARNED if part in where), (1e-6, 1e-9))
+        tolerances = (tolerance for part, tolerance in LEARNED.items() if part in where)
+        relative, absolute = next(tolerances, (1e-6, 1e-9))
         near = math.isclose(found, frozen, rel_tol=relative, abs_tol=absolute)
         return [] if near else [f"{where}: {found} is not {frozen}"]
     return [] if found == frozen else [f"{where}: {found!r} is not {frozen!r}"]
