@@ -243,6 +243,22 @@ def test_another_detector_while_showers_are_made(visit: Callable[..., Visit], se
     assert "calogan-eplus" in seen.page.locator(".pane h2").first.inner_text()
 
 
+def test_the_model_chosen_last_is_shown(visit: Callable[..., Visit], server: Any) -> None:
+    """Also where the Geant4 showers of the one chosen before arrive later than its own."""
+    seen = visit(f"{server.url}#model=caloshowergan-photon")
+    late: list[Any] = []
+    seen.page.route("**/reference-lcd.bin", lambda route: late.append(route))
+    for name in ("lcd-mlp", "calogan-eplus"):
+        seen.page.select_option("#model", name)
+    seen.wait("explorer.model.name === 'calogan-eplus'")
+    assert len(late) == 1
+    late[0].continue_()
+    seen.page.wait_for_timeout(1000)
+    seen.wait("explorer.model.name === 'calogan-eplus'")
+    assert seen.page.locator(".pane h2").first.inner_text() == "calogan-eplus"
+    assert seen.page.input_value("#model") == "calogan-eplus"
+
+
 def test_out_of_range_is_marked(visit: Callable[..., Visit], server: Any) -> None:
     seen = visit(f"{server.url}#model=calogan-eplus")
     seen.page.fill("#c-energy", "250000")

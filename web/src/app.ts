@@ -34,6 +34,7 @@ export class App {
   private wanted = false;
   private working = false;
   private sweeping = 0;
+  private openings = 0;
 
   constructor(
     readonly description: Description,
@@ -45,6 +46,8 @@ export class App {
   // --- what is shown -----------------------------------------------------------------------
   async open(state: State): Promise<void> {
     this.stopSweep();
+    this.openings += 1;
+    const opening = this.openings;
     const model = modelOf(this.description, state.model);
     const detector = this.description.detectors[model.detector];
     this.backend.prepare?.(model);
@@ -54,6 +57,7 @@ export class App {
     // Showers that are being made belong to the detector that is still shown.
     this.wanted = false;
     while (this.working) await frame();
+    if (opening !== this.openings) return; // while this one waited, another was asked for
     Object.assign(this, { state, model, detector, cells, observer, reference });
     this.steep = reference?.steepest() ?? Infinity;
     if (state.layer < 0) {
