@@ -91,7 +91,9 @@ def compare(
             other = train if pair.kind == "memorising" else floor
             yield measure_pair(pair, reference, generated[pair.sample], other, how, tell)
 
-    pairs = needed_pairs(reference, generated, floor, train is not None)
+    # Memorising looks at cells, of which nothing is kept where no effort is made.
+    memorising = train is not None and how.effort is not None
+    pairs = needed_pairs(reference, generated, floor, memorising)
     figures = dict(zip(pairs, (measure or one_by_one)(pairs), strict=True))
     floors = {
         floor_size(reference, generated[pair.sample], floor): part
@@ -175,7 +177,10 @@ def _compare_one(
     main, floors = pairs["all"], pairs["floor"]
     copies = pairs.get("memorising", Measurements())
     total = {**main.total, **copies.total, **further.total}
-    warnings = [*earlier_warnings, *main.notes.warnings]
+    warnings = [
+        *earlier_warnings,
+        *(text for part in (main, copies, further) for text in part.notes.warnings),
+    ]
     if "chi2_ndf_energy" not in total:
         warnings.append(
             "Chi-square of the total energy was left out: no energy has enough showers in both "

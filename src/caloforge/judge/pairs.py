@@ -109,8 +109,8 @@ def measure_pair(
 def compute(case: Case, needs: Sequence[Needs]) -> Measurements:
     """All metrics that need one of these things, each function called once.
 
-    Where the samples are too small for a metric that looks at all features together, a warning
-    stands in its place.
+    Where the samples are too small for a metric that looks at all features together, or at
+    further showers, a warning stands in its place.
     """
     chosen: dict[object, Metric] = {}
     for metric in metrics():
@@ -125,7 +125,7 @@ def _compute_one(case: Case, metric: Metric) -> Measurements:
     try:
         return metric.compute(case)
     except DataError as error:
-        if metric.needs != "effort":
+        if metric.needs == "observables":
             raise
         text = f"{metric.together or metric.name} left out: {error}"
         return Measurements(notes=Notes(warnings=(text,)))
