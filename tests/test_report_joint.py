@@ -34,7 +34,7 @@ from caloforge.metrics.resolution import Response
 from caloforge.report.contents import section
 from caloforge.report.figures import copies, correlations, singles, unrolled
 from caloforge.report.figures.joint_energy import draw_against_floor
-from caloforge.report.figures.prd import draw_prd
+from caloforge.report.figures.prd import draw_prd, prd
 from caloforge.report.figures.separation_map import Row, ratios, separation_map
 from caloforge.report.style import looks, style
 from caloforge.report.tables.giveaways import giveaway_table, size_table
@@ -138,7 +138,6 @@ def test_prd_curves_are_those_of_the_details() -> None:
 
 def test_correlations_are_drawn_with_their_numbers() -> None:
     values = np.array([[1.0, -1.0], [-1.0, 1.0]])
-    assert correlations.off_diagonal(np.array([[9.0, 0.3], [0.3, 9.0]])) == pytest.approx(0.3)
     ax = _ax()
     image = correlations.draw_correlations(ax, values, ["a", "b"])
     assert np.array_equal(image.get_array(), values)
@@ -146,7 +145,7 @@ def test_correlations_are_drawn_with_their_numbers() -> None:
 
 
 def test_the_matrices_are_those_of_the_metric(samples: SimpleNamespace) -> None:
-    """The root mean square in the caption is the metric."""
+    """Their root mean square is the metric, which the caption has at the size of its floor."""
     empty = dict(samples.reference.observables)
     empty["layer_energy/12"] = np.zeros(len(samples.reference))
     reference = replace(samples.reference, observables=empty)
@@ -155,11 +154,40 @@ def test_the_matrices_are_those_of_the_metric(samples: SimpleNamespace) -> None:
     with style():
         picture = correlations.correlations(result)
     assert picture is not None and "Left out: 1 layer" in picture.caption
-    value = judged[1].metrics["correlations"]
-    assert f"{value.value:.2g} (bad)" in picture.caption
-    # One draw of the floor is drawn; the metric's floor is the mean of several.
-    assert "(Geant4 against Geant4)" in picture.caption
-    assert "halves" in str([ax.get_title(loc="left") for ax in picture.figure.axes])
+    axes = {ax.get_title(loc="left"): ax for ax in picture.figure.axes}
+    drawn = np.asarray(axes["bad − Geant4"].images[0].get_array())
+    square = (drawn[~np.eye(len(drawn), dtype=bool)] ** 2).mean()
+    assert square**0.5 == pytest.approx(judged[1].metrics["correlations"].value, rel=1e-3)
+    value = judged[1].sized["correlations"]
+    assert value.n == 180 and value.floor is not None
+    words = f"{value.value:.2g} (bad at 180 showers, floor {value.floor:.2g})"
+    assert words in picture.caption
+    assert "halves of Geant4" in axes
+
+
+def test_what_stands_beside_a_floor_has_its_number_of_showers(result: Result) -> None:
+    """Halves scatter by the root of two more: whole samples beside them look better than they are.
+
+    One separation of 0.01 with all showers, 0.02 with half of them, and a floor of 0.02.
+    """
+    key, area = "separation_with_flow/response", "prd_auc_raw"
+    whole = {key: Value(0.01, 0.001, 0.02, 300), area: Value(0.97, 0.01, 0.95, 300)}
+    sized = {key: Value(0.02, 0.001, 0.02, 150), area: Value(0.95, 0.01, 0.95, 150)}
+    halves = _with(
+        result,
+        [
+            replace(c, metrics=whole, details=replace(c.details, at_floor_size=sized))
+            for c in result.comparisons
+        ],
+    )
+    rows = {row[0].text: row[1] for row in leaderboard(halves).rows}
+    cell = rows["separations farthest above their floor"]
+    assert cell.text.endswith("0.02 (floor 0.02)") and cell.note == "at 150 showers"
+    with style():
+        picture, equal = prd(halves), prd(result)
+    assert picture is not None and equal is not None
+    assert "good has 300 showers, the grey area 150" in picture.caption
+    assert "lift a curve" not in equal.caption
 
 
 def test_map_is_dark_where_the_generator_fails(

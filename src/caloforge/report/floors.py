@@ -31,6 +31,17 @@ def floor_of(comparison: Comparison, key: str) -> float | None:
     return None if value is None else value.floor
 
 
+def at_size(comparison: Comparison, start: str) -> str:
+    """At how many showers the figures stand beside their floor; empty where that is all of them.
+
+    `start` begins the keys of the figures.
+    """
+    sized = comparison.details.at_floor_size
+    numbers = {v.n for key, v in sized.items() if key.startswith(start)}
+    numbers -= {v.n for key, v in comparison.metrics.items() if key.startswith(start)}
+    return f"at {max(numbers)} showers" if numbers else ""
+
+
 def above_floor(comparison: Comparison, key: str) -> float:
     """A figure over its floor, both of one number of showers; the figure without a floor."""
     return at_floor_size(comparison, key) / (floor_of(comparison, key) or 1.0)

@@ -14,6 +14,7 @@ from caloforge.judge.folder import Result
 from caloforge.metrics.correlations import RAREST
 from caloforge.report.blocks import Picture
 from caloforge.report.drawn import has_second, looks_of, names
+from caloforge.report.floors import at_size
 from caloforge.report.panels import WIDTH, Sheet
 from caloforge.report.style import INK
 
@@ -32,12 +33,6 @@ class Drawn:
     label: str
     color: str
     values: Array
-
-
-def off_diagonal(values: Array) -> float:
-    """Root mean square of the pairs of different layers."""
-    pairs = values[~np.eye(len(values), dtype=bool)]
-    return float(np.sqrt((pairs**2).mean())) if len(pairs) else 0.0
 
 
 def draw_correlations(
@@ -89,18 +84,13 @@ def correlations(result: Result) -> Picture | None:
         one, other = notes.matrices()
         tops.append(Drawn(look.label, look.color, other))
         bottoms.append(Drawn(f"{look.label} − Geant4", look.color, other - one))
-    differences = [
-        f"{off_diagonal(m.values):.2g} ({look.label})"
-        for m, look in zip(bottoms[1:], looks, strict=True)
-    ]
     left_out = result.shown.frame.geometry.n_layers - len(first.layers)
     return Picture(
         "layer-correlations",
         "Correlations of the layers' shares of the incident energy, layer against layer, and "
         "below their differences to Geant4. Under Geant4: how much two Geant4 samples differ; a "
         "block or a stripe of colour that is not there shows layers that a generator couples too "
-        f"much or too little. Root mean square difference: {off_diagonal(bottoms[0].values):.2g} "
-        f"(Geant4 against Geant4), {names(differences)}."
+        f"much or too little. Root mean square difference: {_differences(result)}."
         + (
             f" Left out: {left_out} layers that under {100 * RAREST:g} % of showers reach."
             if left_out
@@ -109,6 +99,22 @@ def correlations(result: Result) -> Picture | None:
         "Correlation matrices of layer energies for Geant4 and generators, and their differences.",
         _figure(tops, bottoms, [str(layer) for layer in first.layers]),
     )
+
+
+def _differences(result: Result) -> str:
+    """The metric of each generator beside its floor, both of one number of showers."""
+    words = []
+    smaller = False
+    for look, comparison in zip(looks_of(result), result.comparisons, strict=True):
+        figure = comparison.sized.get("correlations")
+        if figure is None:
+            continue
+        floor = "" if figure.floor is None else f", floor {figure.floor:.2g}"
+        size = at_size(comparison, "correlations")
+        smaller = smaller or bool(size)
+        words.append(f"{figure.value:.2g} ({look.label}{f' {size}' if size else ''}{floor})")
+    drawn = " (the matrices of generators hold all of their showers)" if smaller else ""
+    return names(words) + drawn
 
 
 def _floor(result: Result, reference: Array) -> Array:

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from caloforge.judge.folder import Result
 from caloforge.metrics.notes import Notes
 from caloforge.report.blocks import Picture
-from caloforge.report.drawn import looks_of
+from caloforge.report.drawn import looks_of, names
+from caloforge.report.floors import at_size
 from caloforge.report.panels import Grid, legend, panel_figure
 from caloforge.report.style import BAND, FLOOR, FLOOR_LOOK, Look
+from caloforge.report.tables.cells import count
 
 Array = NDArray[Any]
 
+KEY = "prd_auc_raw"  # all scores of the curves have its number of showers
 KINDS = {"raw": "cell images", "physics": "observables"}
 
 
@@ -76,11 +79,27 @@ def prd(result: Result) -> Picture | None:
         "Precision against recall over clusters of showers (the grey area is what Geant4 against "
         "Geant4 reaches; the score is the smaller of the two areas). A curve that falls short to "
         "the right lacks kinds of showers that Geant4 makes, one that falls short at the top "
-        "makes showers that Geant4 does not.",
+        f"makes showers that Geant4 does not.{_sizes(result)}",
         "Precision-recall curves of each generator and of Geant4 against Geant4, for cell images "
         "and for observables.",
         drawn,
         "svg",
+    )
+
+
+def _sizes(result: Result) -> str:
+    """A warning where curves have more showers than the grey area; empty where they do not."""
+    more = [
+        f"{look.label} has {count(c.metrics[KEY].n)} showers, the grey area "
+        f"{count(c.details.at_floor_size[KEY].n)}"
+        for look, c in zip(looks_of(result), result.comparisons, strict=True)
+        if at_size(c, KEY)
+    ]
+    if not more:
+        return ""
+    return (
+        " More showers lift a curve, so that it may lie above the grey area here: "
+        f"{names(more)}. The table compares the scores at one number of showers."
     )
 
 

@@ -11,7 +11,14 @@ from caloforge.judge.shown.portrait import Portrait
 from caloforge.metrics.table import metric, metrics
 from caloforge.report.blocks import Cell, Table
 from caloforge.report.drawn import has_second, looks_of, observable_label
-from caloforge.report.floors import SEPARATION, above_floor, separations
+from caloforge.report.floors import (
+    SEPARATION,
+    above_floor,
+    at_floor_size,
+    at_size,
+    floor_of,
+    separations,
+)
 from caloforge.report.tables.cells import count, figure_cell, generators, mean_cell, number
 
 WORST = 3
@@ -37,7 +44,7 @@ def leaderboard(result: Result) -> Table:
     rows += [(m.name, [figure_cell(c, m.key) for c in comparisons]) for m in leading]
     mean = [mean_cell(c, "separation_with_flow") for c in comparisons]
     rows.append(("mean separation of all observables", mean))
-    apart = [Cell(_worst(result, c)) for c in comparisons]
+    apart = [Cell(_worst(result, c), note=at_size(c, SEPARATION)) for c in comparisons]
     rows.append(("separations farthest above their floor", apart))
     return Table(
         "Leaderboard",
@@ -67,7 +74,7 @@ def _worst(result: Result, comparison: Comparison) -> str:
     worst = sorted(separations(comparison), key=lambda k: -above_floor(comparison, k))[:WORST]
     return "; ".join(
         f"{observable_label(result, k.removeprefix(SEPARATION))} "
-        f"{number(comparison.metrics[k].value)} (floor {number(comparison.metrics[k].floor)})"
+        f"{number(at_floor_size(comparison, k))} (floor {number(floor_of(comparison, k))})"
         for k in worst
     )
 
