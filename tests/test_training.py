@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -725,6 +726,14 @@ def test_averaging_may_begin_and_end_on_resuming(photons: Showers, tmp_path: Pat
     expected = 0.3 * first[f"model.{weight}"] + 0.7 * then[f"model.{weight}"]
     torch.testing.assert_close(then[f"average.{weight}"], expected)
     assert f"average.{weight}" not in resumed(4, 0.0)
+
+
+def test_a_model_trained_in_turns_is_not_resumed_with_other_steps(smoke, tmp_path: Path) -> None:
+    """Its turns are shares of the steps: those taken would belong to another training."""
+    shutil.copytree(smoke("copula"), tmp_path / "run")
+    longer = recipe_of("copula", "training.steps=40")
+    with pytest.raises(TrainingError, match=r"'steps': 20.*'steps': 40.*expected the same"):
+        train(longer, sample_showers(longer.geometry), tmp_path / "run", device="cpu", resume=True)
 
 
 def test_old_checkpoints_are_deleted(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ class Phase:
     rise: float = 0.0
     fade: float = 0.0
 
+    @property
+    def planned(self) -> bool:
+        """Whether what it does in a step depends on how many steps the training has."""
+        return self.span != (0.0, 1.0) or self.rise > 0 or self.fade > 0
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -72,6 +77,11 @@ class Fit:
     name: str
     fit: Callable[[Iterable[Batch], torch.Generator], dict[str, float]]
     at: float = 0.0
+
+    @property
+    def planned(self) -> bool:
+        """Whether its step depends on how many steps the training has."""
+        return self.at > 0
 
 
 @dataclass(frozen=True)

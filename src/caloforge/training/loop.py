@@ -108,6 +108,7 @@ class Run:
         self.settings, self.folder, self.about, self.autocast = settings, folder, about, autocast
         self.processes = data.processes
         phases = model.phases()
+        self.planned = any(phase.planned for phase in phases)
         self.fits = [phase for phase in phases if isinstance(phase, Fit)]
         turns = [trainable(phase) for phase in phases if isinstance(phase, Phase)]
         self.players = [
@@ -244,15 +245,18 @@ class Run:
             "best_score": self.best_score,
             "history": self.history,
             "fitted": self.fitted,
-            "seed": self.settings.seed,
-            "batch_size": self.settings.batch_size,
-            "init": self._init(),
+            **self._fixed(),
         }
         self.checkpoints.save(self.step, tensors, about)
 
-    def _init(self) -> str | None:
-        init: str | None = self.about.get("trained_on", {}).get("init")
-        return init
+    def _fixed(self) -> dict[str, Any]:
+        """What may not change between a checkpoint and its resuming: with it, the steps that were
+        taken belong to another training. That holds for the number of steps too, where turns are
+        parts of it.
+        """
+        fixed = {"seed": self.settings.seed, "batch_size": self.settings.batch_size}
+        fixed |= {"steps": self.settings.steps} if self.planned else {}
+        return {**fixed, "init": self.about.get("trained_on", {}).get("init")}
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint of the folder; False when there is none."""
@@ -263,12 +267,8 @@ class Run:
         if newest is None:
             return False
         tensors, about = newest
-        asked = {
-            "seed": self.settings.seed,
-            "batch_size": self.settings.batch_size,
-            "init": self._init(),
-        }
-        held = {key: about.get(key) for key in asked}
+        asked = self._fixed()
+        held = {key: about.get(key, value) for key, value in asked.items()}
         if asked != held:
             raise TrainingError(
                 f"The checkpoint was made with {held}, this training has {asked}; expected the "
