@@ -19,6 +19,7 @@ from caloforge.judge.shown.frame import volumes
 from caloforge.judge.shown.singles import scaled_distances
 from caloforge.judge.summary import Summary, summarise
 from caloforge.metrics.base import Value
+from caloforge.metrics.inputs import for_trees
 from caloforge.metrics.memorising import fractions, memorising
 from caloforge.metrics.notes import (
     Auc,
@@ -31,13 +32,19 @@ from caloforge.metrics.notes import (
 )
 from caloforge.metrics.protocol import FAST
 from caloforge.metrics.resolution import Response
+from caloforge.observables.table import observables
 from caloforge.report.contents import section
 from caloforge.report.figures import copies, correlations, singles, unrolled
 from caloforge.report.figures.joint_energy import draw_against_floor
 from caloforge.report.figures.prd import draw_prd, prd
 from caloforge.report.figures.separation_map import Row, ratios, separation_map
 from caloforge.report.style import looks, style
-from caloforge.report.tables.giveaways import giveaway_table, size_table
+from caloforge.report.tables.giveaways import (
+    giveaway_table,
+    number_of_features,
+    sigmas_of_largest,
+    size_table,
+)
 from caloforge.report.tables.joint import joint_table
 from caloforge.report.tables.summary import leaderboard
 from caloforge.showers import Showers
@@ -337,6 +344,33 @@ def test_what_gives_a_generator_away_is_named(
     assert sizes.rows[2][1].note == "N\u00a0=\u00a0360"
     with style():
         assert len(section(boosted, JOINT).tables) == 3
+    assert "150 for 0.6, 600 for 0.55, 15\u202f000 for 0.51" in sizes.note
     # Results without them, as older ones are.
     assert giveaway_table(result) is None
     assert size_table(result) is None
+
+
+def test_the_largest_of_many_features_may_be_noise(
+    result: Result, comparisons: list[Comparison]
+) -> None:
+    """Of 100 standard normals one exceeds 3.5 with a probability of 2.3 %, as one alone does 2."""
+    assert sigmas_of_largest(1) == pytest.approx(2.0)
+    assert sigmas_of_largest(100) == pytest.approx(3.50, abs=0.01)
+    photons = load_geometry("ds1-photons")
+    assert number_of_features(result) == len(
+        for_trees(
+            dict.fromkeys((o.key for o in observables(photons)), np.zeros(1)),
+            np.ones((1, photons.n_cells)),
+            np.ones((1, 1)),
+            photons,
+        )
+    ) - len(photons.conditions)
+    levels = []
+    for sigma in (3.0, 4.5):
+        found = (Giveaway("width_r/1", 0.5 + 0.02 * sigma, 0.02),)
+        notes = Notes(boosted=BoostedNotes((AucOfSize(0.5, 0.02, 90),), Auc(0.5, 0.02), found))
+        one = replace(comparisons[0], details=Details(notes=notes))
+        table = giveaway_table(_with(result, [one, comparisons[1]]))
+        assert table is not None
+        levels.append(table.rows[0][1].level)
+    assert levels == ["good", "near"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
+import numpy as np
+
 from caloforge.judge.folder import Result
-from caloforge.judge.merit import judge
+from caloforge.judge.merit import SIGMAS, judge
 from caloforge.metrics.classifier import hanley_mcneil
+from caloforge.metrics.inputs import for_trees
 from caloforge.metrics.notes import Auc, AucOfSize, Giveaway
 from caloforge.report.blocks import Cell, Table
 from caloforge.report.drawn import observable_label
@@ -29,10 +34,12 @@ def giveaway_table(result: Result) -> Table | None:
     lists = [b.features if (b := c.details.notes.boosted) else () for c in result.comparisons]
     if not any(lists):
         return None
+    number = number_of_features(result)
+    sigmas = sigmas_of_largest(number)
     rows = [
         (
             Cell(str(place + 1)),
-            *(_feature(result, f[place]) if place < len(f) else Cell("–") for f in lists),
+            *(_feature(result, f[place], sigmas) if place < len(f) else Cell("–") for f in lists),
         )
         for place in range(max(map(len, lists)))
     ]
@@ -46,8 +53,36 @@ def giveaway_table(result: Result) -> Table | None:
         tuple(rows),
         note="AUC of boosted trees that see one feature together with the conditions, the largest "
         "first: 0.5 cannot tell, 1 always can. AUC boosted itself is larger where features differ "
-        "together. Conditions alone give 0.5 where both samples have the same ones.",
+        "together. Conditions alone give 0.5 where both samples have the same ones. The list has "
+        f"the largest of {number} features, which lie above 0.5 for equal samples too: coloured "
+        f"is an AUC more than {sigmas:.1f} standard errors above it, which for the largest of "
+        f"{number} is as rare as {SIGMAS:g} for a single one.",
     )
+
+
+def number_of_features(result: Result) -> int:
+    """How many features, without the conditions, the boosted trees see."""
+    frame = result.shown.frame
+    conditions = len(frame.geometry.conditions)
+    table = for_trees(
+        {key: np.empty(0) for key in frame.rows},
+        np.empty((0, frame.geometry.n_cells)),
+        np.empty((0, conditions)),
+        frame.geometry,
+    )
+    return len(table) - conditions
+
+
+def sigmas_of_largest(count: int) -> float:
+    """Standard errors that the largest of so many AUCs of equal samples exceeds as rarely as a
+    single one exceeds `SIGMAS`.
+
+    Z. Sidak 1967, doi:10.1080/01621459.1967.10482935, for independent features; features that go
+    together exceed it more rarely. All are counted, and not only those tried alone: these were
+    chosen because they differ most.
+    """
+    within = NormalDist().cdf(SIGMAS) ** (1 / count)
+    return NormalDist().inv_cdf(within)
 
 
 def size_table(result: Result) -> Table | None:
@@ -85,7 +120,7 @@ def showers_needed(result: Result) -> str:
         # The error falls with the root of the number of showers.
         of_many = hanley_mcneil(SAME, MANY, MANY)
         number = MANY * (STANDS_OUT * of_many / (area - SAME)) ** 2
-        needed.append(f"{count(int(float(f'{number:.1g}')))} for {area:g}")
+        needed.append(f"{count(int(float(f'{number:.2g}')))} for {area:g}")
     return f"{text}Showers of each sample that are needed: {', '.join(needed)}."
 
 
@@ -98,8 +133,8 @@ def feature_label(result: Result, name: str) -> str:
     return f"{OF_LAYER[kind]}, {where}"
 
 
-def _feature(result: Result, one: Giveaway) -> Cell:
-    level, _ = judge("auc_boosted", one.value, one.error, SAME)
+def _feature(result: Result, one: Giveaway, sigmas: float) -> Cell:
+    level, _ = judge("auc_boosted", one.value, one.error * sigmas / SIGMAS, SAME)
     return Cell(feature_label(result, one.name), level, f"AUC {_auc(one)}")
 
 
