@@ -108,6 +108,31 @@ def test_the_reference_can_have_another_name() -> None:
     assert made.axes[0].get_title(loc="left") == "Delphes against Delphes"
 
 
+def test_names_of_samples_stay_where_the_reference_is_named() -> None:
+    """A generator called Geant4-FTFP is no QGSP-FTFP because the reference is QGSP."""
+    kept = ("Geant4-FTFP", "my Geant4 run")
+    drawing = _Drawing(reference="QGSP", kept=kept)
+    assert drawing.named("Geant4 against Geant4-FTFP") == "QGSP against Geant4-FTFP"
+    assert drawing.named("nearest of\nGeant4-\nFTFP") == "nearest of\nGeant4-\nFTFP"
+    assert drawing.named("my\nGeant4 run, Geant4") == "my\nGeant4 run, QGSP"
+    with style():
+        made = figure()
+        made.axes[0].set_title("Geant4-FTFP − Geant4")
+        _image(Picture("one", "Words.", "Words.", made, "svg"), drawing)
+    assert made.axes[0].get_title(loc="left") == "Geant4-FTFP − QGSP"
+
+
+def test_dollars_are_escaped_in_figures_alone() -> None:
+    (look,) = looks(["a$b_$c"])
+    drawing = _Drawing((look,))
+    assert look.label == r"a\$b_\$c" and drawing.shown()[0].label == "a$b_$c"
+    with style():
+        made = Figure(figsize=(4, 3))
+        made.subplots().plot([0.0, 1.0], [1.0, 2.0], color=look.color, label=look.label)
+        shown = _image(Picture("one", f"Of {look.label}.", "Words.", made, "svg"), drawing)
+    assert shown["caption"] == "Of a$b_$c." and '"n":"a$b_$c"' in shown["data"]
+
+
 def test_a_page_explains_what_looks_wrong() -> None:
     strange = Comparison(
         "a",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -29,7 +30,7 @@ from caloforge.judge.comparison import Comparison
 from caloforge.judge.folder import Result
 from caloforge.report.blocks import Picture, Section, Table
 from caloforge.report.contents import report_sections
-from caloforge.report.drawn import drawn
+from caloforge.report.drawn import drawn, looks_of
 from caloforge.report.interactive import inline_svg, tag, values
 from caloforge.report.style import Look, style, to_bytes
 from caloforge.report.tables import summary
@@ -53,17 +54,39 @@ class _Drawing:
         The name of the reference.
     folder
         A folder that gets every figure as PDF too.
+    kept
+        Names of samples, in which the name of the reference stays as it is.
     """
 
     samples: Sequence[Look] = ()
     reference: str = REFERENCE
     folder: Path | None = None
+    kept: Sequence[str] = ()
     numbers: Iterator[int] = field(default_factory=count)
     size: int = 0  # bytes so far
 
     def named(self, text: str) -> str:
-        """A text with the name of the reference."""
-        return text.replace(REFERENCE, self.reference)
+        """A text with the name of the reference; names of samples in it stay."""
+        if REFERENCE not in text or text in self.kept:
+            return text
+        others = sorted((n for n in self.kept if n != REFERENCE), key=len, reverse=True)
+        either = "|".join([*map(_wrapped, others), REFERENCE])
+        return re.sub(
+            either, lambda found: self.reference if found[0] == REFERENCE else found[0], text
+        )
+
+    def words(self, text: str) -> str:
+        """A text about samples as a page shows it: labels are escaped for figures alone."""
+        return self.named(text).replace(r"\$", "$")
+
+    def shown(self) -> list[Look]:
+        """The samples with their labels as the page shows them."""
+        return [replace(look, label=self.words(look.label)) for look in self.samples]
+
+
+def _wrapped(name: str) -> str:
+    """A regular expression for a name, also where a figure wraps it."""
+    return r"\n?".join(r"\s" if letter.isspace() else re.escape(letter) for letter in name)
 
 
 def write_report(
@@ -94,7 +117,10 @@ def write_report(
     """
     geometry = result.shown.frame.geometry
     samples = [look for look, _ in drawn(result)]
-    drawing = _Drawing(samples, result.reference_label, figures_as_pdf)
+    own = {portrait.name for portrait in result.shown.samples}
+    own |= {look.label for look in looks_of(result)}
+    kept = sorted(name for name in own if REFERENCE in name)
+    drawing = _Drawing(samples, result.reference_label, figures_as_pdf, kept)
     usual = f"{geometry.title}: generated showers against {result.reference_label}"
     with style():
         return _write(
@@ -154,9 +180,7 @@ def _write(
         "title": title,
         "sections": blocks,
         # The first sample is the reference, which stays.
-        "samples": [
-            (k, drawing.named(look.label), look.color) for k, look in enumerate(drawing.samples)
-        ][1:],
+        "samples": [(k, look.label, look.color) for k, look in enumerate(drawing.shown())][1:],
         "reference": drawing.reference,
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -250,13 +274,15 @@ def _image(picture: Picture, drawing: _Drawing) -> dict[str, Any]:
     if drawing.reference != REFERENCE:
         for text in figure.findobj(Text):
             text.set_text(drawing.named(text.get_text()))
+        for artist in figure.findobj(lambda a: REFERENCE in str(a.get_label())):
+            artist.set_label(drawing.named(str(artist.get_label())))
     if drawing.folder is not None:
         with atomic_path(drawing.folder / f"{picture.name}.pdf") as temporary:
             temporary.write_bytes(to_bytes(figure, "pdf"))
-    alt = drawing.named(picture.alt)
+    alt = drawing.words(picture.alt)
     shown = {
         "name": picture.name,
-        "caption": drawing.named(picture.caption),
+        "caption": drawing.words(picture.caption),
         "alt": alt,
         "width": f"{figure.get_figwidth() * 96:.0f}",
         "height": f"{figure.get_figheight() * 96:.0f}",
@@ -270,7 +296,7 @@ def _image(picture: Picture, drawing: _Drawing) -> dict[str, Any]:
         svg = to_bytes(figure, "svg")
         if len(svg) <= MOST_SVG:
             shown["svg"] = Markup(inline_svg(svg, alt, next(drawing.numbers)))
-            shown["data"] = Markup(values(figure, drawing.samples))
+            shown["data"] = Markup(values(figure, drawing.shown()))
             drawing.size += len(shown["svg"]) + len(shown["data"])
             return shown
     dpi = None if room else COARSE
