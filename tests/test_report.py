@@ -18,16 +18,18 @@ from caloforge.errors import CaloForgeError
 from caloforge.judge.compare import compare
 from caloforge.judge.folder import Result, result_of
 from caloforge.judge.summary import Summary, summarise
+from caloforge.metrics.resolution import ResolutionFit
 from caloforge.report import figures
 from caloforge.report.blocks import Picture, Section
 from caloforge.report.contents import report_sections
 from caloforge.report.figures.averages import average_maps
 from caloforge.report.figures.cells import cell_spectra
 from caloforge.report.figures.chi2 import chi2_per_energy
+from caloforge.report.figures.linearity import linearity
 from caloforge.report.figures.response import response
 from caloforge.report.floors import floor_chi2
 from caloforge.report.page import write_page, write_report
-from caloforge.report.style import style, to_bytes
+from caloforge.report.style import REFERENCE_LOOK, looks, style, to_bytes
 from caloforge.report.tables.cells import number
 from caloforge.showers import Showers
 
@@ -230,6 +232,30 @@ def test_captions_state_the_numbers(polar: tuple[Summary, ...]) -> None:
     assert f"{bad.observables['response'].mean():.4g} ({HOSTILE})" in means
     assert "hold" in maps and "%" in maps
     assert "Largest: good" in chi2
+
+
+def test_a_resolution_is_shown_with_its_chi_square_or_not_at_all(
+    polar: tuple[Summary, ...],
+) -> None:
+    """A chi-square of 122 with 10 degrees of freedom has a probability of 10^-21."""
+    result = _result(polar)
+    shown = result.shown
+    well = ResolutionFit(0.08, 0.002, 0.01, 0.001, chi2=9.1, ndf=10)
+    badly = replace(well, chi2=122.0)
+    good, bad = (
+        replace(portrait, fit=fit)
+        for portrait, fit in zip(shown.generated, (well, badly), strict=True)
+    )
+    made = replace(result, shown=replace(shown, second=None, generated=(good, bad)))
+    with style():
+        picture = linearity(made)
+    assert picture is not None
+    assert "(8 ± 0.2) % ⊕ (1 ± 0.1) % [good, χ²/NDF 9.1/10]" in picture.caption
+    assert f"do not describe the points: {HOSTILE} (χ²/NDF 122/10)" in picture.caption
+    lines = [line for ax in picture.figure.axes for line in ax.lines if len(line.get_xdata()) > 9]
+    assert {line.get_color() for line in lines} <= {look.color for look in looks(["good"])} | {
+        REFERENCE_LOOK.color
+    }
 
 
 def test_floor_of_a_spectrum_is_made_in_the_slices_of_the_reference() -> None:

@@ -12,6 +12,7 @@ from caloforge import units
 from caloforge.judge.folder import Result
 from caloforge.judge.shown.energies import FEWEST, energy_text
 from caloforge.judge.shown.portrait import Portrait
+from caloforge.metrics.resolution import ResolutionFit
 from caloforge.report.blocks import Picture
 from caloforge.report.curves import (
     draw_point_ratio,
@@ -26,6 +27,8 @@ from caloforge.report.style import FLOOR_LOOK
 
 Array = NDArray[np.float64]
 
+UNLIKELY = 1e-4  # probability of a chi-square, below which a fit does not describe its points
+
 
 def linearity(result: Result) -> Picture | None:
     """Mean response (left) and resolution (right) of every sample, with ratios."""
@@ -39,16 +42,21 @@ def linearity(result: Result) -> Picture | None:
         return None
     energy = np.array([slices[k].energy for k in used]) / units.GEV
     figure, pairs = panel_figure(2, Grid(columns=2, height=2.7, left=0.66, below=0.5, ratio=0.33))
-    fits = []
+    fits, failed = [], []
     for look, portrait in drawn(result):
         fit = portrait.fit
         if fit is None:
+            continue
+        quality = f"χ²/NDF {fit.chi2:.3g}/{fit.ndf}"
+        if fails(fit):
+            failed.append(f"{look.label} ({quality})")
             continue
         draw_resolution_fit(pairs[1][0], energy, fit, look)
         if look is not FLOOR_LOOK:
             fits.append(
                 f"({100 * fit.stochastic:.3g} ± {100 * fit.stochastic_error:.1g}) % ⊕ "
-                f"({100 * fit.constant:.2g} ± {100 * fit.constant_error:.1g}) % [{look.label}]"
+                f"({100 * fit.constant:.2g} ± {100 * fit.constant_error:.1g}) % [{look.label}, "
+                f"{quality}]"
             )
     for pair, field, label in (
         (pairs[0], "response", f"mean of {RESPONSE}"),
@@ -64,16 +72,28 @@ def linearity(result: Result) -> Picture | None:
     untrained = _mark_untrained(result, [axes for pair in pairs for axes in pair])
     legend(figure, looks_of(result), floor=has_second(result), kind="points")
     fitted = f" Fits of a/√(E/GeV) ⊕ c: {'; '.join(fits)}." if fits else ""
+    if failed:
+        fitted += (
+            f" Not drawn are fits of a/√(E/GeV) ⊕ c that do not describe the points: "
+            f"{names(failed)}."
+        )
     return Picture(
         "linearity-resolution",
         "Mean response (left) and relative width (right) against incident energy: points with "
-        "statistical errors, lines the fitted resolution, grey the reference. Look for a slope "
+        f"statistical errors, {'lines the fitted resolution, ' if fits else ''}grey the "
+        "reference. Look for a slope "
         "or a step in the ratio: a response that depends on the energy biases every "
         f"calibration.{fitted}{untrained}",
-        "Mean response and energy resolution against incident energy with fitted curves and "
-        "ratios to Geant4.",
+        "Mean response and energy resolution against incident energy, with ratios to Geant4.",
         figure,
     )
+
+
+def fails(fit: ResolutionFit) -> bool:
+    """Whether the fitted curve does not describe its points: its chi-square is too large."""
+    from scipy.stats import chi2
+
+    return float(chi2.sf(fit.chi2, fit.ndf)) < UNLIKELY
 
 
 def _columns(portrait: Portrait, used: Sequence[int], field: str) -> tuple[Array, Array]:
