@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import gamma as gamma_distribution
 
 from caloforge.data import read_showers
+from caloforge.detector.geometry import Geometry
 from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, ConditionError, SimulationError
 from caloforge.simulate import Job, Physics, simulate_file
@@ -19,7 +20,7 @@ from caloforge.simulate.beam import Request, make_beam
 from caloforge.simulate.binning import Binning, Deposits
 from caloforge.simulate.geant4 import deposits_of
 from caloforge.simulate.medium import material, medium
-from caloforge.simulate.parametric import _profile, _steps
+from caloforge.simulate.parametric import Parametric, _profile, _steps
 from caloforge.simulate.particles import PARTICLES, decay_pi0, find_particle
 from caloforge.simulate.physics import load_calzone
 from caloforge.simulate.run import blocks
@@ -276,7 +277,7 @@ def test_media_are_those_of_the_tables() -> None:
 
 
 def test_profile_is_a_gamma_distribution_with_its_maximum_at_t() -> None:
-    steps = _steps(load_geometry("lhcb"))
+    steps = _steps([load_geometry("lhcb")])
     profile = _profile(np.array([1e4]), steps.main, np.random.default_rng(3))
     t = np.linspace(0.0, 30.0, 301)
     share = profile.share(t[None])[0]
@@ -288,13 +289,35 @@ def test_profile_is_a_gamma_distribution_with_its_maximum_at_t() -> None:
 
 def test_steps_end_where_layers_end_and_add_to_the_depth() -> None:
     geometry = load_geometry("lcd")
-    steps = _steps(geometry)
-    assert list(dict.fromkeys(steps.layer)) == list(range(85))
+    steps = _steps([geometry])
+    assert list(dict.fromkeys(steps.layer[0])) == list(range(85))
     assert geometry.stack is not None
     # Radiation lengths of the ECAL: tungsten 3.504 mm, silicon 93.7 mm.
     ecal = (17 * 2.4 + 8 * 4.8) / 3.504 + 25 * 0.385 / 93.7
     assert steps.edges[25] == pytest.approx(ecal, rel=0.01)
     assert steps.depth[-1] < geometry.stack.depth
+
+
+def test_every_read_out_sees_the_same_spots() -> None:
+    """A read-out with one cell a layer holds what the cells of the first hold together, shower by
+    shower, and the first is what it is on its own. A layer may be calibrated otherwise.
+    """
+    first = load_geometry("ds1-photons")
+    wide = first.to_dict() | {"name": "wide", "symmetries": []}
+    for layer in wide["layers"]:
+        layer |= {"alpha_bins": 1, "r_edges": [layer["r_edges"][0], layer["r_edges"][-1]]}
+    group = next(g for g in wide["stack"]["groups"] if g.get("layer") == 3)
+    group["sampling_fraction"] = 0.5 * group["sampling_fraction"]
+    second = Geometry.from_dict(wide)
+    beam = make_beam(Request((GAMMA,), 30, {"energy": "16384"}, 1), (first, second))
+    voxels, layers = Parametric((first, second))(beam, 7)
+    alone = make_beam(Request((GAMMA,), 30, {"energy": "16384"}, 1), (first,))
+    assert np.array_equal(voxels, Parametric((first,))(alone, 7)[0])
+    for k, part in enumerate(first.slices):
+        total = voxels[:, part].sum(axis=1) * (2 if k == 3 else 1)
+        np.testing.assert_allclose(
+            layers[:, second.slices[k]].sum(axis=1), total, rtol=1e-3, atol=0.5
+        )
 
 
 @pytest.mark.parametrize(

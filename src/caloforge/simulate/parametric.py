@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import gammainc
 
 from caloforge.detector.geometry import Geometry
-from caloforge.detector.stack import Stack
+from caloforge.detector.stack import Group, Stack
 from caloforge.errors import SimulationError
 from caloforge.simulate.beam import Beam
 from caloforge.simulate.binning import Binning, Deposits
@@ -47,24 +47,22 @@ def check_parametric(geometries: Sequence[Geometry], particles: Sequence[Particl
                 f"The parametric source makes showers of {', '.join(_PARTICLES)}, not of "
                 f"{particle.name}: choose one of these, or --engine geant4."
             )
-    for geometry in geometries:
-        assert geometry.stack is not None
-        _steps(geometry)
+    _steps(geometries)
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """S steps along the axis: middle depth (mm), edges in radiation lengths (S + 1), index of the
-    layer (-1: none), Moliere radius (mm), factor from deposited to read-out energy, and constant
-    of the fluctuation from sampling.
+    """S steps along the axis: middle depth (mm), edges in radiation lengths (S + 1), Moliere
+    radius (mm), constant of the fluctuation from sampling; and for each of K read-outs the index
+    of the layer (-1: none) and the factor from deposited to read-out energy, (K, S).
     """
 
     depth: Array
     edges: Array
-    layer: Array
     moliere: Array
-    factor: Array
     resolution: Array
+    layer: Array
+    factor: Array
     main: Medium
 
 
@@ -86,31 +84,44 @@ class _Profile:
         return np.diff(gammainc(alpha, (alpha - 1) / maximum * t), axis=1)
 
 
+@dataclass(frozen=True)
+class _Spots:
+    """What showers are made of: the energy of M particles in S steps (M, S) MeV, which number of
+    spots (M, S) share equally; shower of each particle (M,); position of each spot (P, 2) mm.
+    """
+
+    deposited: Array
+    number: Array
+    shower: Array
+    position: Array
+
+
 class Parametric:
-    """The source for read-outs of one stack."""
+    """The source for read-outs of one stack: all of them see the same spots. Media and fluctuation
+    are those of the first.
+    """
 
     def __init__(self, geometries: tuple[Geometry, ...]) -> None:
         self._geometries = geometries
         self._binnings = [Binning(g) for g in geometries]
-        self._steps = [_steps(g) for g in geometries]
+        self._steps = _steps(geometries)
 
     def __call__(self, beam: Beam, seed: int) -> list[Array]:
         """Energies (N, V) float32 MeV in every read-out, the same for the same beam and seed."""
-        # One stream for each read-out would make different showers; each starts from the same.
-        return [self._read(k, beam, seed) for k in range(len(self._geometries))]
+        spots = self._spots(beam, np.random.Generator(np.random.Philox(key=seed)))
+        return [self._read(k, beam, spots) for k in range(len(self._geometries))]
 
-    def _read(self, k: int, beam: Beam, seed: int) -> Array:
-        geometry, steps = self._geometries[k], self._steps[k]
-        generator = np.random.Generator(np.random.Philox(key=seed))
+    def _spots(self, beam: Beam, generator: np.random.Generator) -> _Spots:
+        steps = self._steps
         shower, energy, direction, photon = _primaries(beam, generator)
         profile = _profile(energy, steps.main, generator)
         slope = direction[:, :2] / direction[:, 2:]
         start = generator.exponential(_CONVERSION, len(energy)) * photon
         t = steps.edges / direction[:, 2:] - start[:, None]
         t = np.maximum(t, 0.0)
-        visible = _visible(energy, profile.share(t), steps, generator)
+        deposited = _deposited(energy, profile.share(t), steps, generator)
         mean = profile.spots[:, None] * profile.share(t, *profile.spot_factors)
-        number = np.maximum(generator.poisson(mean), 1) * (visible > 0)
+        number = np.maximum(generator.poisson(mean), 1) * (deposited > 0)
         each = number.ravel()
         age = 0.5 * (t[:, 1:] + t[:, :-1]) / profile.maximum
         core, tail, in_core = _radial(age, (energy / GEV)[:, None], steps.main)
@@ -125,10 +136,21 @@ class Parametric:
         radius, phi = scale * np.sqrt(u / (1 - u)), v * np.float32(2 * np.pi)
         position[:, 0] += radius * np.cos(phi)
         position[:, 1] += radius * np.sin(phi)
-        spot = np.repeat((visible / np.maximum(number, 1)).ravel(), each)
-        of_shower = np.repeat(np.repeat(shower, len(steps.depth)), each)
-        of_layer = np.repeat(np.tile(steps.layer, len(energy)), each)
-        deposits = Deposits(of_shower, of_layer, spot, position)
+        return _Spots(deposited, number, shower, position)
+
+    def _read(self, k: int, beam: Beam, spots: _Spots) -> Array:
+        """Energies (N, V) of read-out k."""
+        geometry, layer, factor = self._geometries[k], self._steps.layer[k], self._steps.factor[k]
+        each = spots.number.ravel()
+        visible = spots.deposited * factor / np.maximum(spots.number, 1)
+        of_layer = np.repeat(np.tile(layer, len(spots.shower)), each)
+        chosen = np.flatnonzero(of_layer >= 0)
+        deposits = Deposits(
+            np.repeat(np.repeat(spots.shower, len(layer)), each)[chosen],
+            of_layer[chosen],
+            np.repeat(visible.ravel(), each)[chosen],
+            spots.position[chosen],
+        )
         energies = self._binnings[k](deposits, beam.conditions[k], beam.shifts[k])
         assert geometry.stack is not None
         energies[energies < geometry.stack.threshold] = 0.0
@@ -151,40 +173,70 @@ def _primaries(beam: Beam, generator: np.random.Generator) -> tuple[Array, Array
     )
 
 
-def _steps(geometry: Geometry) -> _Steps:
-    """Steps along the axis of at most `STEP` radiation lengths, none across two layers."""
-    stack = geometry.stack
+def _steps(geometries: Sequence[Geometry]) -> _Steps:
+    """Steps along the axis of at most `STEP` radiation lengths, none across two layers of a
+    read-out.
+    """
+    stack = geometries[0].stack
     assert stack is not None
     media = [medium(stack, group) for group in stack.groups]
     main = _main(stack, media)
-    index = {layer.id: k for k, layer in enumerate(geometry.layers)}
     rows: list[tuple[float, ...]] = []
-    edges, front = [0.0], 0.0
-    for number, (group, local) in enumerate(zip(stack.groups, media, strict=True)):
+    reads: list[_Read] = []
+    edges, front, slab = [0.0], 0.0, 0
+    for group, local in zip(stack.groups, media, strict=True):
         at_most = max(1, int(STEP * local.x0 / local.thickness))
+        size = len(group.slabs)
+        read = [_read_by(geometries, group, slab + k * size) for k in range(group.repeats)]
+        slab += group.repeats * size
         repeat = 0
         while repeat < group.repeats:
-            layer = group.layer_of(repeat)
             count = min(at_most, group.repeats - repeat)
-            while group.layer_of(repeat + count - 1) != layer:
+            while read[repeat + count - 1] != read[repeat]:
                 count -= 1
             # Energy for each radiation length is proportional to the critical energy.
-            factor = local.critical / main.critical * local.visible * stack.factor(number)
-            rows.append(
-                (
-                    front + 0.5 * count * local.thickness,
-                    -1 if layer is None else index[layer],
-                    local.moliere,
-                    factor if layer is not None else 0.0,
-                    local.resolution,
-                )
-            )
+            factor = local.critical / main.critical * local.visible
+            reads.append(tuple((layer, factor * scale) for layer, scale in read[repeat]))
+            middle = front + 0.5 * count * local.thickness
+            rows.append((middle, local.moliere, local.resolution))
             front += count * local.thickness
             edges.append(edges[-1] + count * local.thickness / local.x0)
             repeat += count
-    depth, layer_index, moliere, factors, resolution = np.array(rows).T
-    layers = layer_index.astype(np.int64)
-    return _Steps(depth, np.array(edges), layers, moliere, factors, resolution, main)
+    depth, moliere, resolution = np.array(rows).T
+    layers, factors = np.moveaxis(np.array(reads), 2, 0).swapaxes(1, 2)
+    return _Steps(
+        depth, np.array(edges), moliere, resolution, layers.astype(np.int64), factors, main
+    )
+
+
+_Read = tuple[tuple[int, float], ...]  # of each read-out: index of a layer, and a factor
+
+
+def _read_by(geometries: Sequence[Geometry], group: Group, first: int) -> _Read:
+    """Which layer of each read-out (-1: none) reads the active slabs of one repeat of a group,
+    whose slabs begin with number `first`, and what their energy is multiplied by to be calibrated.
+
+    Raises SimulationError where a read-out parts them: a repeat is one medium here.
+    """
+    read = []
+    for geometry in geometries:
+        stack = geometry.stack
+        assert stack is not None
+        index = {layer.id: k for k, layer in enumerate(geometry.layers)}
+        slabs = [stack.placed[first + k] for k, slab in enumerate(group.slabs) if slab.active]
+        found = {
+            (-1, 0.0) if s.layer is None else (index[s.layer], stack.factor(s.group))
+            for s in slabs
+        }
+        if len(found) > 1:
+            raise SimulationError(
+                f"'{geometry.name}' reads slabs of {group.words} apart that "
+                f"'{geometries[0].name}' reads together; expected one layer, because the "
+                "parametric source knows no single slabs: simulate them one by one, or with "
+                "--engine geant4."
+            )
+        read.append(found.pop() if found else (-1, 0.0))
+    return tuple(read)
 
 
 def _main(stack: Stack, media: list[Medium]) -> Medium:
@@ -237,15 +289,20 @@ def _sigma(inverse: Array) -> Array:
     return 1.0 / np.maximum(inverse, 1.0 / _SIGMA)
 
 
-def _visible(energy: Array, share: Array, steps: _Steps, generator: np.random.Generator) -> Array:
-    """Read-out energy of each shower in each step, (M, S) MeV."""
-    deposited = energy[:, None] * share * (steps.layer >= 0)
+def _deposited(
+    energy: Array, share: Array, steps: _Steps, generator: np.random.Generator
+) -> Array:
+    """Energy of each shower in each step that is read out, (M, S) MeV, with the fluctuation from
+    sampling: the first read-out reads all that another one reads.
+    """
+    read = steps.layer[0] >= 0
+    deposited = energy[:, None] * share * read
     square = np.square(steps.resolution)
-    sampled = np.flatnonzero((square > 0) & (steps.layer >= 0))
+    sampled = np.flatnonzero((square > 0) & read)
     if len(sampled):
         scale = square[sampled] * GEV
         deposited[:, sampled] = generator.gamma(deposited[:, sampled] / scale) * scale
-    return deposited * steps.factor
+    return deposited
 
 
 def _radial(age: Array, energy: Array, main: Medium) -> tuple[Array, Array, Array]:
