@@ -312,6 +312,42 @@ def test_saving(visit: Callable[..., Visit], server: Any, tmp_path: Path) -> Non
     assert np.allclose(seen.energies()[0], cells, rtol=1e-5)
 
 
+def test_an_average_is_cut_shower_by_shower(visit: Callable[..., Visit], server: Any) -> None:
+    """A cell that one shower of ten lights has a mean below the cut, and is part of the mean."""
+    seen = visit(f"{server.url}#model={SITE_MODEL}&c.energy=1024&average=10")
+    drawn, without = seen.page.evaluate(
+        "(() => { const [pane] = explorer.panes, [shown] = explorer.shown;"
+        " const count = () => [pane.scene.geometry.instanceCount, pane.mapCanvas.toDataURL()];"
+        " const before = count(), energies = shown.energies.map(v => v < 1 ? 0 : v);"
+        " pane.draw({...shown, energies}, pane.maps.scale, 0); return [before, count()]; })()"
+    )
+    assert drawn[0] > without[0] and drawn[1] != without[1]
+    kept = np.where(seen.energies() < 1, 0, seen.energies()).mean(axis=0)
+    shown = seen.page.evaluate("Array.from(explorer.shown[0].energies)")
+    assert np.allclose(shown, kept, rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1400, 1300, 390])
+def test_every_layer_has_its_total(visit: Callable[..., Visit], server: Any, width: int) -> None:
+    seen = visit(server.url, viewport={"width": width, "height": 900})
+    totals = seen.page.evaluate("explorer.panes[0].maps.placed.map(p => p.total)")
+    assert len(totals) == 5 and all("eV" in total for total in totals)
+
+
+def test_the_band_names_the_ranges_of_all_conditions(
+    visit: Callable[..., Visit], server: Any
+) -> None:
+    words = visit(f"{server.url}#model=calogan-eplus").page.inner_text("#band")
+    for name in explorer_labels("calogan"):
+        assert f", {name} " in words, words
+
+
+def explorer_labels(detector: str) -> list[str]:
+    """The conditions of a detector beside the energy, as the page calls them."""
+    conditions = caloforge.load_geometry(detector).conditions
+    return [c.label or c.name for c in conditions if c.role not in ("energy", "particle")]
+
+
 def test_layers_by_the_dozen(visit: Callable[..., Visit], server: Any) -> None:
     seen = visit(f"{server.url}#model=lcd-mlp")
     assert seen.page.is_visible("#layer")

@@ -206,10 +206,10 @@ export class App {
       for (let cell = 0; cell < size; cell += 1)
         if (one[cell] >= cut) mean[cell] += one[cell] / count;
     }
-    const energies = count > 1 ? mean : all;
     const summary = average(each);
     const took = seconds === null ? null : seconds / count;
-    return { title, energies, all, count, condition: conditions[0], summary, seconds: took };
+    const condition = conditions[0];
+    return { title, energies: mean, all, count, condition, summary, seconds: took };
   }
 
   // --- the blind test ----------------------------------------------------------------------
@@ -292,7 +292,11 @@ export class App {
     const count = this.blind ? 1 : this.state.average;
     fillTable(element("table"), this.shown, geant4, count, this.backend.title);
     drawProfiles(this.detector, this.shown, geant4, count);
-    legend(this, geant4);
+    legend(
+      this,
+      geant4,
+      near.map((index) => (this.reference as Reference).condition(index)),
+    );
     if (!this.firstPicture) this.firstPicture = performance.now();
   }
 

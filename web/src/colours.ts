@@ -48,9 +48,10 @@ export function scaleOf(pictures: ArrayLike<number>[], cut: number): Scale {
   return { low: Math.max(high / 10 ** DECADES, Math.min(cut, high / 10)), high };
 }
 
-// Where an energy lies on a scale, from 0 to 1; -1 for empty cells.
-export function place(energy: number, scale: Scale, cut: number): number {
-  if (!(energy > 0) || energy < cut) return -1;
+// Where an energy lies on a scale, from 0 to 1; -1 for empty cells. The detector's cut has been
+// applied to each shower: the mean of several may well lie below it.
+export function place(energy: number, scale: Scale): number {
+  if (!(energy > 0)) return -1;
   const t = Math.log(energy / scale.low) / Math.log(scale.high / scale.low);
   return Math.min(1, Math.max(0, t));
 }

@@ -9,7 +9,7 @@ const MOST = 8;
 const FONT = '12px system-ui, "Segoe UI", sans-serif';
 const LEFT = 54;
 const RIGHT = 12;
-const TOP = 22;
+const TOP = 28;
 const BOTTOM = 34;
 
 // What one map shows: a layer, or the sum of several with the same cells.
@@ -27,6 +27,7 @@ interface Placed {
   height: number;
   values: Float64Array;
   shift: [number, number];
+  total: string; // the energy above the map; empty where there is no room for it
 }
 
 export function manyLayers(detector: Detector): boolean {
@@ -78,7 +79,7 @@ export class Maps {
     const panels = panelsOf(this.detector, chosen);
     const columns = Math.max(1, Math.min(panels.length, Math.floor(width / 170)));
     const across = Math.floor(width / columns);
-    const high = panels.length < 3 ? 300 : 176;
+    const high = panels.length < 3 ? 306 : 182;
     const rows = Math.ceil(panels.length / columns);
     const bar = 50;
     const pen = prepare(this.canvas, width, rows * high + bar);
@@ -90,6 +91,7 @@ export class Maps {
       height: high - TOP - BOTTOM,
       values: this.sum(panel, energies),
       shift: shiftOf(this.detector, panel.layer, condition),
+      total: "",
     }));
     for (const placed of this.placed) this.map(pen, placed);
     this.bar(pen, LEFT, rows * high + 16, Math.min(320, width - LEFT - RIGHT - 30));
@@ -136,19 +138,20 @@ export class Maps {
     pen.textAlign = "left";
     pen.textBaseline = "alphabetic";
     pen.font = `600 ${FONT}`;
-    pen.fillText(panel.title, x, y - 7);
+    // Titles begin in the margin: narrow maps have no room for name and total above them.
+    pen.fillText(panel.title, x - LEFT + 8, y - 12);
     const long = pen.measureText(panel.title).width;
     pen.font = FONT;
     pen.fillStyle = ink("quiet");
-    if (long + 78 < width) {
-      pen.textAlign = "right";
-      pen.fillText(energy(total), x + width, y - 7);
-    }
+    placed.total = energy(total);
+    if (long + pen.measureText(placed.total).width + 8 > width + LEFT - 8) placed.total = "";
+    pen.textAlign = "right";
+    pen.fillText(placed.total, x + width, y - 12);
     pen.fillStyle = ink("empty");
     pen.fillRect(x, y, width, height);
     const fast = layer.edges[1].length - 1;
     values.forEach((value, cell) => {
-      const t = place(value, this.scale, panel.members.length > 1 ? 0 : this.detector.cut);
+      const t = place(value, this.scale);
       if (t < 0) return;
       const i = Math.floor(cell / fast);
       const j = cell % fast;

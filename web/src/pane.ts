@@ -10,7 +10,7 @@ import type { Detector } from "./types";
 // A shower, or the mean of several, ready to be drawn.
 export interface Shown {
   title: string;
-  energies: Float32Array; // (V,) MeV, the mean of `count` showers
+  energies: Float32Array; // (V,) MeV, the mean of `count` showers, each after the detector's cut
   all: Float32Array; // (count, V)
   count: number;
   condition: number[];

@@ -170,11 +170,11 @@ export class Scene {
     const lit: number[] = [];
     let count = 0;
     for (let cell = 0; cell < cells.count; cell += 1) {
-      if (place(energies[cell], scale, detector.cut) >= 0) lit.push(cell);
+      if (place(energies[cell], scale) >= 0) lit.push(cell);
     }
     lit.sort((a, b) => energies[a] - energies[b]);
     for (const cell of lit) {
-      const t = place(energies[cell], scale, detector.cut);
+      const t = place(energies[cell], scale);
       const index = cells.layer[cell];
       const layer = detector.layers[index];
       const [s, f] = shifts[index];

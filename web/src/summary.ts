@@ -1,7 +1,7 @@
 // The table of numbers, the two profiles, and the words about Geant4's band.
 import type { App } from "./app";
 import { ink } from "./colours";
-import { energy, number, seconds } from "./format";
+import { energy, number, quantity, seconds } from "./format";
 import { type Summary, band, bands } from "./observables";
 import type { Shown } from "./pane";
 import { type Profile, drawProfile } from "./profiles";
@@ -130,7 +130,7 @@ export function drawProfiles(
 }
 
 // What the band is, in a sentence.
-export function legend(app: App, geant4: Summary[]): void {
+export function legend(app: App, geant4: Summary[], conditions: number[][]): void {
   const text = document.getElementById("band") as HTMLElement;
   const below = document.getElementById("legend") as HTMLElement;
   below.textContent = "Both profiles show the share of the incident energy in each bin.";
@@ -151,9 +151,23 @@ export function legend(app: App, geant4: Summary[]): void {
   const incident = geant4.map((s) => s.incident);
   const [low, high] = [energy(Math.min(...incident)), energy(Math.max(...incident))];
   const range = low === high ? `of ${low}` : `from ${low} to ${high}`;
+  const others = otherRanges(app.detector, conditions);
   const what =
     app.state.average > 1
       ? `Band: their mean with the scatter of averages of ${app.state.average}`
       : "Band: the middle 68 % of them; dashes: their mean";
-  text.textContent = `Geant4: the ${geant4.length} showers nearest in condition, ${range} (${source}). ${what}.`;
+  text.textContent = `Geant4: the ${geant4.length} showers nearest in condition, ${range}${others} (${source}). ${what}.`;
+}
+
+// The ranges of the conditions beside the energy: compared showers come in elsewhere too.
+function otherRanges(detector: Detector, conditions: number[][]): string {
+  return detector.conditions
+    .map(({ role, label, name, unit }, column) => {
+      if (role === "energy" || role === "particle") return "";
+      const values = conditions.map((condition) => condition[column]);
+      const ends = [Math.min(...values), Math.max(...values)];
+      const [low, high] = ends.map((v) => quantity(v, unit, 2));
+      return `, ${label || name} ${low === high ? low : `${low} to ${high}`}`;
+    })
+    .join("");
 }
