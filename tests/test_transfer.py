@@ -13,8 +13,8 @@ from caloforge.errors import ModelError, TrainingError
 from caloforge.models.base import Phase
 from caloforge.models.file import load_model
 from caloforge.showers import Showers
-from caloforge.training.train import train
-from caloforge.training.transfer import freeze, still, trainable
+from caloforge.training.train import build, train
+from caloforge.training.transfer import freeze, load_start, still, trainable
 
 SHORT = ("training.steps=6", "training.log_every=3", "training.selection.every=100")
 
@@ -124,6 +124,23 @@ def test_batch_statistics_of_a_frozen_part_stand_still(smoke, tmp_path: Path) ->
     assert any("running" in key for key in moved)
 
 
+def test_a_generator_is_given_by_folder_or_name_as_everywhere(smoke, tmp_path: Path) -> None:
+    start = smoke("dnncalogan")
+    train(recipe(), few(), tmp_path, device="cpu", init=start)
+    about = load_model(tmp_path / "model.safetensors").about
+    assert about["trained_on"]["init"] == load_start(start / "model.safetensors").name
+    with pytest.raises(ModelError, match="did you mean 'atlas-gan'"):
+        train(recipe(), few(), tmp_path / "other", device="cpu", init="atlas-gann")
+
+
+def test_the_second_stage_of_lhcb_begins_with_another_critic() -> None:
+    """Its critic has spectral norms and sees statistics; the generator is the same."""
+    chosen, start = load_recipe("lhcb-sagan-refined"), load_start("lhcb-sagan-cells-no-norm")
+    model = build(chosen, sample_showers("lhcb"), start)
+    assert model.hyper.thresholds != start.file.model.hyper.thresholds
+    assert model.generator.training
+
+
 def test_a_model_split_in_energy_takes_over_all_its_parts(smoke, tmp_path: Path) -> None:
     start, name = smoke("caloshowergan-split"), "caloshowergan-split"
     run(tmp_path, start, "training.freeze=('parts.0.generator','parts.1.generator')", model=name)
@@ -162,6 +179,7 @@ def test_another_geometry_is_an_error(smoke, tmp_path: Path) -> None:
         ("model.latent=5", r"generator\.0\.weight has the shape"),
         ("model.generator=[32,32,32,32,32,32]", r"generator\.\d+\.\w+ has the shape"),
         ("transform={'name':'balanced-fraction'}", "transform.name = 'incident-fraction'"),
+        ("model.output_activation=softplus", r"model\.output_activation = 'relu' \(the rec.*same"),
     ],
 )
 def test_another_generator_is_an_error(change: str, named: str, smoke, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def train(
         bool, typer.Option("--resume", help="Continue from the newest checkpoint in --out.")
     ] = False,
     init: Annotated[
-        str | None, typer.Option(help="Trained generator to begin from: a file or a name.")
+        str | None, typer.Option(help="Trained generator to begin from: a file, a run or a name.")
     ] = None,
     freeze: Annotated[
         list[str] | None,
@@ -155,7 +155,6 @@ def train(
     from caloforge.commands.live import LiveBar
     from caloforge.config import load_recipe
     from caloforge.data import read_showers, resolve_data
-    from caloforge.pretrained import resolve_model
     from caloforge.training.parallel import started
     from caloforge.training.train import train as run
     from caloforge.training.train import with_settings
@@ -184,7 +183,7 @@ def train(
             resume=resume,
             observer=bar,
             data=Path(data).name,
-            init=None if init is None else resolve_model(init),
+            init=init,
         )
     if not first:
         return

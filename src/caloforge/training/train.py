@@ -75,16 +75,18 @@ def train(
     data
         Name of the file of showers, for the run to tell; its folder is left out.
     init
-        Model file of a trained generator to begin from; its transform is taken too.
-        `training.freeze` of the recipe names parts that keep their weights.
+        Trained generator to begin from: its model file, the folder of its training or the name of
+        a shipped one. Its transform is taken too; hyper-parameters that act on what it makes must
+        be the same. `training.freeze` of the recipe names parts that keep their weights.
 
     Raises
     ------
     TrainingError
-        For showers or a generator to begin from of another geometry, a folder that holds another
-        training, nothing left to train, or losses that are not finite.
+        For showers or a generator to begin from of another geometry, a generator that is not the
+        recipe's, a folder that holds another training, nothing left to train, or losses that are
+        not finite.
     ModelError, RecipeError
-        For settings the model does not have.
+        For settings the model does not have, or no generator to begin from.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     showers = showers if isinstance(showers, Showers) else read_showers(showers)
@@ -262,7 +264,7 @@ def build(recipe: Recipe, showers: Showers, start: Start | None = None) -> Showe
         torch.manual_seed(recipe.training.seed)
         model = make_model(recipe.model["name"], showers.geometry, transform, **recipe.hyper())
     if start is not None:
-        take_over(model, start)
+        take_over(model, start, showers)
         freeze(model, recipe.training.freeze)
     return model
 

@@ -8,7 +8,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from caloforge.config import Recipe
@@ -16,7 +19,12 @@ from caloforge.detector.same import check_same_read_out
 from caloforge.errors import ModelError, TrainingError, did_you_mean
 from caloforge.models.base import Phase, ShowerModel
 from caloforge.models.file import ModelFile, load_model
+from caloforge.noise import normals
+from caloforge.pretrained import resolve_model
 from caloforge.showers import Showers
+from caloforge.training.average import evaluating
+
+PROBED = 16  # showers by which two generators are compared
 
 
 @dataclass(frozen=True)
@@ -27,15 +35,17 @@ class Start:
     file: ModelFile
 
 
-def load_start(path: str | Path) -> Start:
-    """Read a model file; it is called by its recipe, its step and the digest of the file.
+def load_start(source: str | Path) -> Start:
+    """Read a generator, given as `load_model` takes it; it is called by its recipe, its step and
+    the digest of the file.
 
     Raises ModelError for a file that is none.
     """
+    path = resolve_model(source)
     file = load_model(path)
     recipe = file.about.get("recipe", {}).get("name", "a generator")
     step = file.about.get("chosen", {}).get("step", "unknown")
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Start(f"{recipe}, step {step}, sha256 {digest[:16]}", file)
 
 
@@ -68,11 +78,12 @@ def check_start(start: Start, recipe: Recipe, showers: Showers) -> None:
             )
 
 
-def take_over(model: ShowerModel, start: Start) -> None:
+def take_over(model: ShowerModel, start: Start, showers: Showers) -> None:
     """Give `model` the weights of the trained generator, in place; parts that only training needs,
     such as critics, keep their fresh ones.
 
-    Raises TrainingError naming the first weight that does not fit.
+    Raises TrainingError naming the first weight that does not fit, or the hyper-parameters with
+    which the weights make other showers, at conditions of `showers`.
     """
     state = start.file.model.generator_state()
     expected = model.generator_state()
@@ -85,6 +96,31 @@ def take_over(model: ShowerModel, start: Start) -> None:
                 "the recipe the sizes of that generator."
             )
     model.load_state_dict(state, strict=False)
+    _check_same_generator(model, start, showers.conditions)
+
+
+def _check_same_generator(model: ShowerModel, start: Start, conditions: NDArray[Any]) -> None:
+    """Raise TrainingError when `model` makes other showers of the same weights: a hyper-parameter
+    of the generator, such as an activation, need not have a weight.
+    """
+    begun = start.file.model
+    there, here = begun.hyper.to_dict(), model.hyper.to_dict()
+    changed = [key for key in here if here[key] != there[key]]
+    if not changed:
+        return
+    condition = torch.from_numpy(conditions[:: -(-len(conditions) // PROBED)]).float()
+    noise = torch.from_numpy(normals(0, 0, len(condition), begun.noise_size))
+    with torch.no_grad(), evaluating(model):
+        if model.noise_size == begun.noise_size:
+            first, second = (one.sample(condition, noise) for one in (begun, model))
+            if torch.allclose(first, second, rtol=1e-4, atol=1e-6 * float(first.max())):
+                return
+    what = ", ".join(f"model.{k} = {there[k]!r} (the recipe: {here[k]!r})" for k in changed)
+    raise TrainingError(
+        f"The weights of the generator to begin from ({start.name}) make other showers in the "
+        f"recipe's model than in its own, which has {what}; expected the same but for critics, "
+        "losses and optimisers: give the recipe the values of that generator."
+    )
 
 
 def freeze(model: nn.Module, parts: Iterable[str]) -> None:
