@@ -58,7 +58,9 @@ def final_state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same(first: Path, second: Path) -> None:
-    """Bit for bit: weights, optimisers, averages, generator of random numbers; log and choice."""
+    """Bit for bit: weights, optimisers, averages, generator of random numbers; log, choice and
+    chosen generator.
+    """
     a, b = final_state(first), final_state(second)
     assert a.keys() == b.keys()
     assert a
@@ -67,6 +69,9 @@ def assert_same(first: Path, second: Path) -> None:
     for path in sorted(first.rglob("log.jsonl")):
         other = second / path.relative_to(first)
         assert losses(path) == losses(other)
+    for name in ("selection.json", "model.safetensors"):
+        for path in sorted(first.rglob(name)):
+            assert path.read_bytes() == (second / path.relative_to(first)).read_bytes(), path
 
 
 def losses(path: Path) -> list[dict[str, float]]:

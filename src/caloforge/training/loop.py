@@ -125,10 +125,8 @@ class Run:
                 "training.steps=1."
             )
         self.gradients = [self._gradients(player.phase) for player in self.players]
-        self.log, self.checkpoints = (
-            Log(folder),
-            Checkpoints(folder / "checkpoints", settings.keep),
-        )
+        self.log = Log(folder)
+        self.checkpoints = Checkpoints(folder / "checkpoints", settings.keep)
         self.rng = torch.Generator(device=data.device).manual_seed(settings.seed)
         self.step, self.best_step, self.best_score = 0, 0, math.inf
         self.fitted: list[str] = []  # names of the fits that are done
@@ -250,9 +248,8 @@ class Run:
         self.checkpoints.save(self.step, tensors, about)
 
     def _fixed(self) -> dict[str, Any]:
-        """What may not change between a checkpoint and its resuming: with it, the steps that were
-        taken belong to another training. That holds for the number of steps too, where turns are
-        parts of it.
+        """What may not change when a training is resumed: the steps taken would belong to another
+        one. It is also the number of steps, where turns are parts of it.
         """
         fixed = {"seed": self.settings.seed, "batch_size": self.settings.batch_size}
         fixed |= {"steps": self.settings.steps} if self.planned else {}
@@ -333,9 +330,12 @@ class Run:
                         stopped = self.processes.any(asked(), self.data.device)
                 except KeyboardInterrupt:
                     stopped = True
-            if not self.history or self.history[-1]["step"] != self.step:
+            due = self.step == settings.steps or self.step % settings.selection.every == 0
+            if due and (not self.history or self.history[-1]["step"] != self.step):
                 self.choose(observer)
             self.save()
+            if not self.history:  # stopped before the first choice; resuming forgets this one
+                self.choose(observer)
             stopped = stopped or asked()
         return Outcome(self.step, self.best_step, self.best_score, stopped)
 
@@ -347,7 +347,7 @@ class Run:
             if f"loss/{p.phase.name}" in numbers  # it took its turn in this step
         }
         device = self.data.device
-        on_device = {k: v.to(device).float().reshape(()) for k, v in {**numbers, **norms}.items()}
+        on_device = {k: v.to(device).float().reshape(()) for k, v in (numbers | norms).items()}
         values: dict[str, float] = {}
         if on_device:
             joint = torch.stack(list(on_device.values()))
