@@ -388,6 +388,27 @@ def test_extrapolation_is_allowed_with_a_note(
     assert "expected more than 0" in refused_.err
 
 
+def test_export_replaces_none_of_its_files_unasked(
+    caloforge: Command, smoke, tmp_path: Path
+) -> None:
+    """An export may write other files than --out."""
+    out = tmp_path / "vae.json"
+    (tmp_path / "vae_transform.json").write_text("mine")
+    words = ("export", "atlas-vae", "--to", "lwtnn", "--out", out)
+    refused(caloforge(*words), "vae_transform.json exists", "--force")
+    shown = caloforge(*words, "--force")
+    assert shown.code == 0, shown.err
+    assert (tmp_path / "vae_transform.json").read_text() != "mine"
+    for target, of, other in (
+        ("par04", "caloshowergan", "model.mac"),
+        ("lwtnn", "caloshowergan-split", "model_4096_4194304.json"),
+    ):
+        (tmp_path / other).write_text("mine")
+        name = tmp_path / f"model{'.onnx' if target == 'par04' else '.json'}"
+        shown = caloforge("export", smoke(of), "--to", target, "--out", name)
+        refused(shown, f"{other} exists", "--force")
+
+
 # --- evaluate --------------------------------------------------------------------------------
 KEYS = (
     "auc_low auc_low_normed auc_high jsd_low jsd_high fpd kpd precision recall density coverage "

@@ -241,6 +241,8 @@ def test_what_cannot_be_simulated_is_said(monkeypatch: pytest.MonkeyPatch, tmp_p
         Job((load_geometry("ds2"),), request)
     with pytest.raises(SimulationError, match="different stacks"):
         Job((photons, other), request)
+    with pytest.raises(SimulationError, match=r"Two read-outs .*a\.h5; .*GEOMETRY=FILE"):
+        simulate_file(job(), [tmp_path / "a.h5", tmp_path / "a.h5"])
     with pytest.raises(SimulationError, match="did you mean 'parametric'"):
         Job((photons,), request, engine="parametrc")
     with pytest.raises(SimulationError, match="--engine geant4"):

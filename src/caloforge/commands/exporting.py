@@ -28,7 +28,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
     """Write a trained model for the software of an experiment, after a comparison with PyTorch."""
-    from caloforge.export import export_model
+    from caloforge.export import export_model, exported_files
     from caloforge.files import check_target
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
@@ -36,7 +36,9 @@ def export(
     given = {"eta": eta, "network": network, "shower": shower}
     options = {name: value for name, value in given.items() if value is not None}
     path = resolve_model(model)
-    check_target(out, [path], force=force)
-    parity = export_model(load_model(path), to, out, **options)
+    file = load_model(path)
+    for target in exported_files(file, to, out):
+        check_target(target, [path], force=force)
+    parity = export_model(file, to, out, **options)
     written = ", ".join(map(str, parity.files))
     console().print(f"{written}: as PyTorch, {parity}", soft_wrap=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 from caloforge.errors import ExportError, did_you_mean
 from caloforge.export.fastcalosim import export_fastcalosim
-from caloforge.export.lwtnn import export_lwtnn
+from caloforge.export.lwtnn import export_lwtnn, lwtnn_files
 from caloforge.export.onnx import export_onnx
-from caloforge.export.par04 import export_ddml, export_par04
+from caloforge.export.par04 import export_ddml, export_par04, par04_files
 from caloforge.export.parity import Parity
 from caloforge.models.file import ModelFile, load_model
 
@@ -60,4 +60,14 @@ def export_model(
     return TARGETS[target](file, out, **options)
 
 
-__all__ = ["TARGETS", "Parity", "export_model"]
+def exported_files(file: ModelFile, target: str, out: str | Path) -> list[Path]:
+    """What `export_model` writes: besides `out`, or in its place, there may be others.
+
+    Raises ExportError for a model that the target's format cannot hold.
+    """
+    if target == "lwtnn":
+        return lwtnn_files(file, out)
+    return par04_files(out) if target == "par04" else [Path(out)]
+
+
+__all__ = ["TARGETS", "Parity", "export_model", "exported_files"]

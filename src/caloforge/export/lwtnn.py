@@ -10,7 +10,7 @@ metadata: read-out, conditions with the trained ranges, order of the cells, vers
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,21 +81,38 @@ def export_lwtnn(file: ModelFile, out: str | Path) -> Parity:
     Raises ExportError when the model has no dense core or an activation that the format does not
     know, or the check fails; then nothing is written.
     """
-    out, parts = Path(out), energy_parts(file)
     texts: dict[Path, str] = {}
     checks = []
-    for part, part_file in parts:
-        core = dense_core_of(part_file)
-        text = json.dumps(lwtnn_graph(core, part_file), separators=(",", ":"))
-        checks.append(check_parity(part_file, Sampler(part_file.model), _Run(core, text)))
-        name = out.name if len(parts) == 1 else f"{out.stem}_{part.low:.0f}_{part.high:.0f}.json"
-        path = out.with_name(name)
+    for path, decoded, part, core in _networks(file, Path(out)):
+        text = json.dumps(lwtnn_graph(core, part), separators=(",", ":"))
+        checks.append(check_parity(part, Sampler(part.model), _Run(core, text)))
         texts[path] = text
-        if core.decoding:
+        if decoded is not None:
             decoding = {"format": TRANSFORM_FORMAT, "schema": SCHEMA, **core.decoding}
-            texts[path.with_name(f"{path.stem}_transform.json")] = json.dumps(decoding)
+            texts[decoded] = json.dumps(decoding)
     write_texts(texts)
     return Parity.joined(checks).written(*texts)
+
+
+def lwtnn_files(file: ModelFile, out: str | Path) -> list[Path]:
+    """The files that `export_lwtnn` writes. Raises ExportError for a model without dense core."""
+    pairs = [(path, decoded) for path, decoded, _, _ in _networks(file, Path(out))]
+    return [path for pair in pairs for path in pair if path is not None]
+
+
+def _networks(
+    file: ModelFile, out: Path
+) -> Iterator[tuple[Path, Path | None, ModelFile, DenseCore]]:
+    """The file of each energy range, that of its transform where it has one, and what is in
+    them.
+    """
+    parts = energy_parts(file)
+    for part, part_file in parts:
+        core = dense_core_of(part_file)
+        name = out.name if len(parts) == 1 else f"{out.stem}_{part.low:.0f}_{part.high:.0f}.json"
+        path = out.with_name(name)
+        decoded = path.with_name(f"{path.stem}_transform.json") if core.decoding else None
+        yield path, decoded, part_file, core
 
 
 def write_texts(texts: dict[Path, str]) -> None:

@@ -46,10 +46,15 @@ def export_par04(file: ModelFile, out: str | Path) -> Parity:
     with ExitStack() as files:
         network = files.enter_context(atomic_path(out))
         parity = _write(file, order, network, "(r, phi, z), r slowest, phi from -pi")
-        macro = out.with_suffix(".mac")
+        _, macro = par04_files(out)
         text = par04_macro(geometry, file.model.noise_size, out.name)
         files.enter_context(atomic_path(macro)).write_text(text, encoding="utf-8")
     return parity.written(out, macro)
+
+
+def par04_files(out: str | Path) -> list[Path]:
+    """The files that `export_par04` writes: the network and the macro."""
+    return [Path(out), Path(out).with_suffix(".mac")]
 
 
 def export_ddml(file: ModelFile, out: str | Path) -> Parity:

@@ -143,14 +143,19 @@ def simulate_file(
     Raises
     ------
     SimulationError
-        When there is no stack, no Geant4, or something to resume and no wish to, or the other way
-        round.
+        When there is no stack, no Geant4, a file that exists or stands for two read-outs, or
+        something to resume and no wish to, or the other way round.
     """
     paths = [Path(out) for out in outs]
     for path in paths:
         if path.exists():
             raise SimulationError(
                 f"{path} exists; expected the name of a new file: delete it or choose another."
+            )
+        if [other.absolute() for other in paths].count(path.absolute()) > 1:
+            raise SimulationError(
+                f"Two read-outs are to be written to {path}; expected a file for each: give "
+                "--also GEOMETRY=FILE."
             )
     if job.engine == "parametric":
         check_parametric(job.geometries, job.request.particles)
