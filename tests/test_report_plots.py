@@ -228,6 +228,32 @@ def test_core_ratio_and_shown_layers() -> None:
     assert len(shown) == 6 and 10 in shown and shown == tuple(sorted(set(shown)))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1.2e3, 8e5, ["10⁴", "10⁵"]),
+        (0.2, 5000.0, ["1", "10", "100", "1000"]),
+        (3.9, 99.0, ["5", "10", "20", "50"]),
+        (38.0, 66.0, ["40", "50", "60"]),
+        (1.1e-7, 9e-7, ["2·10⁻⁷", "5·10⁻⁷"]),
+        (1e-12, 1.0, ["10⁻¹²", "10⁻⁹", "10⁻⁶", "10⁻³", "10⁰"]),
+    ],
+)
+def test_a_logarithmic_axis_has_numbers(low: float, high: float, expected: list[str]) -> None:
+    """However short or long it is, and not only at powers of ten."""
+    (ax,) = _axes()
+    curves.draw_points(ax, np.array([low, high]), [(looks(["a"])[0], np.ones(2), np.zeros(2))])
+    ax.set_xlim(low, high)
+    ax.figure.draw_without_rendering()
+    shown = "".maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+    texts = []
+    for label in ax.get_xticklabels():
+        text = label.get_text().removeprefix(r"$\mathdefault{").removesuffix("}$")
+        number, _, power = text.replace(r"\cdot", "·").partition("^")
+        texts.append(number + power.strip("{}").translate(shown))
+    assert texts == expected
+
+
 def test_energy_slices_and_means() -> None:
     points = np.repeat([256.0, 512.0], 50)
     low, high = energy_slices(points)

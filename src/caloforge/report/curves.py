@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from caloforge.errors import CaloForgeError
@@ -21,6 +21,7 @@ from caloforge.report.style import (
     REFERENCE_LOOK,
     Look,
 )
+from caloforge.report.ticks import log_scale
 
 Array = NDArray[Any]
 
@@ -54,7 +55,7 @@ def draw_points(
             label=look.label,
         )
     if log_x:
-        ax.set_xscale("log")
+        log_scale(ax.xaxis)
     return artists
 
 
@@ -142,19 +143,11 @@ def draw_chi2_points(
             markersize=4,
             label=look.label,
         )[0]
-    ax.set_yscale("log")
-    plain_decades(ax)
+    log_scale(ax.yaxis)
     ax.set_xticks(place, energies, rotation=35, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.5, len(energies) - 0.5)
     ax.set_ylabel("χ²/NDF of $E_\\mathrm{tot}$")
     return artists
-
-
-def plain_decades(ax: Axes) -> None:
-    """Ticks at 1, 2 and 5 of every decade of a logarithmic vertical axis, written as numbers."""
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_ranking(
@@ -188,7 +181,7 @@ def draw_ranking(
             color=look.color,
             label=look.label,
         )[0]
-    ax.set_xscale("log")
+    log_scale(ax.xaxis)
     ax.set_xlim(low, 1.5 * max(positive))
     ax.set_yticks(place, labels)
     ax.set_ylim(-0.7, len(labels) - 0.3)
@@ -244,8 +237,7 @@ def draw_chi2_history(
             label=f"Geant4 against Geant4: {floor:.3g}",
         )
     if np.all(chi2[np.isfinite(chi2)] > 0):
-        ax.set_yscale("log")
-        plain_decades(ax)
+        log_scale(ax.yaxis)
     ax.set_xlabel("training iteration")
     ax.set_ylabel("χ²/NDF of $E_\\mathrm{tot}$")
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from caloforge.errors import CaloForgeError
 from caloforge.judge.shown.histograms import Bins
 from caloforge.report.style import BAND, FLOOR_LOOK, GEANT4_EDGE, GEANT4_FILL, REFERENCE_LOOK, Look
+from caloforge.report.ticks import log_scale
 
 Array = NDArray[Any]
 
@@ -228,7 +229,7 @@ def mark_outside(
 def _finish_axis(ax: Axes, data: Overlay) -> None:
     edges = data.reference.histogram.axes[0].edges
     if data.log:
-        ax.set_xscale("log")
+        log_scale(ax.xaxis)
     ax.set_xlim(edges[0], edges[-1])
     for start, stop in ((edges[0], data.inner[0]), (data.inner[1], edges[-1])):
         if stop > start:
@@ -259,7 +260,7 @@ def draw_comparison(
     )
     if log_y:
         least = 0.5 / max(d.entries for d in drawn)
-        top.set_yscale("log")
+        log_scale(top.yaxis)
         top.set_ylim(least, 1.5 * highest * (max(highest / least, 1.0)) ** (headroom - 1))
     else:
         limit = (highest or 1.0) * headroom

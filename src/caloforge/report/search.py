@@ -20,10 +20,10 @@ from matplotlib.axes import Axes
 
 from caloforge.errors import DataError
 from caloforge.report.blocks import Cell, Picture, Section, Table
-from caloforge.report.curves import plain_decades
 from caloforge.report.page import write_page
 from caloforge.report.panels import WIDTH, Grid, columns, plain_panels
 from caloforge.report.style import COLORS, INK, plain, style
+from caloforge.report.ticks import log_scale
 
 FORMAT = "caloforge-search-1"  # what `caloforge search` writes
 PRUNED = "#b3b8bd"
@@ -229,7 +229,7 @@ def _front(search: dict[str, Any], first: int, second: int) -> Picture:
     for number, a, b in zip(numbers[on], x[on], y[on], strict=True):
         ax.annotate(str(number), (a, b), xytext=(4, 4), textcoords="offset points", color=INK)
     if x.min() > 0 and x.max() > 10 * x.min():
-        ax.set_xscale("log")
+        log_scale(ax.xaxis)
     _scale(ax, y)
     ax.set_xlabel(one["label"])
     ax.set_ylabel(two["label"])
@@ -276,7 +276,7 @@ def _positions(ax: Axes, dimension: dict[str, Any], values: Sequence[Any]) -> np
     """Where values lie on the axis: numbers as they are, choices side by side."""
     if "choices" not in dimension:
         if dimension.get("log"):
-            ax.set_xscale("log")
+            log_scale(ax.xaxis)
         return np.array([np.nan if v is None else float(v) for v in values])
     choices = dimension["choices"]
     ax.set_xticks(range(len(choices)), [plain(str(c)) for c in choices])
@@ -316,5 +316,4 @@ def _importances(search: dict[str, Any]) -> list[Picture]:
 def _scale(ax: Axes, values: np.ndarray) -> None:
     """A logarithmic axis where values span more than a factor of ten."""
     if len(values) and values.min() > 0 and values.max() > 10 * values.min():
-        ax.set_yscale("log")
-        plain_decades(ax)
+        log_scale(ax.yaxis)

@@ -19,6 +19,7 @@ from caloforge.report.curves import draw_chi2_history
 from caloforge.report.page import write_page
 from caloforge.report.panels import Grid, plain_panels
 from caloforge.report.style import Look, looks, style
+from caloforge.report.ticks import log_scale
 
 HELD_OUT = (
     "Chosen on a held-out tenth of the training showers; the judged showers were never seen."
@@ -191,7 +192,7 @@ def _gradient_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
     for name, look in zip(names, looks([n.removeprefix(GRADIENT) for n in names]), strict=True):
         values = np.array([entry.get(name, np.nan) for entry in log])
         _curve(left, steps, np.where(values > 0, values, np.nan), look)
-    left.set_yscale("log")
+    log_scale(left.yaxis)
     left.set_ylabel("norm of the gradient")
     left.set_xlabel("training iteration")
     left.legend()

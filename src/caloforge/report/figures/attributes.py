@@ -6,19 +6,18 @@ import math
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from caloforge import units
 from caloforge.judge.folder import Result
 from caloforge.metrics.notes import AttributeValues
 from caloforge.report.blocks import Picture
-from caloforge.report.curves import draw_points, plain_decades
+from caloforge.report.curves import draw_points
 from caloforge.report.drawn import looks_of
 from caloforge.report.floors import attributes_of
 from caloforge.report.panels import Grid, columns, dress, legend, panel_figure
 from caloforge.report.style import REFERENCE_LOOK, Look
+from caloforge.report.ticks import log_scale
 
 Array = NDArray[Any]
 
@@ -49,9 +48,7 @@ def attributes_requested(result: Result) -> Picture | None:
         unit = "GeV" if log else first.unit
         dress(pair, first.label, first=k % grid.columns == 0, y_label="regressed", linear=False)
         if log:
-            _decades(ax)
-            ax.set_yscale("log")
-            plain_decades(ax)
+            log_scale(ax.yaxis)
         ax.set_xlabel(f"requested{f' [{unit}]' if unit else ''}")
     legend(figure, looks_of(result), floor=False, kind="points")
     return Picture(
@@ -84,7 +81,6 @@ def attributes_per_energy(result: Result) -> Picture | None:
         ax = pair[0]
         draw_points(ax, energies / units.GEV, curves)
         dress(pair, first.label, first=k % across == 0, y_label=kind)
-        _decades(ax)
         if kind == "spread":
             ax.set_ylim(bottom=0)
         ax.set_xlabel("incident energy [GeV]")
@@ -114,11 +110,3 @@ def _against_energy(
             rows.append(getattr(one.tenths[energy][which], kind))
     values, errors = np.array(rows).T
     return values, errors
-
-
-def _decades(ax: Axes) -> None:
-    """A logarithmic horizontal axis with plain numbers at 1, 2 and 5 of every decade."""
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from caloforge import units
@@ -16,11 +16,12 @@ from caloforge.judge.merit import distance
 from caloforge.metrics.base import Metric
 from caloforge.metrics.table import metric, metrics
 from caloforge.report.blocks import Picture
-from caloforge.report.curves import draw_points, plain_decades
+from caloforge.report.curves import draw_points
 from caloforge.report.drawn import looks_of, names
 from caloforge.report.floors import curve_at, energies_of
 from caloforge.report.panels import Grid, columns, dress, legend, panel_figure
 from caloforge.report.style import BAND, FLOOR, FLOOR_LOOK, Look
+from caloforge.report.ticks import log_scale
 
 Array = NDArray[Any]
 
@@ -73,7 +74,6 @@ def joint_energy(result: Result) -> Picture | None:
         _panel(pair, x, known, values, looks_of(result))
         pair[0].set_xlabel("incident energy [GeV]")
         pair[0].set_xlim(x[0] / 1.3, x[-1] * 1.3)
-        pair[0].xaxis.set_minor_formatter(NullFormatter())
     legend(drawn, looks_of(result), floor=False, kind="floor points")
     return Picture(
         "joint-figures-against-energy",
@@ -113,8 +113,7 @@ def _panel(
     draw_against_floor(ax, x, curves, floor, ideal)
     dress(pair, known.name, first=False, y_label="")
     if logarithmic:
-        ax.set_yscale("log")
-        plain_decades(ax)
+        log_scale(ax.yaxis)
         return
     ax.yaxis.set_major_locator(MaxNLocator(4))
     if known.way == "share":  # errors may reach beyond what is possible

@@ -17,6 +17,7 @@ from caloforge.report.curves import draw_point_ratio, draw_points
 from caloforge.report.drawn import drawn, has_second, looks_of
 from caloforge.report.panels import Grid, dress, legend, panel_figure
 from caloforge.report.style import REFERENCE_LOOK
+from caloforge.report.ticks import log_scale
 
 # Family of observables -> title of its panel.
 DEPTH_TITLES = {
@@ -48,8 +49,8 @@ def output_against_input(result: Result) -> Picture:
                 color=shown.color,
                 label=shown.label,
             )
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        log_scale(ax.xaxis)
+        log_scale(ax.yaxis)
         ax.set_title(look.label, color=look.color)
         ax.set_xlabel("incident energy [GeV]")
         if k == 0:

@@ -18,12 +18,12 @@ from caloforge.report.curves import (
     draw_point_ratio,
     draw_points,
     draw_resolution_fit,
-    plain_decades,
 )
 from caloforge.report.drawn import drawn, has_second, looks_of, names
 from caloforge.report.figures.response import RESPONSE
 from caloforge.report.panels import Grid, dress, legend, panel_figure
 from caloforge.report.style import FLOOR_LOOK
+from caloforge.report.ticks import log_scale
 
 Array = NDArray[np.float64]
 
@@ -67,8 +67,7 @@ def linearity(result: Result) -> Picture | None:
         draw_point_ratio(pair[1], energy, curves)
         dress(pair, "", first=True, y_label=label, linear=field == "response")
         pair[1].set_xlabel("incident energy [GeV]")
-    pairs[1][0].set_yscale("log")
-    plain_decades(pairs[1][0])
+    log_scale(pairs[1][0].yaxis)
     untrained = _mark_untrained(result, [axes for pair in pairs for axes in pair])
     legend(figure, looks_of(result), floor=has_second(result), kind="points")
     fitted = f" Fits of a/√(E/GeV) ⊕ c: {'; '.join(fits)}." if fits else ""
