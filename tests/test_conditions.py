@@ -11,7 +11,8 @@ from scipy import stats
 
 from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ConditionError
-from caloforge.generate import Conditions, Spectrum, parse_values
+from caloforge.generate import Conditions, Generator, Spectrum, check_range, parse_values
+from caloforge.models.file import load_model
 from caloforge.noise import BLOCK, normals, uniforms
 
 CALOGAN = load_geometry("calogan")  # energy, x0, y0, theta, phi
@@ -121,6 +122,23 @@ def test_a_grid_too_large_and_an_empty_one() -> None:
         Conditions.of(CALOGAN, dict.fromkeys(MIDDLE, many))
     with pytest.raises(ConditionError, match="Got no value for energy"):
         Conditions.of(PHOTONS, {"energy": []})
+
+
+@pytest.mark.parametrize("extrapolate", [False, True])
+def test_a_category_is_a_whole_number(extrapolate: bool, smoke) -> None:
+    """Which particle it is: half a photon was made like any other."""
+    file = load_model(smoke("mlp-wgan"))
+    for text, said in (
+        ("0,0.5", r"particle = 0\.5 cannot be; expected a whole number from 0 to 1"),
+        ("uniform:0:1", "draws other than whole numbers"),
+    ):
+        given = Conditions.of(file.model.geometry, {"energy": 1e5, "particle": text})
+        with pytest.raises(ConditionError, match=said):
+            check_range(file, given, extrapolate=extrapolate)
+    generator = Generator(file, engine="torch", extrapolate=extrapolate)
+    with pytest.raises(ConditionError, match="expected a whole number"):
+        generator.one(energy=1e5, particle=0.5)
+    assert np.isfinite(generator.one(energy=1e5, particle=1)).all()
 
 
 # --- particles -------------------------------------------------------------------------------

@@ -271,6 +271,20 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
+@pytest.mark.parametrize("count", [0, -4])
+def test_no_showers_are_an_error(
+    count: int, gan: ModelFile, at_65gev: Conditions, tmp_path: Path
+) -> None:
+    for make in (
+        lambda: generate_showers(gan, at_65gev, count),
+        lambda: next(stream(gan, at_65gev, count)),
+        lambda: generate_file(gan, at_65gev, tmp_path / "none.hdf5", count),
+    ):
+        with pytest.raises(ConditionError, match=f"Got {count} showers to make; expected at"):
+            make()
+    assert not (tmp_path / "none.hdf5").exists()
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_memory_stays_flat(gan: ModelFile, at_65gev: Conditions) -> None:
     """300 000 showers are 440 MB; the stream holds one batch of 6 MB at a time."""

@@ -7,7 +7,6 @@ to the hosts of that interface, and takes bodies of bounded size.
 from __future__ import annotations
 
 import json
-import math
 import secrets
 import tempfile
 import threading
@@ -24,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import create_showers
-from caloforge.errors import CaloForgeError
+from caloforge.errors import CaloForgeError, ConditionError
 from caloforge.explore.describe import Explored, description
 from caloforge.explore.page import SECURITY, page_file
 from caloforge.explore.reference import packed
+from caloforge.generate.conditions import check_values
 from caloforge.generate.engines import Engine, make_engine
 from caloforge.generate.showers import provenance
 from caloforge.showers import Showers
@@ -190,24 +190,11 @@ class ExplorerServer:
         numbers = np.frombuffer(body, "<f4").astype(np.float32)
         conditions = numbers[: count * columns].reshape(count, columns)
         noise = numbers[count * columns :].reshape(count, explored.file.model.noise_size)
-        for column, condition in enumerate(explored.geometry.conditions):
-            values = conditions[:, column]
-            low = 0.0 if condition.scale == "log" else -math.inf
-            if not (np.isfinite(values).all() and (values > low).all()):
-                raise RefusedError(
-                    HTTPStatus.BAD_REQUEST,
-                    f"The condition '{condition.name}' holds {values[0]:g}; expected finite "
-                    f"numbers{' above 0' if condition.scale == 'log' else ''}.",
-                )
-            if (
-                condition.scale == "category"
-                and not np.isin(values, np.arange(condition.low, condition.high + 1)).all()
-            ):
-                raise RefusedError(
-                    HTTPStatus.BAD_REQUEST,
-                    f"The condition '{condition.name}' holds {values[0]:g}; expected a whole "
-                    f"number from {condition.low:g} to {condition.high:g}.",
-                )
+        try:
+            for condition, values in zip(explored.geometry.conditions, conditions.T, strict=True):
+                check_values(condition, values)
+        except ConditionError as error:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
         if not np.isfinite(noise).all():
             raise RefusedError(HTTPStatus.BAD_REQUEST, "The noise holds what is no finite number.")
         return conditions, noise

@@ -304,22 +304,36 @@ def _read_hdf5(path: Path) -> tuple[list[str], Array]:
 
 
 # --- trained ranges --------------------------------------------------------------------------
+def check_values(condition: Condition, values: NDArray[Any]) -> None:
+    """Raise ConditionError when `values` of a condition cannot be, trained or not: NaN, nothing on
+    a logarithmic scale, a category that is no whole number.
+    """
+    name, unit = condition.name, condition.unit
+    if not (np.abs(values) < np.finfo(np.float32).max).all():
+        raise ConditionError(f"The condition '{name}' is NaN or infinite; expected a number.")
+    if condition.scale == "log" and values.min() <= 0:
+        raise ConditionError(f"{name} = {values.min():g} {unit} cannot be; expected more than 0.")
+    whole = np.arange(condition.low, condition.high + 1)
+    if condition.scale == "category" and not np.isin(values, whole).all():
+        raise ConditionError(
+            f"{name} = {values[~np.isin(values, whole)][0]:g} cannot be; expected a whole number "
+            f"from {condition.low:g} to {condition.high:g}."
+        )
+
+
 def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = False) -> None:
-    """Raise ConditionError when a condition is no number or, unless `extrapolate`, lies outside
-    what the model was trained on (by more than a twentieth of its range).
+    """Raise ConditionError when a condition cannot be (`check_values`) or, unless `extrapolate`,
+    lies outside what the model was trained on (by more than a twentieth of its range).
     """
     low_high = file.condition_range
     for column, condition in enumerate(file.model.geometry.conditions):
         low, high = low_high[condition.name]
         values = conditions.extent(column)
-        if not (np.abs(values) < np.finfo(np.float32).max).all():
+        check_values(condition, values)
+        if condition.scale == "category" and column in conditions.spectra:
             raise ConditionError(
-                f"The condition '{condition.name}' is NaN or infinite; expected a number."
-            )
-        if condition.scale == "log" and values.min() <= 0:
-            raise ConditionError(
-                f"{condition.name} = {values.min():g} {condition.unit} cannot be; expected more "
-                "than 0."
+                f"{condition.name} = {conditions.spectra[column]} draws other than whole numbers; "
+                f"expected some of {condition.low:g} to {condition.high:g}, with commas."
             )
         if extrapolate:
             continue

@@ -69,6 +69,7 @@ class Generator:
         self._block, self._noise = -1, np.empty((0, 0), np.float32)
         ranges = self.file.condition_range
         self._allowed = {c.name: allowed(c, *ranges[c.name]) for c in self.geometry.conditions}
+        self._categories = {c.name for c in self.geometry.conditions if c.scale == "category"}
 
     def __repr__(self) -> str:
         recipe = self.file.about.get("recipe", {}).get("name", "unnamed")
@@ -112,7 +113,7 @@ class Generator:
         value = condition.get(name)
         if value is not None:
             low, high = self._allowed[name]
-            if low <= value <= high:
+            if low <= value <= high and (name not in self._categories or value % 1 == 0):
                 return value
         # Slowly and thoroughly: what is wrong, in one sentence.
         values = {key: float(value) for key, value in condition.items()}

@@ -73,7 +73,7 @@ def plan(
     """Check what is asked for, and make the engine; see `generate_file`."""
     check_range(file, conditions, extrapolate=given.get("extrapolate", False))
     batch = checked_batch(given.get("batch"), file.model)
-    number = len(conditions.table) if count is None else count
+    number = checked_count(count, conditions)
     check_space(out, file.model.geometry, number)
     begin = time.perf_counter()
     engine = given.get("engine", "auto")
@@ -88,6 +88,15 @@ def checked_batch(batch: int | None, model: ShowerModel) -> int:
     if batch is not None and batch < 1:
         raise ConditionError(f"Got --batch {batch}; expected at least one shower at a time.")
     return default_batch(model) if batch is None else batch
+
+
+def checked_count(count: int | None, conditions: Conditions) -> int:
+    """Number of showers; None stands for one for each row of the conditions. Raises ConditionError
+    for none.
+    """
+    if count is not None and count < 1:
+        raise ConditionError(f"Got {count} showers to make; expected at least one.")
+    return len(conditions.table) if count is None else count
 
 
 def check_space(out: str | Path, geometry: Geometry, count: int) -> None:
@@ -143,7 +152,7 @@ def stream(
     engine and machine, whatever the number of threads. While it runs, PyTorch uses one thread in
     each thread of this process.
     """
-    size = checked_batch(batch, file.model)
+    size, count = checked_batch(batch, file.model), checked_count(count, conditions)
     runner = make_engine(file, engine, size, count) if isinstance(engine, str) else engine
 
     def make(start: int) -> Showers:
@@ -170,7 +179,7 @@ def generate_showers(
     """
     file = file if isinstance(file, ModelFile) else load_model(file)
     check_range(file, conditions, extrapolate=extrapolate)
-    number = len(conditions.table) if count is None else count
+    number = checked_count(count, conditions)
     parts = stream(file, conditions, number, seed=seed, batch=batch, engine=engine)
     return Showers.concatenate(list(parts))
 
