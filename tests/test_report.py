@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 
 from caloforge.data import read_showers, sample_path
 from caloforge.detector.geometry import Geometry
@@ -26,7 +27,7 @@ from caloforge.report.figures.averages import average_maps
 from caloforge.report.figures.cells import cell_spectra
 from caloforge.report.figures.chi2 import chi2_per_energy
 from caloforge.report.figures.linearity import linearity
-from caloforge.report.figures.response import response
+from caloforge.report.figures.response import response, response_per_energy
 from caloforge.report.floors import floor_chi2
 from caloforge.report.page import write_page, write_report
 from caloforge.report.style import REFERENCE_LOOK, looks, style, to_bytes
@@ -256,6 +257,34 @@ def test_a_resolution_is_shown_with_its_chi_square_or_not_at_all(
     assert {line.get_color() for line in lines} <= {look.color for look in looks(["good"])} | {
         REFERENCE_LOOK.color
     }
+
+
+def test_numbers_of_chi_square_stand_above_the_curves(polar: tuple[Summary, ...]) -> None:
+    """In every panel the text lies above all bins below it, here of a sample that is too high."""
+    result = _result(polar)
+    *first, last = result.shown.generated
+    counts = dict(last.counts)
+    for name in (n for n in counts if n.startswith("response") and n != "response"):
+        counts[name] = np.linspace(0, 9, len(counts[name])) ** 2
+    moved = (*first, replace(last, counts=counts))
+    with style():
+        picture = response_per_energy(
+            replace(result, shown=replace(result.shown, generated=moved))
+        )
+        assert picture is not None
+        to_bytes(picture.figure, "png", 50)
+    panels = [ax for ax in picture.figure.axes if ax.texts]
+    assert len(panels) == 3
+    for ax in panels:
+        boxes = [t.get_window_extent() for t in ax.texts]
+        inverse = ax.transData.inverted()
+        left, low = inverse.transform((min(b.x0 for b in boxes), min(b.y0 for b in boxes)))
+        right, _ = inverse.transform((max(b.x1 for b in boxes), 0))
+        for patch in ax.patches:
+            if isinstance(patch, StepPatch):
+                values, edges, _ = patch.get_data()
+                below = values[(edges[:-1] < right) & (edges[1:] > left)]
+                assert not len(below) or below.max() <= low
 
 
 def test_floor_of_a_spectrum_is_made_in_the_slices_of_the_reference() -> None:

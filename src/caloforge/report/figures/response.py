@@ -9,12 +9,14 @@ from caloforge.judge.folder import Result
 from caloforge.judge.shown.energies import FEWEST
 from caloforge.judge.shown.histograms import WIDE, at
 from caloforge.report.blocks import Picture
-from caloforge.report.distributions import draw_comparison
+from caloforge.report.distributions import Overlay, draw_comparison
 from caloforge.report.drawn import column, ending, has_second, histograms, looks_of, names
 from caloforge.report.floors import chi2_at, floor_chi2
 from caloforge.report.panels import Grid, columns, dress, legend, panel_figure
 from caloforge.report.style import FLOOR
 
+BROAD = 0.27  # of a panel: the width of the numbers of chi-square
+LINE = 8.5  # points: the height of one of them
 RESPONSE = r"$E_\mathrm{tot}\,/\,E_\mathrm{inc}$"
 
 
@@ -66,7 +68,7 @@ def response_per_energy(result: Result) -> Picture | None:
         for look, comparison in zip(looks_of(result), result.comparisons, strict=True):
             chi2, ndf = chi2_at(comparison, part)
             lines.append((look.color, chi2 / ndf))
-        _write_chi2(pair[0], [(color, value) for color, value in lines if not np.isnan(value)])
+        _write_chi2(pair[0], data, [line for line in lines if not np.isnan(line[1])])
     legend(figure, looks_of(result), floor=has_second(result))
     left_out = len(slices) - len(panels)
     return Picture(
@@ -86,18 +88,32 @@ def response_per_energy(result: Result) -> Picture | None:
     )
 
 
-def _write_chi2(ax: Axes, values: list[tuple[str, float]]) -> None:
+def _write_chi2(ax: Axes, data: Overlay, values: list[tuple[str, float]]) -> None:
+    """Numbers, each with its colour, in the upper corner of a panel where the curves are lower.
+
+    The axis becomes as high as they need, but not more than twice as high as it was.
+    """
     if not values:
         return
+    edges = data.reference.histogram.axes[0].edges
+    place = (edges - edges[0]) / (edges[-1] - edges[0])
+    drawn = [data.reference, *data.generated, *([data.floor] if data.floor else [])]
+    heights = np.max([one.histogram.values() for one in drawn], axis=0)
+    corners = {"left": heights[place[:-1] < BROAD], "right": heights[place[1:] > 1 - BROAD]}
+    side = min(("right", "left"), key=lambda name: float(corners[name].max()))
+    points = ax.get_position().height * ax.figure.get_figheight() * 72
+    free = max(0.1, 1 - (LINE * (len(values) + 1) + LINE) / points)
+    top = ax.get_ylim()[1]
+    ax.set_ylim(0, float(np.clip(corners[side].max() / free, top, 2 * top)))
     lines = [("#55595d", "χ²/NDF")] + [(color, f"{value:.3g}") for color, value in values]
     for line, (color, text) in enumerate(lines):
         ax.annotate(
             text,
-            (0.97, 0.95),
-            xytext=(0, -8.5 * line),
+            (0.97 if side == "right" else 0.03, 0.95),
+            xytext=(0, -LINE * line),
             xycoords="axes fraction",
             textcoords="offset points",
-            ha="right",
+            ha=side,
             va="top",
             fontsize=6.8,
             color=color,
