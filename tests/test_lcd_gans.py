@@ -249,6 +249,15 @@ def test_losses_follow_their_equations() -> None:
     assert "penalty" not in logged
 
 
+@pytest.mark.parametrize("name", ["mlp-wgan", "lagan"])
+def test_a_penalty_takes_the_place_of_clipped_weights(name: str) -> None:
+    def clip(penalty: float) -> float:
+        critic, _ = wgan(name, penalty=penalty).phases()
+        return critic.optimiser.weight_clip
+
+    assert (clip(0.0), clip(10.0)) == (0.01, 0.0)
+
+
 # --- clipping --------------------------------------------------------------------------------
 def test_clipping_keeps_the_critics_weights_in_range_and_no_others() -> None:
     recipe = load_recipe("smoke-lagan")

@@ -8,7 +8,7 @@ Training of Wasserstein GANs", 2017, arXiv:1704.00028.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ class UnrolledHyper(Hyper):
     logarithms: bool = False
     """Whether log E takes the place of E / E_max, in factors and critic."""
     penalty: NonNegativeFloat = 0.0
-    """Weight lambda of the gradient penalty; 0: the critic's weights are clipped instead."""
+    """Weight lambda of the gradient penalty, with which the critic's weights are not clipped; 0:
+    they are clipped instead."""
     critic_steps: PositiveInt = 5
     """Updates of the critic for one of the generator."""
     generator_optimiser: dict[str, Any] = field(default_factory=RMSPROP_GENERATOR.copy)
@@ -94,6 +95,8 @@ class UnrolledWGAN(ShowerModel):
                 "Got penalty = 0 and no weight_clip in critic_optimiser; expected one of them: "
                 "the critic of a Wasserstein GAN must be Lipschitz."
             )
+        if self.penalty > 0:  # it takes the place of the clipping, also of that in the defaults
+            self.settings["critic"] = replace(self.settings["critic"], weight_clip=0.0)
 
     @property
     def noise_size(self) -> int:
