@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from caloforge.cli import app
@@ -19,7 +20,9 @@ from caloforge.errors import RecipeError, TrainingError
 from caloforge.models import MODELS
 from caloforge.models.file import load_model
 from caloforge.report.search import write_search_page
+from caloforge.search.objectives import Measure, check_objectives, early_value
 from caloforge.search.space import apply, load_space, value_at, write_out
+from caloforge.showers import Showers
 
 SHORT = (
     "training.steps=4",
@@ -200,7 +203,7 @@ def test_a_hopeless_trial_is_stopped(direction: str, good: float, tmp_path: Path
     key = "chi2_ndf" if direction == "minimize" else "prd_auc_raw"
     study = optuna.create_study(direction=direction, pruner=make_pruner(True, 2, 100))
     for _ in range(2):
-        early = {10: good, 30: good}
+        early = {10: good, 30: good, 100: good}
         study.add_trial(optuna.create_trial(value=good, intermediate_values=early))
 
     def watch(scores: dict[int, float]) -> Watcher:
@@ -219,6 +222,32 @@ def test_a_hopeless_trial_is_stopped(direction: str, good: float, tmp_path: Path
     assert not watch({10: good, 30: 5.0}).pruned
     with pytest.raises(KeyboardInterrupt):
         watch({10: 5.0, 30: 5.0})
+    assert not watch({100: 5.0}).pruned  # it has ended: only its outcome would be lost
+
+
+@pytest.mark.parametrize(
+    ("keep", "objective"),
+    [
+        ("lowest-chi2", "chi2_ndf"),
+        ("highest-prd-auc", "prd_auc"),
+        ("lowest-wasserstein", "wasserstein"),
+        ("lowest-loss", "chi2_ndf"),
+        ("newest", "chi2_ndf"),
+    ],
+)
+def test_by_default_the_objective_is_what_chooses(
+    keep: str, objective: str, smoke, photons: Showers
+) -> None:
+    """Where that can be compared among trials; it is measured, and known while a trial trains."""
+    chosen = load_recipe("smoke-caloshowergan", [f"training.selection.keep={keep}"])
+    assert check_objectives((), chosen) == (objective,)
+    if keep != "lowest-wasserstein":
+        return
+    path = smoke("caloshowergan") / "model.safetensors"
+    value = Measure(photons[::4], chosen, (objective,), 1)(path, torch.device("cpu"))[objective]
+    assert value > 0
+    history = json.loads(path.with_name("selection.json").read_text(encoding="utf-8"))
+    assert all(early_value(objective, entry) is not None for entry in history)
 
 
 def test_several_objectives_give_a_front(tmp_path: Path, space: Path) -> None:

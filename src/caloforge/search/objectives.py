@@ -38,13 +38,19 @@ OBJECTIVES = {
     "prd_auc": Objective("PRD-AUC, the smaller of raw and physics", "maximize", True),
     "prd_auc_raw": Objective("PRD-AUC of the cells", "maximize", True),
     "prd_auc_physics": Objective("PRD-AUC of the observables", "maximize", True),
+    "wasserstein": Objective("Wasserstein distance of the total energy / σ", "minimize", True),
     "ms_per_shower": Objective("ms per shower at batch 1000", "minimize"),
     "parameters": Objective("parameters of the generator", "minimize"),
 }
 
+# The objective of a search that names none, by the score that chooses the recipe's generator. The
+# others choose by no score, or by a loss: what trials weight differently cannot be compared.
+DEFAULTS = {"highest-prd-auc": "prd_auc", "lowest-wasserstein": "wasserstein"}
+
 
 def check_objectives(names: tuple[str, ...], recipe: Recipe) -> tuple[str, ...]:
-    """The objectives asked for; none given: the score that chooses the recipe's generator.
+    """The objectives asked for; none given: the score that chooses the recipe's generator where
+    it is PRD-AUC or the Wasserstein distance, else chi2/NDF.
 
     Raises
     ------
@@ -56,8 +62,7 @@ def check_objectives(names: tuple[str, ...], recipe: Recipe) -> tuple[str, ...]:
             raise TrainingError(f"Unknown objective '{name}': {did_you_mean(name, OBJECTIVES)}")
     if len(set(names)) != len(names):
         raise TrainingError(f"Got the objectives {', '.join(names)}; expected each once.")
-    by_prd = recipe.training.selection.keep == "highest-prd-auc"
-    return names or ("prd_auc" if by_prd else "chi2_ndf",)
+    return names or (DEFAULTS.get(recipe.training.selection.keep, "chi2_ndf"),)
 
 
 def early_value(name: str, entry: dict[str, float | None]) -> float | None:
@@ -109,6 +114,7 @@ class Measure:
             "prd_auc": min(score.prd_auc_raw, score.prd_auc_physics),
             "prd_auc_raw": score.prd_auc_raw,
             "prd_auc_physics": score.prd_auc_physics,
+            "wasserstein": score.wasserstein,
             "parameters": float(generator_parameters(model)),
         }
         if "ms_per_shower" in self.names:

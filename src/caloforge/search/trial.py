@@ -79,10 +79,12 @@ class Watcher:
             raise KeyboardInterrupt
 
     def choice(self, step: int, score: str, best: bool) -> None:
-        """Called with a score. A model split in energy is pruned by its first range alone."""
+        """Called with a score. A model split in energy is pruned by its first range alone, and
+        nothing is stopped at the last step: no time would be saved, and the outcome lost.
+        """
         if not self.early or self.part > 0 or not self._report():
             return
-        if self.trial.should_prune():
+        if step < self.steps and self.trial.should_prune():
             self.pruned = True
             raise KeyboardInterrupt
 

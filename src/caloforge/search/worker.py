@@ -40,7 +40,7 @@ class Search:
     space
         TOML file with a table [search]; by default the one shipped for the recipe's model.
     objectives
-        Keys of `OBJECTIVES`; by default the score that chooses the recipe's generator.
+        Keys of `OBJECTIVES`; by default what `check_objectives` says of the recipe.
     trials
         Number of trials that the study shall have in all, over all workers and days.
     seed
