@@ -253,6 +253,8 @@ def test_the_nearest_shower_of_a_copy_is_the_shower_itself(samples: SimpleNamesp
     with style():
         picture = singles.nearest_showers(result_of(samples.reference, [same], judged))
         assert picture is not None and "1.02 GeV: 0 (same)" in picture.caption
+        # Nobody gave training showers.
+        assert not section(result_of(samples.reference, [same], judged), "Memorising").pictures
         none = replace(samples.reference, cells=np.zeros((0, 368)), cell_rows=np.zeros(0, int))
         assert singles.nearest_showers(result_of(none, [same], judged)) is None
 
@@ -311,6 +313,10 @@ def test_tables_of_joint_figures(result: Result, comparisons: list[Comparison]) 
     lines = {row[0].text: row[1:] for row in board.rows}
     assert [cell.text for cell in lines["mean rank"]] == ["1.0", "2.0"]
     assert [cell.level for cell in lines["AUC high"]] == ["good", "far"]
+    figures = {"precision": Value(0.5, 0.01, 0.98, 100), "auc_high": Value(0.51, 0.1, 0.5, 100)}
+    one = leaderboard(_with(result, [replace(comparisons[0], metrics=figures), comparisons[1]]))
+    cell = {row[0].text: row[1] for row in one.rows}["worst metric"]
+    assert (cell.text, cell.note) == ("0.5 (floor 0.98)", "precision; 49 % of the way to 0")
     histograms = [replace(c, metrics={}, details=Details()) for c in comparisons]
     assert joint_table(_with(result, histograms)) is None
 

@@ -88,6 +88,16 @@ def test_verdicts_and_colours() -> None:
     )
     assert "hardly tell" in verdict(good)
     assert "2 of 2 metrics are off" in verdict(bad) and "AUC" in verdict(bad)
+    voxels = Comparison("v", {"separation_with_flow/voxel_energy": value(0.3, 0.01)})
+    assert verdict(voxels).endswith(
+        "the worst is “Separation power, under- and overflow counted” of voxel energy, 0.3 with a "
+        "floor of 0.01: 30.0 × floor."
+    )
+    # Between 0 and 1 a multiple of a distance from 1 says nothing.
+    precise = Comparison("p", {"precision": value(0.5, 0.98)})
+    assert verdict(precise).endswith(
+        "“precision”, 0.5 with a floor of 0.98: 49 % of the way to 0."
+    )
     assert "nothing has a floor" in verdict(Comparison("none", {"auc_low": value(0.6, None)}))
     text = io.StringIO()
     Console(file=text, force_terminal=True, width=100).print(leaderboard([good, bad]))

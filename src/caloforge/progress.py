@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from caloforge.judge.comparison import Comparison
-from caloforge.judge.merit import level_counts, mean_ranks, worst
+from caloforge.judge.merit import judge, level_counts, mean_ranks, worst
 from caloforge.judge.published import published
 from caloforge.judge.results import (
     LEGEND,
@@ -171,9 +171,16 @@ def verdict(comparison: Comparison) -> str:
     found = worst(comparison)
     if found is None:
         return f"{sentence}."
-    key, times = found
-    member = f" ({key.partition('/')[2]})" if metric(key).family else ""
-    return f"{sentence}; the worst is the {metric(key).name}{member}, {times:.3g} × its floor."
+    key, _ = found
+    known, figure = metric(key), comparison.sized[key]
+    # A name is quoted: in the middle of a sentence "Separation power" would be in small letters.
+    name = f"“{known.name}”"
+    if known.family:
+        member, _, layer = key.partition("/")[2].partition("/")
+        name += f" of {member.replace('_', ' ')}" + (f" in layer {layer}" if layer else "")
+    _, words = judge(key, figure.value, figure.joint_error, figure.floor)
+    value, floor = known.scale * figure.value, known.scale * (figure.floor or 0.0)
+    return f"{sentence}; the worst is {name}, {value:.3g} with a floor of {floor:.3g}: {words}."
 
 
 @contextmanager

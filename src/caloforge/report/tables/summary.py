@@ -61,13 +61,15 @@ def _worst_cell(result: Result, comparison: Comparison) -> Cell:
     found = worst(comparison)
     if found is None:
         return Cell("–")
-    key, times = found
-    name = metric(key).name
-    if metric(key).family:
+    key, _ = found
+    known = metric(key)
+    name = known.name
+    if known.family:
         name = f"{name}: {observable_label(result, key.partition('/')[2])}"
     figure = comparison.sized[key]
-    level, _ = judge(key, figure.value, figure.joint_error, figure.floor)
-    return Cell(f"{times:.3g} × floor", level, name)
+    level, words = judge(key, figure.value, figure.joint_error, figure.floor)
+    value, floor = number(known.scale * figure.value), number(known.scale * (figure.floor or 0.0))
+    return Cell(f"{value} (floor {floor})", level, f"{name}; {words}" if words else name)
 
 
 def _worst(result: Result, comparison: Comparison) -> str:
