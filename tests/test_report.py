@@ -217,6 +217,9 @@ def test_every_section_of_both_kinds_of_layers(
             assert title in titles
         assert "Per incident energy" in titles
         assert ("Correlations" in titles) == (summaries[0].geometry.n_layers > 1)
+        captions = {p.name: p.caption for p in pictures}
+        rings = "single bin in α has whole rings" in captions["average-showers"]
+        assert rings == (summaries is polar)
 
 
 def test_captions_state_the_numbers(polar: tuple[Summary, ...]) -> None:

@@ -13,8 +13,10 @@ from caloforge.judge.kinds import kinds, of_kind
 from caloforge.judge.shown.layers import depth_means
 from caloforge.judge.summary import Summary, summarise
 from caloforge.report.contents import kind_sections
+from caloforge.report.drawn import shown_note
 from caloforge.report.figures import unrolled
 from caloforge.report.figures.kinds import depth_curves, output_against_input
+from caloforge.report.figures.shapes import of
 from caloforge.report.style import style
 from caloforge.showers import Showers
 
@@ -109,3 +111,10 @@ def test_every_kind_has_the_figures_of_the_study(result: Result) -> None:
     assert single is not None
     labels = [text.get_text() for text in single.figure.texts]
     assert sum(label.startswith("Geant4") for label in labels) == 3
+
+
+def test_a_figure_without_layers_does_not_say_which_are_shown(result: Result) -> None:
+    assert "Shown are 6 of 85 layers" in shown_note(result)
+    with style():
+        picture = of("part")(result)
+    assert picture is not None and "layers" not in picture.caption

@@ -172,11 +172,12 @@ def legend(figure: Figure, generated: Sequence[Look], *, floor: bool, kind: str 
     """One legend along the top of a figure: reference, second sample, band, generators.
 
     `kind` is "line" (histograms), "points" (points with errors), "floor lines" or "floor points"
-    (figures of merit over a band up to their floor).
+    (figures of merit over the area up to the floor's curve, or over a band up to their floor).
     """
     handles: list[Any] = []
     if kind.startswith("floor"):
-        handles.append(Patch(color=BAND, label="equal samples to Geant4 against Geant4"))
+        area = "between equal samples and the floor" if kind == "floor points" else "the floor"
+        handles.append(Patch(color=BAND, label=f"{area}, Geant4 against Geant4"))
         kind = kind.removeprefix("floor ").removesuffix("s")
     else:
         label = REFERENCE_LOOK.label

@@ -75,9 +75,9 @@ FIGURES = [
     Line("Average showers", unrolled.unrolled_average),
     Line("Average showers", unrolled.unrolled_examples),
     Line("Average showers", singles.single_showers),
+    Line("Average showers", singles.nearest_showers),
     Line("Average showers", averages.averages_at, more=True),
     Line("Memorising", copies.training_distances),
-    Line("Memorising", singles.nearest_showers),
 ]
 
 # Drawn of each kind of particle alone, where a sample has several.

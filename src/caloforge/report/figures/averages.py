@@ -73,13 +73,15 @@ def _discs(result: Result, place: int) -> Picture:
     shown = [radii.get(geometry.layers[k].id) for k in result.shown.frame.layers]
     radius = names([f"{r:g}" for r in shown if r is not None])
     proof = ", as the row of Geant4 against Geant4 shows" if has_second(result) else ""
+    one_bin = any(layer.kind == "polar" and layer.shape[0] == 1 for layer in geometry.layers)
+    whole = " A layer with a single bin in α has whole rings always." if one_bin else ""
     scale = f" Drawn out to 95 % of each layer's energy: radii of {radius} mm." if radius else ""
     part = _part(result, place)
     return Picture(
         f"average-showers{suffix_of(part)}",
         f"Average shower, {_which(part)}, in the transverse plane: mean energy per area "
         "(MeV/mm², logarithmic) and ratio to Geant4. Look for rings or sectors of one colour in "
-        f"the ratio: statistical noise has none{proof}.{scale}{shown_note(result)}",
+        f"the ratio: statistical noise has none{proof}.{whole}{scale}{shown_note(result)}",
         "Average energy density of each layer in the transverse plane for Geant4 and each "
         "generator, and their ratios.",
         layer_images(result, rows, draw, 1.45, "MeV/mm²"),

@@ -123,18 +123,21 @@ def of(family: str) -> partial[Picture | None]:
 def _shapes(shape: Shape, family: str, result: Result) -> Picture | None:
     """Distributions of one group of observables in the shown layers."""
     panels: list[Panel] = []
+    of_layers = False
     for observable in result.shown.frame.table.values():
         if _quantity(observable) not in shape.families or not varies(result, observable.key):
             continue
         data = histograms(result, observable.key)
         if data is not None:
             panels.append((_title(result, observable), data, _axis_name(observable)))
+            of_layers = of_layers or observable.layer is not None
     if not panels:
         return None
     grid = Grid(columns=columns(len(panels), 4), height=1.9, left=0.56)
     return Picture(
         f"shape-{family}",
-        f"{shape.title}. {shape.look_for} {ending(result)}{shown_note(result)}",
+        f"{shape.title}. {shape.look_for} {ending(result)}"
+        + (shown_note(result) if of_layers else ""),
         f"{shape.title}: histograms for Geant4 and generators, with ratios.",
         distributions(result, panels, grid, log_y=shape.log_y, y_label="fraction of showers"),
     )
