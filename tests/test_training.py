@@ -29,7 +29,9 @@ from caloforge.models import MODELS
 from caloforge.models.base import Batch, Phase
 from caloforge.models.file import load_model
 from caloforge.models.hyper import OptimiserSettings
+from caloforge.noise import BLOCK, normals
 from caloforge.showers import Showers
+from caloforge.training import selection
 from caloforge.training.average import Average
 from caloforge.training.checkpoint import latest_checkpoint, save_checkpoint
 from caloforge.training.dataset import TrainingSet
@@ -521,6 +523,30 @@ def test_the_score_prefers_the_better_generator(photons: Showers, smoke) -> None
     del model.sample
     assert 0.7 < real < 1.5
     assert real < slightly < badly
+
+
+def test_a_score_holds_the_noise_of_a_chunk_alone(
+    photons: Showers, smoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The noise is the same as if it were made at once."""
+    model = load_model(smoke("caloshowergan")).model
+    score = HeldOut(photons[:300], Selection(repeats=3), 7)
+    monkeypatch.setattr(selection, "CHUNK", 2 * BLOCK)
+    drawn, seen, sample = [], [], model.sample
+
+    def draw(seed: int, start: int, stop: int, size: int) -> np.ndarray:
+        drawn.append(stop - start)
+        return normals(seed, start, stop, size)
+
+    def watched(condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        seen.append(noise)
+        return sample(condition, noise)
+
+    monkeypatch.setattr(selection, "normals", draw)
+    monkeypatch.setattr(model, "sample", watched)
+    score(model, CPU)
+    assert drawn == [512, 388]
+    assert np.array_equal(torch.cat(seen).numpy(), normals(7, 0, 900, model.noise_size))
 
 
 def test_the_prd_score_prefers_the_better_generator(photons: Showers, smoke) -> None:

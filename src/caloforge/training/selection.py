@@ -119,12 +119,13 @@ class HeldOut:
         """Scores of the model, averaged over the repeats."""
         if not len(self.condition):
             return Score(math.nan, {})
-        noise = torch.from_numpy(normals(self.seed, 0, len(self.condition), model.noise_size))
         totals, cells = [], []
         with evaluating(model), torch.inference_mode():
-            for start in range(0, len(noise), CHUNK):
-                part = slice(start, start + CHUNK)
-                energies = model.sample(self.condition[part].to(device), noise[part].to(device))
+            for start in range(0, len(self.condition), CHUNK):
+                condition = self.condition[start : start + CHUNK]
+                numbers = normals(self.seed, start, start + len(condition), model.noise_size)
+                noise = torch.from_numpy(numbers)
+                energies = model.sample(condition.to(device), noise.to(device))
                 kept = torch.where(energies < self.cut, 0.0, energies)
                 totals.append(kept.sum(dim=1).double().cpu())
                 if self.showers is not None:
