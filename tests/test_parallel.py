@@ -131,6 +131,8 @@ def test_draws_that_cannot_be_shared_are_refused() -> None:
     rng = torch.Generator()
     with JointDraws(slice(0, 2), 4), pytest.raises(TrainingError, match=r"torch\.randperm"):
         torch.randperm(4, generator=rng)
+    with JointDraws(slice(0, 2), 4), pytest.raises(TrainingError, match=r"shape \(3, 2, 5\)"):
+        torch.randn((3, 2, 5), generator=rng)
 
 
 def test_a_batch_must_be_shared_evenly() -> None:

@@ -88,7 +88,9 @@ class Processes:
 class JointDraws(TorchFunctionMode):
     """Random numbers drawn for the joint batch, of which the rows of this process are kept.
 
-    What is drawn for something else than the showers of a batch is the same in all processes.
+    The showers lie along the first axis. What is drawn for something else than the showers of a
+    batch is the same in all processes; where another axis is as long as the batch, nobody can tell
+    which of both it is, and it is refused.
     """
 
     def __init__(self, rows: slice, size: int) -> None:
@@ -107,8 +109,15 @@ class JointDraws(TorchFunctionMode):
                 "processes cannot share; expected torch.randn or torch.rand: train in one process."
             )
         shape = tuple(args[0]) if isinstance(args[0], Iterable) else args
-        if shape and shape[0] == self.rows.stop - self.rows.start:
+        count = self.rows.stop - self.rows.start
+        if shape and shape[0] == count:
             return function((self.size, *shape[1:]), **kwargs)[self.rows]
+        if count in shape:
+            raise TrainingError(
+                f"The model draws random numbers of the shape {shape}, of which another axis than "
+                f"the first is as long as the batch of a process, {count}; expected the showers "
+                "along the first axis: draw them so, or choose another training.batch_size."
+            )
         return function(*args, **kwargs)
 
 
