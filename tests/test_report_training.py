@@ -20,7 +20,8 @@ def write_run(folder, scores, kept):
         for k, score in enumerate(scores)
     ]
     (folder / "selection.json").write_text(json.dumps(history))
-    lines = [json.dumps({"step": 10, "loss/critic": -1.0, "steps_per_second": 2.0}), '{"step": 2']
+    losses = [{"step": s, "loss/critic": -1.0, "steps_per_second": 2.0} for s in (10, 20)]
+    lines = [*map(json.dumps, losses), '{"step": 2']
     (folder / "log.jsonl").write_text("\n".join(lines))
 
 
@@ -43,6 +44,29 @@ def test_ranges_without_a_score_show_their_losses(tmp_path):
     write_run(tmp_path / "range1", [None], kept={0})
     names = [p.name for p in training_section(tmp_path).pictures]
     assert names == ["chi2-history-range0", "losses-range0", "losses-range1"]
+
+
+def test_a_fit_has_a_table_and_no_curves(tmp_path):
+    """It is logged once: a point on an axis of its own, under the title of a GAN, says nothing."""
+    write_run(tmp_path, [1.05], kept={0})
+    line = {"step": 1, "copula/variance": 1.03, "steps_per_second": 0.03}
+    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
+    section = training_section(tmp_path)
+    assert section.title == "What was found" and not section.pictures
+    found = {row[0].text: row[1].text for table in section.tables for row in table.rows}
+    assert found == {
+        "χ²/NDF of the total energy, all energies": "1.05",
+        "at 256 MeV": "2",
+        "copula: variance": "1.03",
+    }
+
+
+def test_only_a_gan_has_words_on_balance(tmp_path):
+    write_run(tmp_path, [2.0, 1.0], kept={1})
+    assert "losses of a GAN" in training_section(tmp_path).pictures[1].caption
+    lines = [{"step": s, "loss/flow": -1.0, "steps_per_second": 2.0} for s in (10, 20)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert "GAN" not in training_section(tmp_path).pictures[1].caption
 
 
 def test_page_shows_the_recipe(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,20 @@ from matplotlib.axes import Axes
 
 from caloforge.errors import DataError
 from caloforge.judge.shown.energies import energy_text
-from caloforge.report.blocks import Picture, Section
+from caloforge.report.blocks import Cell, Picture, Section, Table
 from caloforge.report.curves import draw_chi2_history
 from caloforge.report.page import write_page
 from caloforge.report.panels import Grid, plain_panels
 from caloforge.report.style import Look, looks, style
+from caloforge.report.tables.cells import number
 from caloforge.report.ticks import log_scale
 
 HELD_OUT = (
     "Chosen on a held-out tenth of the training showers; the judged showers were never seen."
 )
 GRADIENT, STAGNATION = "gradient/", "stagnation"  # keys in a line of the log
+COUNTING = {"step", "steps_per_second", STAGNATION}  # keys that are no result
+PRD = {"prd_auc_raw": "PRD-AUC of cells", "prd_auc_physics": "PRD-AUC of observables"}
 REFRESH = 60  # seconds between two looks of a browser at the page of a running training
 FEW = 10  # points; so few are marked, as a line through them may be too short to see
 CURVES = Grid(columns=2, height=2.7, left=0.7, legend=0.1)  # the layout of most figures here
@@ -32,7 +35,8 @@ CURVES = Grid(columns=2, height=2.7, left=0.7, legend=0.1)  # the layout of most
 
 def training_section(run: str | Path, *, live: bool = False) -> Section:
     """Curves of a run folder: chi2/NDF, PRD-AUC, losses and norms of gradients against iteration,
-    for each energy range. Of a training that runs (`live`) what there is so far, maybe nothing.
+    for each energy range; a table of what was logged once alone, as by a fit. Of a training that
+    runs (`live`) what there is so far, maybe nothing.
 
     Raises
     ------
@@ -42,12 +46,15 @@ def training_section(run: str | Path, *, live: bool = False) -> Section:
     run = Path(run)
     ranges = sorted(run.glob("range*"))
     folders = [run] if (run / "selection.json").exists() or (live and not ranges) else ranges
-    pictures, sentences = [], [HELD_OUT]
+    pictures, tables, sentences = [], [], [HELD_OUT]
     with style():
-        for number, folder in enumerate(folders):
+        for place, folder in enumerate(folders):
             begun = (folder / "selection.json").exists() or not live
             history, log = history_of(folder) if begun else [], _log(folder)
-            suffix = f"-range{number}" if len(folders) > 1 else ""
+            suffix = f"-range{place}" if len(folders) > 1 else ""
+            if len(history) <= 1 and len(log) <= 1:
+                tables += _once_tables(history, log, suffix)
+                continue
             if any(entry["chi2_ndf"] is not None for entry in history):
                 pictures.append(chi2_picture(history, suffix))
             if any("prd_auc_raw" in entry for entry in history):
@@ -62,11 +69,12 @@ def training_section(run: str | Path, *, live: bool = False) -> Section:
                     f"{_range_of(suffix)}The gradients of all players have vanished: nothing was "
                     f"learnt any more at {len(stagnant)} logged iterations from {stagnant[0]} on."
                 )
-    if not pictures and not live:
+    if not pictures and not tables and not live:
         raise DataError(f"{run} holds no selection.json; expected the folder of a training.")
     return Section(
-        "Training curves",
+        "Training curves" if pictures else "What was found",
         " ".join(sentences),
+        tables=tuple(tables),
         pictures=tuple(pictures),
     )
 
@@ -123,6 +131,30 @@ def _log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
+def _once_tables(
+    history: Sequence[dict[str, Any]], log: Sequence[dict[str, float]], suffix: str
+) -> list[Table]:
+    """What a fit, or a training of one log entry, found: a point makes no curve."""
+    of = _range_of(suffix)
+    tables = []
+    for entry in history:
+        scores = {"χ²/NDF of the total energy, all energies": entry["chi2_ndf"]}
+        scores |= {
+            f"at {energy_text(float(e))}": value for e, value in entry["per_energy"].items()
+        }
+        scores |= {name: entry.get(key) for key, name in PRD.items()}
+        tables.append(_two_columns(f"{of}Held-out showers", "held-out showers", scores))
+    for line in log:
+        found = {k.replace("/", ": "): v for k, v in line.items() if k not in COUNTING}
+        tables.append(_two_columns(f"{of}The fit", "fit", found))
+    return [table for table in tables if table.rows]
+
+
+def _two_columns(title: str, heading: str, numbers: Mapping[str, float | None]) -> Table:
+    rows = [(Cell(k), Cell(number(v))) for k, v in numbers.items() if v is not None]
+    return Table(title, (heading, ""), tuple(rows))
+
+
 def chi2_picture(history: Sequence[dict[str, Any]], suffix: str = "") -> Picture:
     """chi2/NDF of the held-out showers against the step: all energies together, and each alone."""
     steps = np.array([entry["step"] for entry in history])
@@ -164,7 +196,7 @@ def chi2_picture(history: Sequence[dict[str, Any]], suffix: str = "") -> Picture
 
 def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
     steps = [entry["step"] for entry in log]
-    keys = {k for entry in log for k in entry} - {"step", "steps_per_second", STAGNATION}
+    keys = {k for entry in log for k in entry} - COUNTING
     names = sorted(name for name in keys if not name.startswith(GRADIENT))
     figure, axes = plain_panels(len(names), Grid(columns=3, height=1.8, left=0.66, legend=0.1))
     for ax, name in zip(axes, names, strict=True):
@@ -173,12 +205,13 @@ def _loss_picture(log: Sequence[dict[str, float]], suffix: str) -> Picture:
         ax.set_title(name.replace("/", ": "), fontsize=9)
         ax.set_xlabel("training iteration")
     rate = float(np.median([entry["steps_per_second"] for entry in log]))
+    played = any(part in name for name in names for part in ("critic", "discriminator"))
     return Picture(
         f"losses{suffix}",
         f"{_range_of(suffix)}Losses against training iteration, one point every "
         f"{int(steps[0])} iterations; median "
-        f"speed {rate:.3g} iterations per second. The losses of a GAN tell of balance, not of "
-        "quality.",
+        f"speed {rate:.3g} iterations per second."
+        + (" The losses of a GAN tell of balance, not of quality." if played else ""),
         "Losses against training iteration.",
         figure,
         "svg",
@@ -216,8 +249,8 @@ def prd_picture(history: Sequence[dict[str, Any]], suffix: str = "") -> Picture:
     """PRD-AUC of cells and of observables of the choices of a run against its steps."""
     steps = [entry["step"] for entry in history]
     figure, (ax,) = plain_panels(1, replace(CURVES, columns=1))
-    kinds = {"prd_auc_raw": "cells", "prd_auc_physics": "observables"}
-    for key, look in zip(kinds, looks(list(kinds.values())), strict=True):
+    kinds = [name.removeprefix("PRD-AUC of ") for name in PRD.values()]
+    for key, look in zip(PRD, looks(kinds), strict=True):
         _curve(ax, steps, np.array([entry.get(key, np.nan) for entry in history]), look)
     kept = [entry["step"] for entry in history if entry["kept"]][-1]
     ax.axvline(kept, color="0.5", linestyle=":", label=f"kept: iteration {kept}")
