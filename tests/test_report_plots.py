@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -12,7 +14,7 @@ from caloforge.errors import CaloForgeError
 from caloforge.judge.shown.energies import energy_slices, energy_text, means
 from caloforge.judge.shown.frame import shown_layers
 from caloforge.judge.shown.histograms import Bins, shown_edges
-from caloforge.report import curves, images
+from caloforge.report import curves, images, search
 from caloforge.report.distributions import (
     Overlay,
     Series,
@@ -23,7 +25,7 @@ from caloforge.report.distributions import (
 from caloforge.report.distributions import overlay as overlay_of
 from caloforge.report.drawn import names
 from caloforge.report.panels import Grid, columns, legend, panel_figure
-from caloforge.report.style import FLOOR_LOOK, REFERENCE_LOOK, Look, looks, plain
+from caloforge.report.style import FLOOR_LOOK, REFERENCE_LOOK, Look, looks, plain, style
 from caloforge.report.tables.cells import number
 
 
@@ -254,6 +256,30 @@ def test_a_logarithmic_axis_has_numbers(low: float, high: float, expected: list[
     assert texts == expected
 
 
+def test_trials_and_whole_settings_of_a_search_have_no_fractions() -> None:
+    settings = [{"rate": 2e-4, "steps": 6}, {"rate": 4e-4, "steps": 7}]
+    found = {
+        "objectives": [{"name": "a", "label": "A", "direction": "minimize"}],
+        "space": {
+            "rate": {"low": 1e-5, "high": 1e-3, "log": True},
+            "steps": {"low": 1, "high": 10, "log": False},
+        },
+        "trials": [
+            {"number": k, "state": "complete", "values": [1.0 + k], "params": params}
+            for k, params in enumerate(settings)
+        ],
+    }
+    with style():
+        figure = search._slices(found, 0).figure
+        figure.draw_without_rendering()
+    rate, steps, bar = figure.axes
+    for ax, expected in ((steps, {"6", "7"}), (bar, {"0", "1"})):
+        shown = {re.sub(r"[^\d.]", "", label.get_text()) for label in ax.get_xticklabels()}
+        assert expected <= shown and not any("." in text for text in shown)
+    # Numbers beside each other would overlap.
+    assert not any(label.get_text() for label in rate.get_xticklabels(minor=True))
+
+
 def test_energy_slices_and_means() -> None:
     points = np.repeat([256.0, 512.0], 50)
     low, high = energy_slices(points)
@@ -264,7 +290,9 @@ def test_energy_slices_and_means() -> None:
     spectrum = np.linspace(1e3, 1e6, 4000)
     slices = energy_slices(spectrum)
     assert len(slices) > 1
-    assert sum(int(s.select(spectrum).sum()) for s in slices) >= len(spectrum)
+    assert sum(int(s.select(spectrum).sum()) for s in slices) == len(spectrum)
+    edges = np.repeat(np.geomspace(1e3, 1e5, 50), 100)  # an edge of two slices is in one of them
+    assert sum(int(s.select(edges).sum()) for s in energy_slices(edges)) == len(edges)
     assert slices[0].label.startswith("1 GeV")
     assert [energy_text(e) for e in (0.5, 999.9, 4194304.0)] == ["0.5 MeV", "1 GeV", "4.19 TeV"]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from caloforge.errors import DataError
 from caloforge.report.blocks import Cell, Picture, Section, Table
@@ -261,7 +262,11 @@ def _slices(search: dict[str, Any], index: int) -> Picture:
     # The trials' colours, in the margin above the panels.
     height = figure.get_figheight()
     place = figure.add_axes((0.7 / WIDTH, 1 - 0.2 / height, 2.4 / WIDTH, 0.1 / height))
-    figure.colorbar(marks, cax=place, orientation="horizontal").set_label("trial", labelpad=1)
+    bar = figure.colorbar(marks, cax=place, orientation="horizontal")
+    bar.set_label("trial", labelpad=1)
+    bar.locator = MaxNLocator(4, integer=True)
+    bar.minorticks_off()
+    bar.update_ticks()
     return Picture(
         f"settings-{objective['name']}",
         f"{objective['label']} against each setting, one point a complete trial; late trials are "
@@ -277,6 +282,8 @@ def _positions(ax: Axes, dimension: dict[str, Any], values: Sequence[Any]) -> np
     if "choices" not in dimension:
         if dimension.get("log"):
             log_scale(ax.xaxis)
+        elif isinstance(dimension["low"], int):
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         return np.array([np.nan if v is None else float(v) for v in values])
     choices = dimension["choices"]
     ax.set_xticks(range(len(choices)), [plain(str(c)) for c in choices])
