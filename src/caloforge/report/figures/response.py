@@ -68,7 +68,8 @@ def response_per_energy(result: Result) -> Picture | None:
         for look, comparison in zip(looks_of(result), result.comparisons, strict=True):
             chi2, ndf = chi2_at(comparison, part)
             lines.append((look.color, chi2 / ndf))
-        _write_chi2(pair[0], data, [line for line in lines if not np.isnan(line[1])])
+        known = [line for line in lines if not np.isnan(line[1])]
+        _write_chi2(pair[0], data, known, grid.height * (1 - grid.ratio))
     legend(figure, looks_of(result), floor=has_second(result))
     left_out = len(slices) - len(panels)
     return Picture(
@@ -88,10 +89,11 @@ def response_per_energy(result: Result) -> Picture | None:
     )
 
 
-def _write_chi2(ax: Axes, data: Overlay, values: list[tuple[str, float]]) -> None:
+def _write_chi2(ax: Axes, data: Overlay, values: list[tuple[str, float]], height: float) -> None:
     """Numbers, each with its colour, in the upper corner of a panel where the curves are lower.
 
-    The axis becomes as high as they need, but not more than twice as high as it was.
+    The axis becomes as high as they need, but not more than twice as high as it was. `height` is
+    that of the panel in inches.
     """
     if not values:
         return
@@ -101,8 +103,7 @@ def _write_chi2(ax: Axes, data: Overlay, values: list[tuple[str, float]]) -> Non
     heights = np.max([one.histogram.values() for one in drawn], axis=0)
     corners = {"left": heights[place[:-1] < BROAD], "right": heights[place[1:] > 1 - BROAD]}
     side = min(("right", "left"), key=lambda name: float(corners[name].max()))
-    points = ax.get_position().height * ax.figure.get_figheight() * 72
-    free = max(0.1, 1 - (LINE * (len(values) + 1) + LINE) / points)
+    free = max(0.1, 1 - LINE * (len(values) + 2) / (72 * height))
     top = ax.get_ylim()[1]
     ax.set_ylim(0, float(np.clip(corners[side].max() / free, top, 2 * top)))
     lines = [("#55595d", "χ²/NDF")] + [(color, f"{value:.3g}") for color, value in values]
