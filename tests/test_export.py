@@ -22,6 +22,7 @@ from caloforge.export.onnx import (
     OPSET,
     convert,
     export_onnx,
+    exportable_core,
     load_onnx,
     lowest_versions,
     open_session,
@@ -82,6 +83,16 @@ def test_every_shipped_generator_exports_or_refuses_with_its_reason(
         return
     assert parity.worst <= 2e-5
     assert load_onnx(out).geometry.hash == file.model.geometry.hash
+
+
+def test_what_is_exported_is_a_copy() -> None:
+    """The model of the caller keeps its device and mode: it may still be trained on a GPU."""
+    file = load_model("caloshowergan-photon")
+    file.model.train()
+    core = exportable_core(file)
+    assert file.model.training and not core.training
+    own = {tensor.data_ptr() for tensor in file.model.state_dict().values()}
+    assert own.isdisjoint(tensor.data_ptr() for tensor in core.state_dict().values())
 
 
 def test_the_file_makes_the_showers_that_generate_makes(photon: ModelFile, exported: Path) -> None:

@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,14 +74,15 @@ def export_onnx(file: ModelFile, out: str | Path) -> Parity:
 
 
 def exportable_core(file: ModelFile) -> nn.Module:
-    """What is exported, forward(noise, condition) -> MeV, in evaluation mode on the CPU.
+    """A copy of what is exported, forward(noise, condition) -> MeV, in evaluation mode on the CPU;
+    the model itself stays where and as it is.
 
     Raises ExportError with the model's reason when it refuses.
     """
     core = file.model.core()
     if isinstance(core, Refusal):
         raise ExportError(f"The model '{file.about['model']}' has no export: {core.reason}")
-    return core.eval().to("cpu")
+    return deepcopy(core).eval().to("cpu")
 
 
 def onnx_bytes(file: ModelFile, core: nn.Module) -> bytes:

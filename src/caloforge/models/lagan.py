@@ -155,7 +155,8 @@ class LAGANHyper(UnrolledHyper):
     energy: bool = False
     """Whether the energy is multiplied into the latent numbers as the particle type is."""
     normalise: bool = True
-    """Whether the generator has batch normalisation; its averaged weights then cannot be used."""
+    """Whether the generator has batch normalisation; where weights are averaged its statistics are
+    measured anew."""
     critic_hidden: NonNegativeInt = 0
     """Size of a dense layer before the score; 0: there is none, as published. The critic then
     scores an image alike whatever its conditions, up to a shift from which the generator learns
