@@ -1,7 +1,8 @@
 """What runs a trained model: PyTorch with packed dense layers, PyTorch compiled, or ONNX Runtime.
 
-Every engine gives the showers of `ShowerModel.sample` to 1e-5 of the incident energy. One thread
-calls it at a time with one batch; several threads may call it at once.
+Every engine gives the showers of `ShowerModel.sample` to 2e-5 of the incident energy, but for
+cells at a threshold, which may be empty in one alone. One thread calls it at a time with one
+batch; several threads may call it at once.
 """
 
 from __future__ import annotations

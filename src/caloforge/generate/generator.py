@@ -21,7 +21,7 @@ from caloforge.showers import Showers
 class Generator:
     """A model, ready to make showers.
 
-    Shower k is a function of its condition, the seed and k, to 1e-5 of the incident energy the
+    Shower k is a function of its condition, the seed and k, to 2e-5 of the incident energy the
     same by `one`, by `showers` and by `caloforge generate`. One thread calls `one` at a time.
 
     Parameters

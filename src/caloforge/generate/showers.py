@@ -148,7 +148,7 @@ def stream(
     threads as PyTorch has.
 
     Shower k is made from condition k and the noise of counter k under `seed`: the same whatever
-    `batch` and `engine` are, to 1e-5 of the incident energy, and bit for bit with the same batch,
+    `batch` and `engine` are, to 2e-5 of the incident energy, and bit for bit with the same batch,
     engine and machine, whatever the number of threads. While it runs, PyTorch uses one thread in
     each thread of this process.
     """
