@@ -29,7 +29,9 @@ GENERATED = HERE / "generated"
 shutil.rmtree(GENERATED, ignore_errors=True)
 GENERATED.mkdir()
 for page in (ROOT / "examples").glob("*.md"):
-    shutil.copy(page, GENERATED / page.name)
+    # Their links lead to files of the repository; on the site docs is the folder above them.
+    text = page.read_text(encoding="utf-8").replace("](../docs/", "](../")
+    (GENERATED / page.name).write_text(text, encoding="utf-8")
 
 
 def without_links(text: str) -> str:

@@ -22,8 +22,7 @@ def site_pages() -> list[Path]:
 
 def test_links_between_pages_lead_somewhere() -> None:
     for page in [*site_pages(), *NOTEBOOKS]:
-        # The site has the notebooks in docs/generated.
-        folder = DOCS / "generated" if page.parent.name == "examples" else page.parent
+        folder = page.parent
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", page.read_text("utf-8")):
             place = (folder / target).resolve()
             if place.parent == DOCS / "generated":
