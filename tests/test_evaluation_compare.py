@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from caloforge.data import read_showers
+from caloforge.detector.geometry import Geometry
 from caloforge.detector.shipped import load_geometry
 from caloforge.errors import DataError
 from caloforge.judge import summary as summary_module
@@ -15,6 +16,7 @@ from caloforge.judge.compare import compare
 from caloforge.judge.comparison import Floor
 from caloforge.judge.pairs import How
 from caloforge.judge.results import markdown_table, to_json, write_results
+from caloforge.judge.shown.content import measure
 from caloforge.judge.summary import Summary, summarise
 from caloforge.metrics.notes import Notes
 from caloforge.observables.table import observables
@@ -36,6 +38,35 @@ def toy(number=1200, seed=0, scale=1.0, spectrum=False):
 @pytest.fixture(scope="module")
 def reference() -> Summary:
     return summarise(toy(), "reference")
+
+
+def test_a_layer_without_voxels_is_left_out() -> None:
+    """Binning files of the CaloChallenge have such layers."""
+    rings = {"kind": "polar", "alpha_bins": 2, "r_edges": [0, 5, 10]}
+    table = {
+        "name": "hollow",
+        "particles": ["e-"],
+        "conditions": [{"name": "energy", "unit": "MeV", "low": 1e3, "high": 1e5}],
+        "layers": [
+            {"id": 0, "name": "front", **rings},
+            {"id": 1, "name": "void", "kind": "polar", "alpha_bins": 1, "r_edges": [0]},
+            {"id": 2, "name": "back", **rings},
+        ],
+    }
+    geometry = Geometry.from_dict(table)
+    rng = np.random.default_rng(0)
+    incident = np.repeat([[1e3], [5e4]], 100, axis=0)
+    parts = [
+        Showers(rng.gamma(1, 0.1 * incident, (200, geometry.n_cells)), incident, geometry, {})
+        for _ in range(2)
+    ]
+    first = summarise(parts[0], "first")
+    second = summarise(parts[1], "second", like=first)
+    (found,) = compare(first, [second])
+    assert "correlations" in found.metrics
+    shown = measure(first, [second])
+    assert shown.frame.layers == (0, 2)
+    assert shown.reference.profiles[0].mean[1] == 0
 
 
 def same(first: Summary, second: Summary) -> None:

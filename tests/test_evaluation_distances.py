@@ -165,6 +165,24 @@ def test_slices_of_a_spectrum_hold_every_reference_shower_once():
     assert sorted(judged) == list(np.flatnonzero(inside))
 
 
+def test_an_energy_that_most_showers_of_a_spectrum_have_is_in_one_slice():
+    rng = np.random.default_rng(7)
+    energies = np.concatenate([np.full(4000, 5e4), rng.uniform(1e3, 1e5, 1000)])
+    slices = energy_slices(energies, energies)
+    assert all(len(rows) > 0 for rows, _ in slices.members.values())
+    assert np.isfinite(list(slices.members)).all()
+    assert sum(len(rows) for rows, _ in slices.members.values()) == 5000
+
+
+def test_energies_that_differ_by_rounding_are_one_point():
+    """As in a file joined of parts in single and in double precision."""
+    exact = np.repeat(2.0 ** np.arange(8, 23) / 3, 20)
+    reference = np.concatenate([exact, exact.astype(np.float32)])
+    slices = energy_slices(reference, exact)
+    assert not slices.spectrum and len(slices.members) == 15 and slices.unknown == ()
+    assert [(len(a), len(b)) for a, b in slices.members.values()] == [(40, 20)] * 15
+
+
 # --- separation power ----------------------------------------------------------------------------
 def test_separation_numbers_of_the_public_evaluation(shared, published):
     """Every number the public evaluation prints for test against train, to rounding."""

@@ -1,8 +1,7 @@
 """The figures of `evaluate` on shipped samples are those that they were, key by key.
 
-The frozen files were written by `python tests/test_evaluation_frozen.py` when floors came to be
-drawn at the reference's conditions, that of LHCb again when the hottest edge cell became an
-observable. Floating-point sums may differ in their last digits between
+The frozen files were written by `python tests/test_evaluation_frozen.py` when floors came to have
+as many showers with cells as the judged sample. Floating-point sums may differ in their last digits between
 machines, and what is learned by more than that: a last digit can put a shower on the other side
 of a tree's threshold.
 """

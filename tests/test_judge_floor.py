@@ -11,8 +11,15 @@ from test_evaluation_compare import toy
 from caloforge.data import read_showers, sample_path
 from caloforge.errors import DataError
 from caloforge.judge.compare import compare
-from caloforge.judge.floor import apportion, bins_of, floor_pair, matching_size
+from caloforge.judge.floor import (
+    apportion,
+    bins_of,
+    floor_pair,
+    matching_size,
+    of_floor_size,
+)
 from caloforge.judge.merit import judge
+from caloforge.judge.sample import whole
 from caloforge.judge.summary import Summary, summarise
 from caloforge.metrics.table import metrics
 from caloforge.showers import Showers
@@ -50,6 +57,36 @@ def test_the_floor_has_the_reference_s_counts_at_every_energy(
     assert set(floor_pair(first, second, n, 0, 1)[1].rows) != set(drawn.rows)
     half = counts(second, floor_pair(first, second, n // 2, 0)[1].rows)
     assert half[256.0] == pytest.approx(150, abs=1) and half[524288.0] == 7
+
+
+@pytest.mark.parametrize("number", [800, 300])
+def test_the_floor_has_as_many_cells_as_the_generator(
+    photons: tuple[Showers, Showers], number: int
+) -> None:
+    """Cells of 400 showers are kept, fewer than there are."""
+    first, second = photons
+    reference = summarise(first[:800], "reference", keep=400)
+    generated = summarise(second[:800], "generated", like=reference, keep=400)
+    floor = summarise(second[800 : 800 + 4 * number], "floor", like=reference, keep=400)
+    n = min(matching_size(reference, floor, number), 790)
+    _, drawn = floor_pair(reference, floor, n, 0)
+    sized = of_floor_size(whole(generated, reference), drawn, 0)
+    assert len(sized) == len(drawn) == n == len(set(sized.rows))
+    assert len(sized.with_cells()) == len(drawn.with_cells())
+    # Of an energy that few showers have none may have been kept.
+    assert min(n, 400) - 5 <= len(drawn.with_cells()) <= min(n, 400)
+
+
+def test_halves_have_as_many_cells_as_the_generator_s_part(
+    photons: tuple[Showers, Showers],
+) -> None:
+    first, second = photons
+    reference = summarise(first[:800], "reference", keep=400)
+    generated = summarise(second[:800], "generated", like=reference, keep=400)
+    _, half = floor_pair(reference, None, 400, 0)
+    sized = of_floor_size(whole(generated, reference), half, 0)
+    assert len(sized) == 400 and 150 < len(half.with_cells()) < 250
+    assert len(sized.with_cells()) == len(half.with_cells())
 
 
 def test_a_wrong_scale_is_above_the_floor_of_the_total_energy(

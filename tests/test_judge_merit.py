@@ -53,6 +53,9 @@ def test_errors_of_value_and_floor_count() -> None:
 def test_a_divergence_near_zero_is_not_made_large() -> None:
     """The root of 0.002 is 4.5 % of the way to 1, for a difference that is nothing."""
     assert judge("jsd_low", 0.002, None, -0.001)[0] == "good"
+    # Few held-out showers: the bound is far below 0, which is no floor to be compared with.
+    assert judge("jsd_low", 0.007, 0.01, -3.01) == ("good", "at its floor")
+    assert judge("jsd_low", 0.5, 0.01, -3.01)[0] == "far"
     assert distance("jsd_low", 1e-4) == pytest.approx(1e-3, rel=0.02)
     assert distance("jsd_low", 0.25) == pytest.approx(0.5, rel=0.02)
     assert distance("jsd_low", 1.0) == pytest.approx(1.0)

@@ -20,7 +20,7 @@ from caloforge.metrics.boosted import boosted_of
 from caloforge.metrics.classifier import classify
 from caloforge.metrics.effort import FAST
 from caloforge.metrics.protocol import PUBLISHED
-from caloforge.metrics.twins import split, units_of
+from caloforge.metrics.twins import are_twins, split, units_of
 from caloforge.showers import Showers
 
 EFFORT = replace(FAST, inputs=(), neighbours=600, features=0)
@@ -211,6 +211,23 @@ def test_duplicates_inside_a_file(photons: list[Showers]) -> None:
     )
 
 
+def test_few_training_showers_leave_out_copies_alone(photons: list[Showers]) -> None:
+    """They are compared energy by energy, where a scan with many points may have few."""
+    few = photons[2][::10]
+    comparison = judged([photons[0], photons[1], few, photons[3]], photons[1], *CHEAP, train=True)
+    assert "chi2_ndf_energy" in comparison.metrics
+    comparison = judged(
+        [photons[0], photons[1], few, photons[3]],
+        photons[1],
+        *CHEAP,
+        memorising.copies,
+        train=True,
+    )
+    assert "chi2_ndf_energy" in comparison.metrics and "copies" not in comparison.metrics
+    (text,) = comparison.details.warnings
+    assert text.startswith("copies left out: No slice of incident energy has 20 showers")
+
+
 # --- twins ---------------------------------------------------------------------------------------
 def test_twins_stay_in_one_part_of_a_split() -> None:
     rng = np.random.default_rng(3)
@@ -224,6 +241,29 @@ def test_twins_stay_in_one_part_of_a_split() -> None:
         assert len(part) == pytest.approx(size, abs=8)
         assert set(part % 500) == set(part[part < 500]) == set(part[part >= 500] - 500)
     assert not units_of(rng.random((1000, 2)), labels).twins
+
+
+def test_conditions_that_agree_by_chance_make_no_twins() -> None:
+    """Of a log-uniform spectrum some energies of 20 000 always agree to a millionth."""
+    rng = np.random.default_rng(8)
+    first, second = (np.exp(rng.uniform(7, 14, (20_000, 1))) for _ in range(2))
+    labels = np.repeat([1.0, 0.0], 20_000)
+    assert units_of(np.concatenate([first, second]), labels).twins
+    assert not are_twins(first, second)
+    assert are_twins(first, np.concatenate([first[:1000], second[1000:]]))
+    scan = np.repeat(ENERGIES[:, None], 100, axis=0)
+    assert not are_twins(scan, scan)
+
+
+def test_twins_are_told() -> None:
+    parts = [read_showers(sample_path(f"lhcb-{p}")) for p in ("test", "train")]
+    base = summarise(parts[0], "reference")
+    same = replace(parts[1][: len(parts[0])], conditions=parts[0].conditions)
+    told = []
+    for showers in (same, parts[1][: len(parts[0])]):
+        (found,) = compare(base, [summarise(showers, like=base)], how=How(effort=None))
+        told.append([text for text in found.details.warnings if "exactly the conditions" in text])
+    assert [len(texts) for texts in told] == [1, 0]
 
 
 def test_twins_do_not_make_the_auc_of_the_networks_small() -> None:

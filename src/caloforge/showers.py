@@ -276,13 +276,31 @@ def zero_below(energies: NDArray[Any], cut: float) -> NDArray[Any]:
 
 
 MOST_POINTS = 40  # incident energies a scan may have
+# Energies pass through float32 files and logarithmic labels: equal means equal to this.
+SAME_ENERGY = 1e-5
 
 
 def energy_points(incident_energy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distinct incident energies in MeV of a scan, an empty array for a spectrum.
 
-    A scan has at most MOST_POINTS of them, each with two showers or more on average.
+    A scan has at most MOST_POINTS of them, each with two showers or more on average. Energies
+    that differ by rounding alone are one point, the smallest of them.
     """
-    points = np.unique(incident_energy)
+    distinct = np.unique(incident_energy)
     most = min(MOST_POINTS, len(incident_energy) // 2)
-    return points if len(points) <= most else points[:0]
+    points, k = [], 0
+    while k < len(distinct):
+        if len(points) == most:
+            return distinct[:0]
+        points.append(distinct[k])
+        k = int(np.searchsorted(distinct, distinct[k] * (1 + SAME_ENERGY), side="right"))
+    return np.array(points, dtype=np.float64)
+
+
+def point_of(
+    incident_energy: NDArray[np.float64], points: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Number of the point (K,) that each incident energy (N,) in MeV is, (N,); -1 for none."""
+    number = np.searchsorted(points * (1 - SAME_ENERGY), incident_energy, side="right") - 1
+    values = np.append(points, np.nan)[number]  # the last, NaN, below the first point
+    return np.where(np.abs(incident_energy - values) <= SAME_ENERGY * values, number, -1)

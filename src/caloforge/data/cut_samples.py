@@ -16,7 +16,7 @@ from caloforge.data.reader import read_showers
 from caloforge.data.samples import SAMPLES
 from caloforge.data.writer import create_showers
 from caloforge.errors import DataError
-from caloforge.showers import energy_points
+from caloforge.showers import energy_points, point_of
 
 COMMAND = "python -m caloforge.data.cut_samples FOLDER"
 
@@ -61,8 +61,9 @@ def spread(incident_energy: NDArray[np.float64], count: int) -> NDArray[np.int64
         order = np.argsort(incident_energy, kind="stable")
         return np.sort(order[np.arange(count, dtype=np.int64) * total // count])
     turn = np.empty(total, dtype=np.int64)  # the number of each shower among those of its energy
-    for point in points:
-        rows = np.flatnonzero(incident_energy == point)
+    numbers = point_of(incident_energy, points)
+    for k in range(len(points)):
+        rows = np.flatnonzero(numbers == k)
         turn[rows] = np.arange(len(rows))
     return np.sort(np.lexsort((incident_energy, turn))[:count])
 

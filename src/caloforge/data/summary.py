@@ -9,7 +9,7 @@ import numpy as np
 
 from caloforge.data.reader import open_showers
 from caloforge.detector.geometry import Geometry
-from caloforge.showers import energy_points
+from caloforge.showers import energy_points, point_of
 
 
 def describe(path: str | Path, geometry: Geometry | None = None) -> dict[str, Any]:
@@ -43,6 +43,7 @@ def describe(path: str | Path, geometry: Geometry | None = None) -> dict[str, An
             highest = max(highest, float(cells.max(initial=0.0)))
         count, deposited = len(file), float(layers.sum())
         points = energy_points(incident)
+        numbers = point_of(incident, points)
         return {
             "format": file.format,
             "geometry": read_out.name,
@@ -55,7 +56,7 @@ def describe(path: str | Path, geometry: Geometry | None = None) -> dict[str, An
                 for c, values in zip(read_out.conditions, conditions.T, strict=True)
                 if count
             },
-            "energy_points": {float(e): int((incident == e).sum()) for e in points},
+            "energy_points": {float(e): int((numbers == k).sum()) for k, e in enumerate(points)},
             "response": deposited / float(incident.sum()) if count else 0.0,
             "layer_fractions": (layers / deposited).tolist() if deposited else [],
             "occupancy": hit / (count * read_out.n_cells) if count else 0.0,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from caloforge.data import open_showers, read_showers, sample_names, sample_path
 from caloforge.errors import DataError
 from caloforge.models.file import ModelFile
-from caloforge.showers import Showers, energy_points
+from caloforge.showers import Showers, energy_points, point_of
 
 # Most showers that a page gets: the file of data-set-1 photons is then 0.8 MB.
 MOST_SHOWERS = 600
@@ -103,7 +103,8 @@ def _spread(showers: Showers) -> Showers:
     points = energy_points(incident)
     if len(points):
         each = -(-MOST_SHOWERS // len(points))
-        chosen = np.concatenate([np.flatnonzero(incident == e)[:each] for e in points])
+        numbers = point_of(incident, points)
+        chosen = np.concatenate([np.flatnonzero(numbers == k)[:each] for k in range(len(points))])
     else:
         order = np.argsort(incident, kind="stable")
         count = min(len(order), MOST_SHOWERS)

@@ -23,7 +23,7 @@ from caloforge.judge.notices import shared_showers
 from caloforge.judge.sample import whole
 from caloforge.judge.summary import Summary
 from caloforge.metrics.base import Measured, Measurements, Sample
-from caloforge.observables.slices import SAME_ENERGY
+from caloforge.showers import point_of
 
 Array = NDArray[Any]
 
@@ -99,11 +99,7 @@ def _points(reference: Summary, other: Summary) -> tuple[Array, Array]:
     labels = []
     for summary in (reference, other):
         energy, points = summary.incident_energy, reference.points
-        label = np.zeros(len(energy), int)
-        if len(points):
-            near = np.abs(points[None] - energy[:, None]).argmin(axis=1)
-            known = np.abs(points[near] - energy) <= SAME_ENERGY * points[near]
-            label = np.where(known, near, -1)
+        label = point_of(energy, points) if len(points) else np.zeros(len(energy), int)
         kind = summary.geometry.find(ROLE)
         if kind is not None:
             particle = np.rint(summary.conditions[:, kind]).astype(int)
@@ -160,7 +156,8 @@ def floor_pair(
     """The two samples of the reference simulation that a floor is made of.
 
     The second has `n` showers at the conditions of the first. Without a second reference sample
-    they are halves of the reference, the second cut to `n`.
+    they are halves of the reference, the second cut to `n`. Showers whose cells were kept are
+    drawn first, so that metrics of cells have as many of them as the generator's have.
     """
     rng = np.random.default_rng([seed, draw])
     bins = bins_of(reference, reference if floor is None else floor)
@@ -169,7 +166,25 @@ def floor_pair(
         sample = whole(reference)
         half = replace(sample, rows=second)
         return replace(sample, rows=first), half.part(n, seed)
-    return whole(reference), replace(whole(floor, reference), rows=_drawn(bins, n, rng))
+    # Of further draws no cells are needed: they differ as much as they can.
+    ahead = floor.cell_rows if draw == 0 else np.arange(len(floor))
+    return whole(reference), replace(whole(floor, reference), rows=_drawn(bins, n, rng, ahead))
+
+
+def of_floor_size(generated: Sample, second: Sample, seed: int) -> Sample:
+    """As many generated showers as the second sample of a floor has, as many of them with cells.
+
+    Cells are kept of a random part of a large sample. Metrics of cells depend on how many showers
+    they see, so that value and floor need the same number of those.
+    """
+    chosen = generated.with_cells().part(len(second.with_cells()), seed)
+    missing = len(second) - len(chosen)
+    if missing == 0:
+        return chosen
+    rest = replace(generated, rows=np.setdiff1d(generated.rows, chosen.rows))
+    bare = replace(rest, rows=np.setdiff1d(rest.rows, rest.with_cells().rows))
+    more = (bare if len(bare) >= missing else rest).part(missing, seed)
+    return replace(generated, rows=np.concatenate([chosen.rows, more.rows]))
 
 
 def _halves(bins: Bins, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -177,14 +192,16 @@ def _halves(bins: Bins, rng: np.random.Generator) -> tuple[Array, Array]:
     return order[0::2], order[1::2]
 
 
-def _drawn(bins: Bins, n: int, rng: np.random.Generator) -> Array:
-    """Rows (n,) of the other sample in the reference's proportions.
+def _drawn(bins: Bins, n: int, rng: np.random.Generator, ahead: Array) -> Array:
+    """Rows (n,) of the other sample in the reference's proportions, those of `ahead` first.
 
     What a bin lacks is drawn from the same point, and what a point lacks from everywhere.
     """
     known, point_counts = np.unique(bins.points, return_counts=True)
     wanted = apportion(n, point_counts)
     order = rng.permutation(len(bins.other_points))
+    if len(ahead) < len(order):
+        order = order[np.argsort(~np.isin(order, ahead), kind="stable")]
     per_leaf = np.zeros(int(bins.leaves.max()) + 1, int)
     for p, number in zip(known, wanted, strict=True):
         leaves, counts = np.unique(bins.leaves[bins.points == p], return_counts=True)
@@ -287,7 +304,8 @@ def floor_warnings(reference: Summary, floor: Summary | None, n: int, seed: int)
             f"{lacking} of the {n} showers that would be needed there; expected a second "
             "reference sample of the same energies.",
         ]
-    drawn = _drawn(bins_of(reference, floor), n, np.random.default_rng([seed, 0]))
+    rng = np.random.default_rng([seed, 0])
+    drawn = _drawn(bins_of(reference, floor), n, rng, floor.cell_rows)
     names = [
         name
         for name, first, second in zip(

@@ -48,6 +48,7 @@ def judge(key: str, value: float, error: float | None, floor: float | None) -> t
     known = metric(key)
     if floor is None or floor != floor or value != value or known.way == "none":
         return "", ""
+    value, floor = known.limited(value), known.limited(floor)
     beyond = known.distance(value, floor) - known.distance(floor, floor)
     same = beyond <= 0 or (error is not None and abs(value - floor) <= SIGMAS * error)
     if known.way == "multiple":
@@ -132,10 +133,11 @@ def worst(comparison: Comparison) -> tuple[str, float] | None:
         if floor is None or not math.isfinite(floor) or known.way == "none":
             continue
         error = figure.joint_error or 0.0
+        value, floor = known.limited(figure.value), known.limited(floor)
         unit = max(known.distance(floor, floor), error)
-        away = known.distance(figure.value, floor)
+        away = known.distance(value, floor)
         if unit > 0 and math.isfinite(away):
-            same = abs(figure.value - floor) <= SIGMAS * error
+            same = abs(value - floor) <= SIGMAS * error
             times[key] = min(away / unit, 1.0) if same else away / unit
     return max(times.items(), key=lambda item: item[1]) if times else None
 

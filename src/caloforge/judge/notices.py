@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from caloforge.judge.summary import Summary
 from caloforge.metrics.base import Case
 from caloforge.metrics.separation import same_voxels
+from caloforge.metrics.twins import are_twins
 
 Array = NDArray[Any]
 
@@ -27,6 +28,7 @@ def notices(
     return [
         *_mixtures(case),
         *_units(case),
+        *_twins(case),
         *_cells(reference, generated),
         *_duplicates([generated, reference, *(s for s in others if s is not None)]),
         *([] if train is None else _copies(reference, generated, train)),
@@ -75,6 +77,17 @@ def _units(case: Case) -> list[str]:
         return [
             f"The generated showers deposit {second:.2g} of their incident energy, those of the "
             f"reference {first:.2g}: are their cells in another unit than MeV?"
+        ]
+    return []
+
+
+def _twins(case: Case) -> list[str]:
+    if are_twins(*(sample.conditions for sample in case.samples)):
+        return [
+            "The generated showers have exactly the conditions of reference showers. The samples "
+            "are then more alike than independent ones, so that distances such as FPD and the "
+            "separation powers may lie below the floor of a perfect generator; generate with "
+            "other conditions of the same distribution."
         ]
     return []
 

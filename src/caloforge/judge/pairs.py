@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from caloforge.errors import DataError
-from caloforge.judge.floor import floor_pair, floor_size, number_of_draws, with_scatter
+from caloforge.judge.floor import (
+    floor_pair,
+    floor_size,
+    number_of_draws,
+    of_floor_size,
+    with_scatter,
+)
 from caloforge.judge.sample import whole
 from caloforge.judge.summary import Summary
 from caloforge.metrics.base import Case, Measurements, Metric, Needs, joined
@@ -80,7 +86,7 @@ def measure_pair(
     what, n = generated.name, floor_size(reference, generated, other)
     if pair.kind in ("floor", "small"):
         everything, second = floor_pair(reference, other, n, how.seed)
-        judged = second if pair.kind == "floor" else judged.part(len(second), how.seed)
+        judged = second if pair.kind == "floor" else of_floor_size(judged, second, how.seed)
         what = "the floor" if pair.kind == "floor" else f"{generated.name}, floor's size"
     case = Case(
         everything,

@@ -288,7 +288,9 @@ class _Collector:
 
     def _averages(self, energies: Array, incident: Array) -> None:
         points = np.unique(incident)
-        if self.per_point is not None and len({*self.per_point, *points.tolist()}) > MOST_POINTS:
+        # A point may come in a few roundings, which are put together at the end.
+        most = 4 * MOST_POINTS
+        if self.per_point is not None and len({*self.per_point, *points.tolist()}) > most:
             self.per_point = None
         if self.per_point is None:
             self.total += energies.sum(axis=0, dtype=np.float64)
@@ -333,9 +335,13 @@ class _Collector:
                 "expected cell energies in MeV."
             )
         incident = self.geometry.incident_energy(self.conditions)
-        sums = self.per_point or {}
-        scan = {p: sums[p] for p in energy_points(incident).tolist()}
-        means = [self.total / self.number, *(total / count for count, total in scan.values())]
+        scan = energy_points(incident) if self.per_point is not None else np.empty(0)
+        counts, sums = np.zeros(len(scan)), np.zeros((len(scan), self.geometry.n_cells))
+        for energy, (count, total) in (self.per_point or {}).items() if len(scan) else ():
+            k = np.searchsorted(scan, energy, side="right") - 1
+            counts[k] += count
+            sums[k] += total
+        means = [self.total / self.number, *(sums / counts[:, None])]
         examples, conditions = self.examples.finish()
         return Summary(
             name=name,
@@ -343,7 +349,7 @@ class _Collector:
             conditions=self.conditions,
             incident_energy=incident,
             observables=self.observables,
-            points=np.array(list(scan), dtype=np.float64),
+            points=scan,
             mean_cells=np.stack(means),
             cell_spectrum=self.spectrum,
             cell_spectrum_edges=SPECTRUM_EDGES,

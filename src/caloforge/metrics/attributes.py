@@ -248,8 +248,9 @@ def _in_groups(
 def _tenths(reference: Array, judged: Array) -> list[Array]:
     """Median energy of its tenth of the reference for each shower of both; NaN for none."""
     number = max(1, min(10, len(reference) // FEWEST_PER_ENERGY))
-    edges = np.quantile(reference, np.linspace(0, 1, number + 1))
-    labels = []
+    # An energy that many showers have is several quantiles at once, but one edge.
+    edges = np.unique(np.quantile(reference, np.linspace(0, 1, number + 1)))
+    number, labels = max(len(edges) - 1, 1), []
     for incident in (reference, judged):
         index = np.searchsorted(edges, incident, side="right") - 1
         index[incident == edges[-1]] = number - 1
@@ -350,6 +351,7 @@ def _measured(rows: Sequence[tuple[str, Realised, Realised]]) -> dict[str, Measu
     for kind in KINDS:
         for name, reference, judged in rows:
             value, error = getattr(judged, kind)
-            floor, _ = getattr(reference, kind)
-            result[f"attribute_{kind}/{name}"] = Measured(value, error, judged.n, floor)
+            floor, floor_error = getattr(reference, kind)
+            measured = Measured(value, error, judged.n, floor, floor_error)
+            result[f"attribute_{kind}/{name}"] = measured
     return result

@@ -356,6 +356,14 @@ class Metric:
         """Whether a key of results.json is its own or one of its family."""
         return key.startswith(self.key) if self.family else key == self.key
 
+    def limited(self, value: float) -> float:
+        """The value itself, but 0 for an estimated divergence that came out negative.
+
+        Calibrated scores give a lower bound, which few showers take far below the 0 that is
+        known to be a lower bound as well.
+        """
+        return max(value, 0.0) if self.way == "share" and self.apart == "root" else value
+
     def distance(self, value: float, floor: float | None = None) -> float:
         """How bad a value is, on a scale of its own: 0 for the same samples, larger is worse."""
         if self.way == "both sides":
@@ -363,7 +371,7 @@ class Metric:
         if self.way != "share":
             return value
         if self.apart == "root":
-            above = max(value, 0.0)
+            above = self.limited(value)
             return above * math.sqrt((1 + SMALL_SQUARE) / (above + SMALL_SQUARE))
         beyond = value - self.ideal
         return max(beyond, 0.0) if self.apart == "excess" else abs(beyond)

@@ -24,7 +24,7 @@ from caloforge.metrics import inputs
 from caloforge.metrics.base import Case, Measured, Measurements, Sample
 from caloforge.metrics.notes import ClassifierNotes, Notes
 from caloforge.metrics.protocol import FAST, Protocol
-from caloforge.metrics.twins import split, units_of
+from caloforge.metrics.twins import are_twins, split, units_of
 
 if TYPE_CHECKING:
     from caloforge.metrics.dense import Inputs
@@ -219,16 +219,13 @@ def measure(case: Case, name: str) -> Measurements:
     at = {e: {f"auc_{name}": Measured(*figure)} for e, figure in result.per_group.items()}
     training = ClassifierNotes(result.n_train, result.n_held_out, result.repeats, protocol)
     warnings: tuple[str, ...] = ()
-    if name == case.effort.inputs[0] and not protocol.grouped and _twins(cut):
+    if (
+        name == case.effort.inputs[0]
+        and not protocol.grouped
+        and are_twins(*(sample.conditions for sample in cut.samples))
+    ):
         warnings = (TWINS_APART,)
     return Measurements(total, at, Notes(classifier={name: training}, warnings=warnings))
-
-
-def _twins(case: Case) -> bool:
-    """Whether showers of both samples have the same condition, that is no point of a scan."""
-    first, second = (sample.conditions for sample in case.samples)
-    labels = np.repeat([1.0, 0.0], [len(first), len(second)])
-    return units_of(np.concatenate([first, second]), labels).twins
 
 
 low = partial(measure, name="low")

@@ -57,7 +57,8 @@ def measure(case: Case) -> Measurements:
     layers = [
         layer.id
         for layer in case.geometry.layers
-        if (case.reference.all.observables[f"layer_energy/{layer.id}"] > 0).mean() >= RAREST
+        if layer.size
+        and (case.reference.all.observables[f"layer_energy/{layer.id}"] > 0).mean() >= RAREST
     ]
     if len(layers) < 2:
         return Measurements()

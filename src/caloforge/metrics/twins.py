@@ -22,6 +22,7 @@ Array = NDArray[Any]
 MOST_TWINS = 10  # showers of one sample with the same condition; more make it a point
 # Conditions pass through float32 files and logarithmic labels: equal means equal to this.
 SAME = 1e-6
+FEW_TWINS = 0.01  # of the showers: too few to move a metric
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -51,6 +52,18 @@ class Units:
         """Whether a unit holds more than one shower."""
         return len(self.kinds[0]) < len(self.unit)
 
+    def excess(self, labels: Array) -> float:
+        """Share of the showers that have twins of the other sample, beyond what chance explains.
+
+        In a spectrum some conditions agree by chance, within one sample as often as between
+        two: the share of showers that are together with their own sample alone is taken off.
+        `labels` (N,) are 0 or 1, by sample.
+        """
+        size, ones = np.bincount(self.unit), np.bincount(self.unit, labels > 0.5)
+        both = (ones > 0) & (ones < size)
+        alone = (size > 1) & ~both
+        return float((size[both].sum() - size[alone].sum()) / len(labels))
+
 
 def units_of(conditions: Array, labels: Array) -> Units:
     """The units of showers with conditions (N, C) and labels (N,) 0 or 1, by sample."""
@@ -66,6 +79,16 @@ def units_of(conditions: Array, labels: Array) -> Units:
         np.where(point[row], labels, (counts - ones)[row])[first],
     )
     return Units(unit.ravel(), kinds)
+
+
+def are_twins(reference: Array, generated: Array) -> bool:
+    """Whether samples were made with the same conditions (N, C) and (M, C), point by point aside.
+
+    A few showers that agree do not count, nor those that chance explains.
+    """
+    labels = np.repeat([1.0, 0.0], [len(reference), len(generated)])
+    units = units_of(np.concatenate([reference, generated]), labels)
+    return units.excess(labels) > FEW_TWINS
 
 
 def deal(units: Units, number: int, rng: np.random.Generator) -> Array:

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.showers import MOST_POINTS, energy_points
+from caloforge.showers import MOST_POINTS, energy_points, point_of
 
 Array = NDArray[Any]
 
 SLICES = 8
-# Energies pass through float32 files and logarithmic labels: equal means equal to this.
-SAME_ENERGY = 1e-5
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,15 @@ class Slices:
         Whether the incident energies are a spectrum, cut at quantiles of the reference.
     unknown
         Energy points in MeV that only the generated sample has.
+    edges
+        Edges of the slices of a spectrum in MeV, (K + 1,); empty for points. A slice has its lower
+        edge and not its upper one, but the last has both.
     """
 
     members: dict[float, tuple[Array, Array]]
     spectrum: bool
     unknown: tuple[float, ...]
+    edges: Array
 
 
 def energy_slices(reference: Array, generated: Array, minimum: int = 100) -> Slices:
@@ -47,19 +49,16 @@ def energy_slices(reference: Array, generated: Array, minimum: int = 100) -> Sli
     """
     points = energy_points(reference)
     if len(points):
+        first, second = point_of(reference, points), point_of(generated, points)
         members = {
-            float(p): (
-                np.flatnonzero(reference == p),
-                np.flatnonzero(np.abs(generated - p) <= SAME_ENERGY * p),
-            )
-            for p in points
+            float(p): (np.flatnonzero(first == k), np.flatnonzero(second == k))
+            for k, p in enumerate(points)
         }
-        distinct = np.unique(generated)
-        near = np.abs(distinct[:, None] - points) <= SAME_ENERGY * points
-        unknown = distinct[~near.any(axis=1)][:MOST_POINTS]
-        return Slices(members, False, tuple(unknown.tolist()))
+        unknown = np.unique(generated[second < 0])[:MOST_POINTS]
+        return Slices(members, False, tuple(unknown.tolist()), np.empty(0))
     number = int(np.clip(len(reference) // (4 * max(minimum, 1)), 1, SLICES))
-    edges = np.quantile(reference, np.linspace(0, 1, number + 1))
+    # An energy that many showers have is several quantiles at once, but one edge.
+    edges = np.unique(np.quantile(reference, np.linspace(0, 1, number + 1)))
     first = _bin(reference, edges)
     second = _bin(generated, edges)
     members = {
@@ -67,9 +66,9 @@ def energy_slices(reference: Array, generated: Array, minimum: int = 100) -> Sli
             np.flatnonzero(first == k),
             np.flatnonzero(second == k),
         )
-        for k in range(number)
+        for k in range(len(edges) - 1)
     }
-    return Slices(members, True, ())
+    return Slices(members, True, (), edges)
 
 
 def _bin(values: Array, edges: Array) -> Array:

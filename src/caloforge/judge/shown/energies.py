@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from caloforge import units
 from caloforge.observables import slices as judged
+from caloforge.showers import SAME_ENERGY
 
 Array = NDArray[Any]
 
@@ -42,7 +43,7 @@ class EnergySlice:
     def select(self, incident: Array) -> NDArray[np.bool_]:
         """Which of the showers with these incident energies (N,) in MeV belong here, (N,)."""
         if self.is_point:
-            return np.isclose(incident, self.energy, rtol=judged.SAME_ENERGY, atol=0.0)
+            return np.isclose(incident, self.energy, rtol=SAME_ENERGY, atol=0.0)
         return (incident >= self.low) & (incident <= self.high)
 
 
@@ -62,10 +63,11 @@ def energy_slices(incident: Array) -> tuple[EnergySlice, ...]:
     cut = judged.energy_slices(incident, incident[:0])
     if not cut.spectrum:
         return tuple(EnergySlice(point, point, point) for point in cut.members)
-    edges = np.quantile(incident, np.linspace(0, 1, len(cut.members) + 1))
+    # The upper edge of a slice belongs to the next one.
+    high = np.append(np.nextafter(cut.edges[1:-1], 0), cut.edges[-1])
     return tuple(
         EnergySlice(median, float(low), float(high))
-        for median, low, high in zip(cut.members, edges[:-1], edges[1:], strict=True)
+        for median, low, high in zip(cut.members, cut.edges[:-1], high, strict=True)
     )
 
 

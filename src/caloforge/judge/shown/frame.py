@@ -107,14 +107,14 @@ def frame_of(reference: Summary) -> Frame:
 
 
 def shown_layers(geometry: Geometry, mean_cells: Array, most: int = 6) -> tuple[int, ...]:
-    """Positions of the layers a figure shows: all, or `most` at equal steps of the energy.
+    """Positions of layers with voxels that a figure shows: all, or `most` in steps of the energy.
 
     The steps are taken in the running sum of the mean energy `mean_cells` (V,), from 0.2 % to
     99.8 %: the layers shown are those that hold the shower, its start and its tail.
     """
     count = geometry.n_layers
     if count <= most + 2:  # leaving one or two out would save no room
-        return tuple(range(count))
+        return tuple(k for k, layer in enumerate(geometry.layers) if layer.size)
     energy = np.array([float(mean_cells[s].sum()) for s in geometry.slices])
     running = np.cumsum(energy) / max(float(energy.sum()), 1e-30)
     steps = np.clip(np.linspace(0, 1, most), 0.002, 0.998)

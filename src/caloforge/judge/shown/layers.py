@@ -35,9 +35,9 @@ def profile(summary: Summary, part: EnergySlice | None) -> Profile:
     layers = summary.geometry.layers
     if len(incident) == 0:
         return Profile(np.full(len(layers), np.nan), np.full(len(layers), np.nan))
-    rows = np.stack(
-        [summary.observables[f"layer_energy/{x.id}"][inside] / incident for x in layers]
-    )
+    empty = np.zeros(len(summary))  # in a layer without voxels
+    keys = [f"layer_energy/{layer.id}" for layer in layers]
+    rows = np.stack([summary.observables.get(k, empty)[inside] / incident for k in keys])
     return Profile(rows.mean(axis=1), rows.std(axis=1) / np.sqrt(len(incident)))
 
 
