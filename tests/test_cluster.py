@@ -330,6 +330,24 @@ def test_files_are_joined_and_converted_side_by_side(
     assert np.array_equal(joined.energies[len(first) :], second.energies)
     assert np.array_equal(joined.conditions[: len(first)], first.conditions)
     assert joined.provenance["converted_from"] == ", ".join(path.name for path in sources)
+    assert joined.provenance["producer"] == first.provenance["producer"]
+
+
+def test_a_joined_file_has_the_origin_of_each_of_its_parts(tmp_path: Path) -> None:
+    showers = read_showers(sample_path("ds1-photons-test"))[:10]
+    for name, origin in (("a", {"producer": "Geant4", "seed": 1}), ("b", {"producer": "GAN"})):
+        own = {"particle": "gamma", **origin}
+        with create_showers(tmp_path / f"{name}.h5", showers.geometry, provenance=own) as writer:
+            writer.append(showers)
+    convert([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "c.h5")
+    assert read_showers(tmp_path / "c.h5").provenance == {
+        "particle": "gamma",
+        "converted_from": "a.h5, b.h5",
+        "sources": [
+            {"file": "a.h5", "producer": "Geant4", "seed": 1},
+            {"file": "b.h5", "producer": "GAN"},
+        ],
+    }
 
 
 def test_a_part_is_stored_wherever_it_falls(tmp_path: Path) -> None:

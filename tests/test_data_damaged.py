@@ -13,7 +13,7 @@ from data_files import PHOTONS, foreign, memory_limit, quiet, refused, small
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from caloforge.data import create_showers, open_showers, read_showers, sample_path
+from caloforge.data import convert, create_showers, open_showers, read_showers, sample_path
 from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, DataError
 from caloforge.showers import Showers
@@ -195,6 +195,45 @@ def test_everything_in_gev(tmp_path: Path) -> None:
         incident_energies=showers.conditions / 1e3,
     )
     refused(path, "look like GeV or TeV")
+
+
+@pytest.mark.parametrize(
+    ("key", "factor", "match"),
+    [
+        ("theta", 180 / np.pi, "looks like degrees"),
+        ("x0", 1e3, "looks like another unit"),
+    ],
+)
+def test_conditions_in_a_wrong_unit(tmp_path: Path, key: str, factor: float, match: str) -> None:
+    path = tmp_path / "a.h5"
+    convert("calogan-eplus-test", path)
+    with h5py.File(path, "a") as file:
+        file.attrs.clear()  # a file of another program
+        file[key][...] = factor * file[key][...]
+    with pytest.raises(DataError, match=f"The condition {key} in .* {match}"):
+        read_showers(path)
+
+
+def test_a_kind_of_particle_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    convert("lcd-test", path)
+    with h5py.File(path, "a") as file:
+        file.attrs.clear()
+        file["target"][0, 0, 0] = 7
+    with pytest.raises(DataError, match=r"particle in .* is 0 to 7; expected whole numbers"):
+        read_showers(path)
+
+
+def test_blocks_that_were_never_written(tmp_path: Path) -> None:
+    """A job that made room for its showers and was stopped: zeros would be read for them."""
+    showers = read_showers("ds1-photons-test", rows=slice(0, 400))
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["incident_energies"] = showers.conditions
+        cells = file.create_dataset("showers", (400, 368), "f4", chunks=(100, 368))
+        cells[:200] = showers.energies[:200]
+    with pytest.raises(DataError, match="has 2 of its 4 blocks"):
+        read_showers(path)
 
 
 def test_rows_that_are_not_there() -> None:

@@ -239,6 +239,7 @@ def test_original_calogan_files_have_no_position(tmp_path: Path) -> None:
     assert (read.conditions[:, 1:] == 0).all()
     assert "no x0, y0, theta, phi" in read.provenance["note"]
     np.testing.assert_array_equal(read.energies, showers.energies)
+    assert read_showers(path, load_geometry("calogan")).geometry.hash == read.geometry.hash
 
 
 def test_lcd_classes_by_name(tmp_path: Path) -> None:
@@ -331,6 +332,12 @@ def test_a_given_geometry_must_fit() -> None:
         open_showers(path, load_geometry("ds1-pions"))
     with pytest.raises(DataError, match="does not belong to the geometry 'lcd'"):
         open_showers(path, load_geometry("lcd"))
+    table = load_geometry("ds1-photons").to_dict()
+    rings = [{"id": 0, "name": "all", "kind": "polar", "alpha_bins": 1, "r_edges": [*range(369)]}]
+    bare = {k: v for k, v in table.items() if k not in ("stack", "symmetries")}
+    flat = Geometry.from_dict({**bare, "name": "flat", "layers": rings})
+    with pytest.raises(DataError, match="written for 'ds1-photons' with 368 cells in 5 layers"):
+        open_showers(path, flat)
 
 
 @pytest.mark.parametrize("name", sample_names())

@@ -1,9 +1,9 @@
 """The figures of `evaluate` on shipped samples are those that they were, key by key.
 
 The frozen files were written by `python tests/test_evaluation_frozen.py` when floors came to have
-as many showers with cells as the judged sample. Floating-point sums may differ in their last digits between
-machines, and what is learned by more than that: a last digit can put a shower on the other side
-of a tree's threshold.
+as many showers with cells as the judged sample. Floating-point sums may differ in their last
+digits between machines, and what is learned by more than that: a last digit can put a shower on
+the other side of a tree's threshold.
 """
 
 from __future__ import annotations

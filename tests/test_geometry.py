@@ -272,3 +272,40 @@ def test_names_that_do_not_exist() -> None:
         geometry.column("tetha")
     with pytest.raises(GeometryError, match="no symmetry 'swap'"):
         symmetry_group(geometry, ["swap"])
+
+
+def small(symmetries: list[str], *layers: dict[str, object]) -> Geometry:
+    """A read-out of these layers, whose particle has an azimuth."""
+    angles = [
+        {"name": "energy", "unit": "MeV", "low": 1e3, "high": 1e5},
+        {"name": "phi", "unit": "rad", "low": -3.2, "high": 3.2, "scale": "angle"},
+    ]
+    mirror = {"operation": "reflect-alpha", "conditions": {"phi": {"phi": -1.0}}}
+    listed = [mirror if s == "reflect-alpha" else {"operation": s} for s in symmetries]
+    numbered = [{"id": k, "name": f"layer {k}", **layer} for k, layer in enumerate(layers)]
+    return Geometry.from_dict(
+        {"name": "g", "conditions": angles, "layers": numbered, "symmetries": listed}
+    )
+
+
+RING: dict[str, object] = {"kind": "polar", "alpha_bins": 1, "r_edges": [0, 5]}
+UNEVEN: dict[str, object] = {
+    "kind": "grid",
+    "axes": ["x", "y"],
+    "edges": [[0, 10, 40, 100], [-1, 1]],
+}
+
+
+def test_symmetries_that_the_cells_do_not_have() -> None:
+    """Cells would change places in a way that no shower knows."""
+    for name in ("rotate-alpha", "reflect-alpha"):
+        with pytest.raises(GeometryError, match=r"Layer 1 has no angle alpha"):
+            symmetry(small([name], RING, UNEVEN), name)
+    with pytest.raises(GeometryError, match=r"layer 0 have other widths .* 'reflect-x'"):
+        symmetry(small(["reflect-x"], UNEVEN), "reflect-x")
+
+
+def test_a_reflection_that_moves_no_cell_still_turns_the_conditions() -> None:
+    """A ring about the axis is its own mirror image, the particle's azimuth is not."""
+    group = symmetry_group(small(["reflect-alpha"], RING))
+    assert [element.matrix[1, 1] for element in group] == [1, -1]

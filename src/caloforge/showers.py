@@ -288,11 +288,12 @@ def energy_points(incident_energy: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     distinct = np.unique(incident_energy)
     most = min(MOST_POINTS, len(incident_energy) // 2)
-    points, k = [], 0
+    points: list[float] = []
+    k = 0
     while k < len(distinct):
         if len(points) == most:
             return distinct[:0]
-        points.append(distinct[k])
+        points.append(float(distinct[k]))
         k = int(np.searchsorted(distinct, distinct[k] * (1 + SAME_ENERGY), side="right"))
     return np.array(points, dtype=np.float64)
 

@@ -1,5 +1,5 @@
-"""A check whether showers can be real: energies in a wrong unit give a response that no
-calorimeter has.
+"""Checks whether showers can be real: energies in a wrong unit give a response that no calorimeter
+has, and conditions in a wrong unit lie far outside their range.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from caloforge.showers import Showers
 # calibrated. The window is narrow enough that a factor of 1000 (GeV or keV for MeV) always leaves
 # it.
 RESPONSE = (2e-3, 3.0)
+FAR = 100  # times its range: a condition beyond that is one in another unit
 _FEW = 20  # with fewer showers the mean response fluctuates too much to tell the unit
 
 
@@ -58,3 +59,37 @@ def check_units(showers: Showers, where: str) -> None:
             f"{known.low:g} to {known.high:g}: they look like {unit}; convert the file to the "
             "units of its format."
         )
+
+
+def check_conditions(showers: Showers, where: str) -> None:
+    """Refuse conditions that the read-out cannot mean; `where` is the file, for the message.
+
+    Raises
+    ------
+    DataError
+        For angles beyond a full turn, other values far beyond the range of their condition, and
+        kinds of particles that the read-out does not have. Energies are left to `check_units`.
+    """
+    for known, values in zip(showers.geometry.conditions, showers.conditions.T, strict=True):
+        if len(values) == 0 or not math.isfinite(known.low) or not math.isfinite(known.high):
+            continue
+        low, high = float(values.min()), float(values.max())
+        if known.scale == "category":
+            if not np.isin(values, np.arange(known.low, known.high + 1)).all():
+                raise DataError(
+                    f"The condition {known.name} in {where} is {low:g} to {high:g}; expected "
+                    f"whole numbers from {known.low:g} to {known.high:g}."
+                )
+            continue
+        most = FAR * max(abs(known.low), abs(known.high))
+        if known.unit == "rad":
+            most = min(most, 2 * math.pi + 0.01)
+        elif known.role == "energy":
+            continue
+        if max(abs(low), abs(high)) > most:
+            unit = "degrees" if known.unit == "rad" else "another unit"
+            raise DataError(
+                f"The condition {known.name} in {where} is {low:g} to {high:g} {known.unit}; "
+                f"expected about {known.low:g} to {known.high:g}: it looks like {unit}; convert "
+                "the file to the units of its format."
+            )

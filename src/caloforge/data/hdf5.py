@@ -117,6 +117,15 @@ class Hdf5Source:
                     f"'{key}' in {self._path} claims {stored} bytes, more than the file has: it "
                     "is truncated; fetch or write it again."
                 )
+            if dataset.chunks and stored > 0:
+                pairs = zip(dataset.shape, dataset.chunks, strict=True)
+                expected = math.prod(-(-size // step) for size, step in pairs)
+                written = dataset.id.get_num_chunks()
+                if written < expected:
+                    raise DataError(
+                        f"'{key}' in {self._path} has {written} of its {expected} blocks; the "
+                        "others were never written and would be read as zeros: write it again."
+                    )
         check_size(key, claimed, stored, self._path)
         if block > MOST_BLOCK:
             raise DataError(

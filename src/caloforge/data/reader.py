@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.checks import check_units
+from caloforge.data.checks import check_conditions, check_units
 from caloforge.data.containers import Source
 from caloforge.data.formats import FORMATS, find_format
 from caloforge.data.layout import same_tail
@@ -108,6 +108,7 @@ class ShowerFile:
             raise DataError(f"{self._path}, counting from shower {start}: {error}") from error
         if not self._ours:  # the package's own files say their units
             check_units(showers, str(self._path))
+            check_conditions(showers, str(self._path))
         return showers
 
     def chunks(self, size: int = 8192) -> Iterator[Showers]:
@@ -140,11 +141,16 @@ class ShowerFile:
             return embedded
         if given is None:
             return self._guess_geometry()
-        problem = self._layout.problem(given)
+        # The layout as written down: conditions that a file may lack are filled in.
+        problem = FORMATS[self._layout.name].problem(given)
         if embedded is not None and (
-            embedded.n_cells != given.n_cells or embedded.condition_names != given.condition_names
+            [layer.shape for layer in embedded.layers] != [layer.shape for layer in given.layers]
+            or embedded.condition_names != given.condition_names
         ):
-            problem = f"it was written for '{embedded.name}' with {embedded.n_cells} cells"
+            problem = (
+                f"it was written for '{embedded.name}' with {embedded.n_cells} cells in "
+                f"{embedded.n_layers} layers"
+            )
         if problem:
             raise DataError(
                 f"{self._path} does not belong to the geometry '{given.name}': {problem}; give "

@@ -288,9 +288,9 @@ def convert(
     sources = [resolve_data(path) for path in given]
     check_target(target, sources)
     total = sum(_count(path, geometry, rows) for path in sources)
-    names = ", ".join(Path(path).name for path in sources)
     with open_showers(sources[0], geometry) as first:
-        read_out, provenance = first.geometry, {**first.provenance, "converted_from": names}
+        read_out = first.geometry
+    provenance = _joint_provenance(sources, geometry)
     with create_showers(target, read_out, provenance=provenance, format=format) as writer:
         for path in sources:
             with open_showers(path, geometry) as file:
@@ -312,6 +312,23 @@ def convert(
                     writer.append(file.read(piece.start, piece.stop))
                     progress(piece.stop - piece.start, total)
         return len(writer)
+
+
+def _joint_provenance(sources: Sequence[str | Path], geometry: Geometry | None) -> dict[str, Any]:
+    """What all sources say alike; what they say differently stands under `sources`, for each."""
+    names = [Path(path).name for path in sources]
+    said = []
+    for path in sources:
+        with open_showers(path, geometry) as file:
+            said.append(dict(file.provenance))
+    alike = {k: v for k, v in said[0].items() if all(k in s and s[k] == v for s in said)}
+    joint = {**alike, "converted_from": ", ".join(names)}
+    if any(own != alike for own in said):
+        joint["sources"] = [
+            {"file": name, **{k: v for k, v in own.items() if k not in alike}}
+            for name, own in zip(names, said, strict=True)
+        ]
+    return joint
 
 
 def _count(path: str | Path, geometry: Geometry | None, rows: slice | None) -> int:

@@ -70,11 +70,15 @@ def symmetry_group(geometry: Geometry, names: Sequence[str] | None = None) -> li
 
 
 def closure(geometry: Geometry, generators: Sequence[Symmetry]) -> list[Symmetry]:
-    """All combinations of the given symmetries of a geometry, the identity first."""
+    """All combinations of the given symmetries of a geometry, the identity first.
+
+    Two are the same that move the cells alike and turn the conditions alike; offsets do not
+    count, since a turn by 2 pi is none.
+    """
     count = len(geometry.conditions)
     cells = np.arange(geometry.n_cells)
     group = [Symmetry("identity", cells, np.eye(count), np.zeros(count))]
-    seen = {cells.tobytes()}
+    seen = {_key(group[0])}
     for element in group:  # grows while it is walked: the closure under the generators
         for generator in generators:
             product = Symmetry(
@@ -83,14 +87,24 @@ def closure(geometry: Geometry, generators: Sequence[Symmetry]) -> list[Symmetry
                 generator.matrix @ element.matrix,
                 generator.matrix @ element.offset + generator.offset,
             )
-            if product.permutation.tobytes() not in seen:
-                seen.add(product.permutation.tobytes())
+            if _key(product) not in seen:
+                seen.add(_key(product))
                 group.append(product)
     return group
 
 
+def _key(element: Symmetry) -> tuple[bytes, bytes]:
+    # 0.0 is added because -0.0 has other bytes.
+    return element.permutation.tobytes(), (element.matrix.round(9) + 0.0).tobytes()
+
+
 def _permute(index: Array, layer: Layer, operation: str) -> Array:
     """Cell numbers of one layer after a symmetry operation."""
+    if operation in ("rotate-alpha", "reflect-alpha") and layer.kind != "polar":
+        raise GeometryError(
+            f"Layer {layer.id} has no angle alpha, its cells are a {layer.kind}: the geometry "
+            f"cannot have the symmetry '{operation}'."
+        )
     if operation == "rotate-alpha":  # by one bin; layers with one alpha bin stay as they are
         return np.roll(index, 1, axis=0)
     if operation == "reflect-alpha":
@@ -104,6 +118,12 @@ def _permute(index: Array, layer: Layer, operation: str) -> Array:
         return index.T
     if operation.startswith("reflect-") and operation.removeprefix("reflect-") in layer.axes:
         axis = layer.axes.index(operation.removeprefix("reflect-"))
+        widths = np.diff(layer.edges[axis])
+        if not np.allclose(widths, widths[::-1]):
+            raise GeometryError(
+                f"The cells of layer {layer.id} have other widths below the middle of "
+                f"{layer.axes[axis]} than above it: it has no symmetry '{operation}'."
+            )
         return np.flip(index, axis=axis)
     raise GeometryError(
         f"Unknown symmetry '{operation}': expected rotate-alpha, reflect-alpha, reflect-AXIS or "
