@@ -26,7 +26,12 @@ SPECTRA = {
     "power:2.7:1000:50000": stats.truncpareto(1.7, 50, scale=1000),
     "power:1:100:100000": stats.loguniform(100, 100000),
     "power:-1:1:3": stats.triang(1, loc=1, scale=2),  # density x: compared below
+    "power:-100:500:200000": stats.powerlaw(101, scale=200000),  # LOW is 0 to it
+    "power:500:500:2000": stats.pareto(499, scale=500),  # HIGH is infinite to it
     "normal:50:10:20:55": stats.truncnorm(-3, 0.5, loc=50, scale=10),
+    # Far above the mean a normal distribution falls like an exponential: 1/MPV of the tail.
+    "normal:1000:100:2000:3000": stats.truncnorm(10, 20, loc=1000, scale=100),
+    "normal:65000:1000:500:2000": stats.truncnorm(-64.5, -63, loc=65000, scale=1000),
 }
 
 
@@ -40,6 +45,59 @@ def test_a_spectrum_has_its_distribution(text: str) -> None:
     assert stats.kstest(energies, cumulative).pvalue > 1e-3
     low, high = (float(number) for number in text.split(":")[-2:])
     assert low <= energies.min() < energies.max() <= high
+
+
+@pytest.mark.parametrize(
+    ("text", "mean"),
+    [
+        # In its tail, t sigma from the mean, a normal distribution falls off by e within
+        # sigma / t, less a share of 1 / t^2.
+        ("normal:1000:100:2000:3000", 2000 + 100 / 10 * (1 - 2 / 10**2)),
+        ("normal:65000:1000:500:2000", 2000 - 1000 / 63 * (1 - 2 / 63**2)),
+        # A steep power x^-k has the mean LOW (k - 1) / (k - 2), or HIGH (1 - k) / (2 - k).
+        ("power:500:500:2000", 500 * 499 / 498),
+        ("power:-100:500:200000", 200000 * 101 / 102),
+    ],
+)
+def test_a_spectrum_far_from_its_middle_lies_at_the_end_that_is_probable(
+    text: str, mean: float
+) -> None:
+    energies = Conditions.of(PHOTONS, {"energy": text}).rows(0, 20_000, 1)[:, 0]
+    assert len(np.unique(energies)) > 19_000
+    error = energies.std() / np.sqrt(len(energies))
+    assert energies.mean() == pytest.approx(mean, abs=5 * error)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("normal:1000:1e-300:2000:3000", 2000),
+        ("normal:5000:1e-300:2000:3000", 3000),
+        ("power:1e308:500:2000", 500),
+        ("power:-1e308:500:2000", 2000),
+    ],
+)
+def test_a_spectrum_too_narrow_for_a_float_is_its_probable_end(text: str, value: float) -> None:
+    energies = Conditions.of(PHOTONS, {"energy": text}).rows(0, 100, 1)[:, 0]
+    np.testing.assert_allclose(energies, value, rtol=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    index=st.floats(-1e4, 1e4),
+    mean=st.floats(-1e7, 1e7),
+    sigma=st.floats(1e-9, 1e9),
+    low=st.floats(1e-3, 1e6),
+    factor=st.floats(1.001, 1e6),
+)
+def test_every_spectrum_is_finite_and_rises_with_its_uniform_number(
+    index: float, mean: float, sigma: float, low: float, factor: float
+) -> None:
+    u = np.array([0.0, 1e-300, 1e-9, 0.1, 0.5, 0.9, 1 - 2**-53])
+    for kind, numbers in (("power", (index,)), ("normal", (mean, sigma))):
+        values = Spectrum(kind, (*numbers, low, low * factor)).values(u)
+        assert np.isfinite(values).all()
+        assert (np.diff(values) >= -1e-12 * max(abs(mean), low * factor)).all()
 
 
 @settings(max_examples=50, deadline=None)

@@ -23,6 +23,9 @@ from caloforge.noise import uniforms
 # A condition may lie beyond the trained range by this share of the range.
 EDGE = 0.05
 MOST_ROWS = 10**8  # largest number of points of a grid
+# Cut off t sigma from its mean, a normal distribution falls off within sigma / t. Where t is larger
+# than this, that is nothing beside the distance of t sigma.
+FAR_TAIL = 1e6
 
 Array = NDArray[np.float64]
 
@@ -37,19 +40,34 @@ def _log_uniform(u: Array, low: float, high: float) -> Array:
 
 
 def _power(u: Array, index: float, low: float, high: float) -> Array:
-    """Density x^-index: the inverse of its integral."""
+    """Density x^-index: the inverse of its integral, in logarithms. The powers themselves are too
+    large or too small for a float where the index is steep.
+    """
     if index == 1:
         return _log_uniform(u, low, high)
     rise = 1 - index
-    return (low**rise + u * (high**rise - low**rise)) ** (1 / rise)
+    whole = rise * (math.log(high) - math.log(low))  # of the power's logarithm, LOW to HIGH
+    with np.errstate(divide="ignore"):  # an end of the spectrum may be at minus infinity
+        if whole > 0:  # counted from HIGH
+            logs = whole + np.log1p((1 - u) * math.expm1(-whole))
+        else:
+            logs = np.log1p(u * math.expm1(whole))
+    return low * np.exp(np.clip(logs / rise, 0, math.log(high) - math.log(low)))
 
 
 def _normal(u: Array, mean: float, sigma: float, low: float, high: float) -> Array:
-    """A normal distribution that is cut off at low and high."""
-    from scipy.special import ndtr, ndtri
+    """A normal distribution that is cut off at low and high, however far these are from the mean:
+    SciPy works with logarithms of probabilities, in the tail on the same side.
+    """
+    from scipy.stats import truncnorm
 
-    least, most = ndtr((low - mean) / sigma), ndtr((high - mean) / sigma)
-    return mean + sigma * ndtri(least + u * (most - least))
+    nearest = min(max(mean, low), high)
+    if abs(nearest - mean) > FAR_TAIL * sigma:
+        return np.full_like(u, nearest)
+    values: Array = truncnorm.ppf(
+        u, (low - mean) / sigma, (high - mean) / sigma, loc=mean, scale=sigma
+    )
+    return values
 
 
 @dataclass(frozen=True)
