@@ -1,16 +1,20 @@
 """No command writes over a file that it was not told to replace, or over what it reads."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from caloforge.cli import app
+from caloforge.config import load_recipe
 from caloforge.data import sample_path
 from caloforge.errors import CaloForgeError
 from caloforge.evaluate import judge_files
 from caloforge.models.file import load_model, save_model
 from caloforge.pretrained import resolve_model
+from caloforge.training.readme import HEADING
+from caloforge.training.train import has_begun, train
 
 RUN = CliRunner()
 MODEL = "caloshowergan-photon"
@@ -39,11 +43,65 @@ def test_what_exists_is_replaced_only_when_told(tmp_path: Path) -> None:
     assert out.stat().st_size > 1000
 
 
-def test_a_result_is_replaced_only_when_told(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text("{}")
-    words = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--out", tmp_path)
-    with pytest.raises(CaloForgeError, match="--force"):
+@pytest.mark.parametrize(
+    "name", ["results.json", "results.md", "shown.npz", "report.html", "figures/a.pdf"]
+)
+def test_a_result_is_replaced_only_when_told(name: str, tmp_path: Path) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    words = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--out", tmp_path, "--pdf")
+    with pytest.raises(CaloForgeError, match=f"{name} exists.*--force"):
         call(*words)
+    assert mine.read_text() == "mine"
+
+
+def test_a_page_is_drawn_again_in_its_own_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[object] = []
+    monkeypatch.setattr("caloforge.evaluate.draw_results", lambda *words, pdf: drawn.append(words))
+    for folder in ("result", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "report.html").write_text("mine")
+    words = ("report", tmp_path / "result")
+    with pytest.raises(CaloForgeError, match="report.html exists.*--force"):
+        call(*words, "--out", tmp_path / "other")
+    assert not drawn
+    for more in ((), ("--out", tmp_path / "result"), ("--out", tmp_path / "other", "--force")):
+        call(*words, *more)
+    assert len(drawn) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "index.html", "model.safetensors", "range0/log.jsonl"]
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_training_replaces_no_file_of_another_origin(
+    name: str, resume: bool, tmp_path: Path
+) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("# Mine")
+    with pytest.raises(CaloForgeError, match=f"{name} would be replaced"):
+        train(load_recipe("smoke-copula"), "ds1-photons-test", tmp_path, resume=resume)
+    assert mine.read_text() == "# Mine"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+
+def test_a_training_that_died_before_its_first_checkpoint_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Training of smoke-copula\n")
+    (tmp_path / "log.jsonl").write_text("")
+    assert not has_begun(tmp_path, resume=False)
+    (tmp_path / "model.safetensors").write_text("")  # a generator was chosen
+    assert has_begun(tmp_path, resume=True)
+    with pytest.raises(CaloForgeError, match="already holds a training"):
+        has_begun(tmp_path, resume=False)
+
+
+def test_a_training_names_itself_in_its_readme(smoke: Callable[[str], Path]) -> None:
+    """By this a folder is known as a training's where its checkpoints were deleted."""
+    assert (smoke("caloshowergan") / "README.md").read_text().startswith(HEADING)
 
 
 def test_nothing_is_written_over_what_is_read(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from caloforge.errors import CaloForgeError
 from caloforge.files import check_folder
 from caloforge.judge.comparison import Comparison
 from caloforge.judge.files import Files, Judging, judge_to_folder, unique_names
-from caloforge.judge.folder import read_several
+from caloforge.judge.folder import RESULTS, SHOWN, TABLE, read_several
 
 PAGE, FIGURES = "report.html", "figures"
 
@@ -82,6 +82,13 @@ def judge_files(
         extra_sections=sections,
     )
     return list(result.comparisons)
+
+
+def result_files(out: Path, *, pdf: bool = False) -> list[Path]:
+    """Files in `out` that `judge_files` would replace, of whatever origin."""
+    names = (RESULTS, TABLE, SHOWN, PAGE)
+    pictures = sorted((out / FIGURES).glob("*.pdf")) if pdf else []
+    return [path for path in (*(out / name for name in names), *pictures) if path.exists()]
 
 
 def draw_results(

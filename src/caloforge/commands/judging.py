@@ -62,13 +62,14 @@ def evaluate(
     report.html.
     """
     from caloforge.cluster import open_executor
-    from caloforge.evaluate import judge_files
+    from caloforge.evaluate import judge_files, result_files
     from caloforge.files import check_target
-    from caloforge.judge.folder import RESULTS, read_results
+    from caloforge.judge.folder import read_results
     from caloforge.metrics.effort import choose_effort
     from caloforge.progress import leaderboard, published_rows, verdict
 
-    check_target(out / RESULTS, force=force)
+    for path in result_files(out, pdf=pdf):
+        check_target(path, force=force)
     chosen = tuple(name.strip() for name in inputs.split(",")) if inputs else None
     effort = choose_effort(metrics, chosen, repeats, most)
     screen = console()
@@ -114,12 +115,18 @@ def report(
         typer.Option(help="Folder for report.html; by default that of the result itself."),
     ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write every figure as PDF.")] = False,
+    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
     """Draw the page of a result again, without the showers; several folders of one reference
-    become one page with all their generators.
+    become one page with all their generators. A page in another folder than those of the results
+    is replaced only with --force.
     """
-    from caloforge.evaluate import draw_results
+    from caloforge.evaluate import draw_results, result_files
+    from caloforge.files import check_target
 
+    if out is not None and out.resolve() not in [folder.resolve() for folder in folders]:
+        for path in result_files(out, pdf=pdf):
+            check_target(path, force=force)
     with console().status("drawing"):
         path = draw_results(folders, out, pdf=pdf)
     console().print(f"report: {path}")

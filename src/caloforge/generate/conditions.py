@@ -23,8 +23,8 @@ from caloforge.noise import uniforms
 # A condition may lie beyond the trained range by this share of the range.
 EDGE = 0.05
 MOST_ROWS = 10**8  # largest number of points of a grid
-# Cut off t sigma from its mean, a normal distribution falls off within sigma / t. Where t is larger
-# than this, that is nothing beside the distance of t sigma.
+# Cut off t sigma from its mean, a normal distribution falls off within sigma / t. Where t is
+# larger than this, that is nothing beside the distance of t sigma.
 FAR_TAIL = 1e6
 
 Array = NDArray[np.float64]

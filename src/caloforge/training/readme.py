@@ -14,6 +14,7 @@ import caloforge
 from caloforge.config import Recipe
 from caloforge.files import write_text
 
+HEADING = "# Training of "  # the beginning of every README.md of a run, which tells it apart
 FILES = {
     "model.safetensors": "the chosen generator: all that `caloforge generate` needs",
     "recipe.toml": "every setting of the training, defaults included",
@@ -68,7 +69,7 @@ def write_readme(
     if steps == 1:
         going_on = "It takes one step, in which the model is fitted"
     lines = [
-        f"# Training of {recipe.name}",
+        f"{HEADING}{recipe.name}",
         "",
         recipe.description + ".",
         "",

@@ -32,7 +32,7 @@ from caloforge.training.parallel import (
     leave_at_exit,
     started,
 )
-from caloforge.training.readme import write_readme
+from caloforge.training.readme import FILES, HEADING, write_readme
 from caloforge.training.selection import HeldOut
 from caloforge.training.transfer import Start, check_start, freeze, load_start, take_over
 from caloforge.transforms import fit_transform
@@ -83,8 +83,8 @@ def train(
     ------
     TrainingError
         For showers or a generator to begin from of another geometry, a generator that is not the
-        recipe's, a folder that holds another training, nothing left to train, or losses that are
-        not finite.
+        recipe's, a folder that holds another training or files that this one would replace,
+        nothing left to train, or losses that are not finite.
     ModelError, RecipeError
         For settings the model does not have, or no generator to begin from.
     """
@@ -130,13 +130,36 @@ def train(
 
 
 def has_begun(out: Path, resume: bool) -> bool:
-    """Whether `out` holds a training. Raises TrainingError when it does and may not be resumed."""
+    """Whether `out` holds a training. Raises TrainingError when it does and may not be resumed,
+    and when a file of another origin is there that a training would replace.
+    """
+    ours = _holds_readme(out)
     begun = any(out.glob("**/checkpoints/step-*.safetensors"))
+    begun = begun or (ours and (out / "model.safetensors").exists())
     if begun and not resume:
         raise TrainingError(
             f"{out} already holds a training; give --resume to continue it, or another --out."
         )
+    if not (begun or ours):
+        for folder in (out, *sorted(out.glob("range*"))):
+            for name in ("README.md", *FILES):
+                if (folder / name).is_file():
+                    raise TrainingError(
+                        f"{out} holds no training, and {folder / name} would be replaced by one; "
+                        "expected a new or empty folder: give another --out."
+                    )
     return begun
+
+
+def _holds_readme(out: Path) -> bool:
+    """Whether a training has left its README.md in `out`: it is written before the first
+    checkpoint, which may never have come.
+    """
+    try:
+        with (out / "README.md").open("rb") as file:
+            return file.read(len(HEADING)) == HEADING.encode()
+    except OSError:
+        return False
 
 
 def _launch(device: str, precision: str) -> tuple[Processes, Any]:
