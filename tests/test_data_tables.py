@@ -46,7 +46,7 @@ def test_from_arrays_takes_names_shapes_and_geometry_names() -> None:
         Showers.from_arrays(energies, conditions, "lhbc")
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".npy", ".npz", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".tsv", ".npy", ".npz", ".parquet"])
 def test_tables_with_named_columns_are_read(suffix: str, tmp_path: Path) -> None:
     energies, conditions = arrays()
     path = tmp_path / f"mine{suffix}"
@@ -86,6 +86,9 @@ def test_tables_that_make_no_sense(tmp_path: Path) -> None:
         read_showers(path, LHCB)
     path.write_text("energy,cell_0,cell_1\n1000,1\n")
     with pytest.raises(DataError, match=r"3 names above 2 columns"):
+        read_showers(path, LHCB)
+    path.write_text("energy,cell_0,cell_1\n")
+    with pytest.raises(DataError, match="has names and no rows"):
         read_showers(path, LHCB)
     path.write_text("energy,energy,cell_1\n1000,1,2\n")
     with pytest.raises(DataError, match="twice"):

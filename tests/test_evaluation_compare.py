@@ -197,6 +197,9 @@ def test_the_contract_of_the_keys(reference):
     point = result.per_energy[2048]
     assert point.separation_response.n == 300
     assert point.ndf > 20 and point.n_generated == 300
+    # Value and floor are made with the same number of showers: half of the reference's.
+    value = point.metrics["separation_with_flow/response"]
+    assert value.n == 150 and value.floor is not None
     assert point.reference.resolution == pytest.approx(0.1, rel=0.15)
     assert result.details.resolution_fit_generated.constant == pytest.approx(0.1, rel=0.2)
 

@@ -12,6 +12,7 @@ from caloforge.errors import DataError
 from caloforge.judge.compare import compare
 from caloforge.judge.comparison import Comparison
 from caloforge.judge.estimate import estimate_minutes
+from caloforge.judge.floor import floor_size
 from caloforge.judge.pairs import How
 from caloforge.judge.summary import Summary, summarise
 from caloforge.metrics.effort import EFFORTS, FAST, FULL, Effort, choose_effort
@@ -188,6 +189,22 @@ def test_the_estimate_grows_with_the_work(geant4: tuple[Showers, Showers]) -> No
     once = estimate_minutes(reference, [sample], sample, SMALL, "cpu")
     often = replace(SMALL, protocol=replace(SMALL.protocol, repeats=40))
     assert 0 < 5 * once < estimate_minutes(reference, [sample], sample, often, "cpu")
+
+
+def test_the_estimate_counts_every_training(
+    geant4: tuple[Showers, Showers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a floor smaller than the sample: the floor, the sample, and a part of that size."""
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        "caloforge.judge.estimate.estimate_seconds", lambda _, n, *__: sizes.append(n) or 0.0
+    )
+    reference = digest(geant4[0], "reference")
+    sample = digest(geant4[1], "real", reference)
+    floor = digest(geant4[1][::2], "floor", reference)
+    estimate_minutes(reference, [sample], floor, replace(SMALL, inputs=("high",)), "cpu")
+    n = floor_size(reference, sample, floor)
+    assert sizes == [n, min(len(reference), len(sample)), n]
 
 
 def test_physics_observables_of_lhcb_are_those_of_its_study() -> None:

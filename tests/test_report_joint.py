@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from caloforge.detector.geometry import Geometry
 from caloforge.detector.shipped import load_geometry
 from caloforge.judge.compare import compare
-from caloforge.judge.comparison import Comparison, Details, Floor, Point
+from caloforge.judge.comparison import Comparison, Details, Point
 from caloforge.judge.folder import Result, result_of
 from caloforge.judge.shown.frame import volumes
 from caloforge.judge.shown.singles import scaled_distances
@@ -211,12 +211,10 @@ def test_map_is_dark_where_the_generator_fails(
     assert separation_map(_with(result, stripped)) is None
 
 
-def test_map_divides_by_the_floor_at_the_size_of_the_figure(result: Result) -> None:
-    """Halves have twice the scatter of the whole: equal samples stay at 1."""
-    values = {"separation_with_flow/response": Value(0.02, 0.0, 0.04, 360)}
-    made = Details(floor=Floor("halves", n_reference=180, n=180))
+def test_map_divides_by_the_floor(result: Result) -> None:
+    values = {"separation_with_flow/response": Value(0.04, 0.0, 0.04, 180)}
     bad = result.comparisons[1]
-    comparison = Comparison("good", {}, {1024.0: point(values)}, made)
+    comparison = Comparison("good", {}, {1024.0: point(values)})
     rows = [Row("response", "response", ("separation_with_flow/response",))]
     found = ratios(_with(result, [comparison, bad]), 0, rows, [1024.0, 4096.0])
     assert found[0, 0] == pytest.approx(1.0) and np.isnan(found[0, 1])

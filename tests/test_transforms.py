@@ -1,5 +1,7 @@
 """Transforms: there and back again, options, the pull's resolution, wild input, saving."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,23 @@ def test_low_cut_empties_cells_both_ways(photons: Showers) -> None:
     back = transform.inverse(energies / condition, condition)
     assert float(back[back > 0].min()) >= 2.0 * (1 - 1e-6)
     assert float(back.sum()) == pytest.approx(float(energies[energies >= 2].sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [(IncidentFraction, {"energy_scale": True}), (BalancedFraction, {})]
+)
+def test_what_is_cut_is_not_fitted_either(
+    kind: type[IncidentFraction], settings: dict[str, bool], photons: Showers
+) -> None:
+    kept = replace(photons, energies=np.where(photons.energies < 5, 0, photons.energies))
+    cutting = kind.fit(photons, low_cut=5.0, **settings).state_dict()
+    for key, value in kind.fit(kept, **settings).state_dict().items():
+        torch.testing.assert_close(cutting[key], value)
+
+
+def test_one_shower_is_enough_for_a_fit(photons: Showers) -> None:
+    fitted = LayerLogs.fit(photons[:1])
+    assert torch.isfinite(fitted(*tensors(photons[:1]))).all()
 
 
 def test_energy_scale_takes_the_mean_response_out(photons: Showers) -> None:

@@ -297,7 +297,7 @@ def _open_source(path: Path) -> Source:
 
         return Hdf5Source(path)
     kind = "parquet" if head[:4] == b"PAR1" else "npy" if head[:6] == b"\x93NUMPY" else ""
-    if kind or path.suffix in (".csv", ".tsv"):
+    if kind or path.suffix.lower() in (".csv", ".tsv"):
         from caloforge.data.tables import TableSource
 
         return TableSource(path, kind or "text")

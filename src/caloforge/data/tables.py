@@ -60,15 +60,19 @@ class TableSource:
 
 
 def _read_text(path: Path) -> dict[str, Array]:
-    delimiter = TEXT.get(path.suffix, ",")
+    delimiter = TEXT.get(path.suffix.lower(), ",")
     with path.open(encoding="utf-8-sig", newline="") as file:
         names = [
             name.strip().lstrip("#").strip()
-            for name in next(csv.reader(file, delimiter=delimiter))
+            for name in next(csv.reader([file.readline()], delimiter=delimiter))
         ]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DataError(f"The table {path} has the column '{twice}' twice; expected it once.")
+        begin = file.tell()
+        if not file.read(1):
+            raise DataError(f"The table {path} has names and no rows; expected one a shower.")
+        file.seek(begin)
         rows = np.loadtxt(file, delimiter=delimiter, ndmin=2)
     if rows.shape[1] != len(names):
         raise DataError(

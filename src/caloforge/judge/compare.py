@@ -188,10 +188,10 @@ def _compare_one(
         )
     at = {energy: {**values} for energy, values in main.at.items()}
     if "small" in pairs:
-        # Metrics of all cells depend on the number of showers in ways nobody can correct.
+        # Beside a floor of fewer showers a value needs as few of them.
         for energy, values in pairs["small"].at.items():
             # A group may have too few showers of the one sample and enough of the other.
-            at.setdefault(energy, {}).update({k: v for k, v in values.items() if "/" not in k})
+            at.setdefault(energy, {}).update(values)
     for energy, values in further.at.items():
         at.setdefault(energy, {}).update(values)
     points = {

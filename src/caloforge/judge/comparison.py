@@ -24,8 +24,7 @@ class Point:
     reference, generated
         Mean response and resolution.
     metrics
-        Key -> value at this energy. Metrics that look at all cells have the number of showers of
-        the floor.
+        Key -> value at this energy, with the number of showers of its floor.
     chi2, ndf
         Chi-square of the total energy and its degrees of freedom; None where it was left out.
     outside_reference, outside_generated

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from caloforge.judge.floor import floor_size
+from caloforge.judge.pairs import needed_pairs
 from caloforge.judge.summary import Summary
 from caloforge.metrics.classifier import estimate_seconds
 from caloforge.metrics.effort import Effort
@@ -23,11 +25,11 @@ def estimate_minutes(
         "low_normed": 1 + geometry.n_cells + geometry.n_layers,
         "high": 2 + len(reference.observables),
     }
-    sizes = [min(len(reference), len(sample)) for sample in generated]
-    if floor is None:
-        sizes += [min(len(reference) // 2, n) for n in sizes] + [len(reference) // 2]
-    else:
-        sizes.append(min(len(floor), max(sizes)))
+    sizes = []
+    for pair in needed_pairs(reference, generated, floor, memorising=False):
+        sample = generated[pair.sample]
+        smaller = len(sample) if pair.kind == "all" else floor_size(reference, sample, floor)
+        sizes.append(min(len(reference), smaller))
     # What differs between the pairs is the number of showers: time is proportional to it.
     return sum(
         estimate_seconds(effort.protocol, n, width[name], device) / 60

@@ -94,18 +94,6 @@ def floor_chi2(result: Result) -> Array:
     return ratio
 
 
-def floor_scale(result: Result, index: int) -> float:
-    """Floor at the number of showers of a generator's figures over the one that was measured.
-
-    The separation of equal samples is proportional to 1 / N + 1 / M, the numbers of showers.
-    """
-    made = result.comparisons[index].details.floor
-    if made is None:
-        return 1.0
-    here = 1 / len(result.shown.reference) + 1 / len(result.shown.generated[index])
-    return float(here / (1 / made.n_reference + 1 / made.n))
-
-
 def attributes_of(result: Result) -> tuple[list[dict[str, AttributeValues]], list[str]]:
     """The attributes read back from each generator's showers, and the names of all of them."""
     attributes = [c.details.notes.attributes for c in result.comparisons]

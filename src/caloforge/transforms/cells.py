@@ -9,7 +9,7 @@ from torch import Tensor
 
 from caloforge.detector.geometry import Geometry
 from caloforge.errors import ModelError
-from caloforge.showers import Showers
+from caloforge.showers import Showers, zero_below
 from caloforge.transforms.base import IncidentEnergy, Transform, interpolate, response_curve
 
 # MeV: what `LayerLogs` counts as empty in a read-out that states no cut.
@@ -52,7 +52,8 @@ class IncidentFraction(Transform):
         transform = cls(showers.geometry, low_cut, knots)
         if knots:
             log_energy = torch.from_numpy(showers.incident_energy).log()
-            response = torch.from_numpy(showers.energies.sum(axis=1)) / log_energy.exp()
+            kept = zero_below(showers.energies, low_cut)
+            response = torch.from_numpy(kept.sum(axis=1)) / log_energy.exp()
             edges, means = response_curve(log_energy, response, knots)
             transform.log_energy.copy_(edges)
             transform.response.copy_(means)
@@ -112,7 +113,8 @@ class BalancedFraction(IncidentFraction):
         """Fitted to the training showers; a cell that never fires counts as the faintest one."""
         transform = cls(showers.geometry, power, low_cut)
         incident = torch.from_numpy(showers.incident_energy)[:, None]
-        size = (torch.from_numpy(showers.energies) / incident).square().mean(dim=0).sqrt()
+        kept = torch.from_numpy(zero_below(showers.energies, low_cut))
+        size = (kept / incident).square().mean(dim=0).sqrt()
         faintest = size[size > 0].min() if bool((size > 0).any()) else size.new_ones(())
         transform.cell_scale.copy_(size.clamp(min=float(faintest)) ** power)
         return transform
@@ -178,7 +180,8 @@ class LayerLogs(Transform):
     sigma^2 = a + b/E + c/E^2 (E the incident energy) fitted to the training showers, so that one
     number carries the energy resolution at every energy. `inverse` takes the total from the pull,
     shares it out over the layers and each layer's over its cells; logarithms below -1 are empty.
-    Cells below `floor` MeV are not modelled: they are zero after forward and inverse.
+    Cells below `floor` MeV are not modelled: `forward` takes them for empty. What `inverse` gives
+    is shared out in proportion, so that a few of a generator's cells lie below it.
 
     Layer energies before cells follow C. Krause and D. Shih (2021, arXiv:2106.05285); logarithms
     with a floor follow L. Favaro et al. (2024, arXiv:2405.09629).
@@ -225,7 +228,7 @@ class LayerLogs(Transform):
         x = transform._raw(kept, condition)
         transform.mean.copy_(x.mean(dim=0))
         # A cell that never fires has no spread; dividing by 1 keeps it where it is.
-        spread = x.std(dim=0)
+        spread = x.std(dim=0, correction=min(1, len(x) - 1))
         transform.std.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
         return transform
 

@@ -17,7 +17,7 @@ from caloforge.judge.folder import Result
 from caloforge.judge.shown.energies import energy_text
 from caloforge.report.blocks import Picture
 from caloforge.report.drawn import looks_of, names, observable_label
-from caloforge.report.floors import SEPARATION, energies_of, floor_scale, metrics_at
+from caloforge.report.floors import SEPARATION, energies_of, metrics_at
 from caloforge.report.panels import WIDTH, Sheet
 from caloforge.report.style import GEANT4_FILL
 
@@ -134,7 +134,6 @@ def ratios(result: Result, index: int, rows: Sequence[Row], energies: Sequence[f
 
     NaN where a figure or its floor is missing.
     """
-    scale = floor_scale(result, index)
     values = np.full((len(rows), len(energies)), np.nan)
     for column, energy in enumerate(energies):
         figures = metrics_at(result.comparisons[index], energy)
@@ -147,7 +146,7 @@ def ratios(result: Result, index: int, rows: Sequence[Row], energies: Sequence[f
             value = sum(v.value for v in judged)
             # A floor that is near 0 by chance, as in layers hardly ever reached, is no measure.
             error = float(np.sqrt(sum((v.error or 0.0) ** 2 for v in judged)))
-            floor = max(scale * sum(v.floor or 0.0 for v in judged), error)
+            floor = max(sum(v.floor or 0.0 for v in judged), error)
             values[line, column] = value / floor if floor > 0 else 1.0 if value == 0 else np.inf
     return values
 
