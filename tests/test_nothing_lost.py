@@ -13,8 +13,9 @@ from caloforge.errors import CaloForgeError
 from caloforge.evaluate import judge_files
 from caloforge.models.file import load_model, save_model
 from caloforge.pretrained import resolve_model
+from caloforge.training.folder import has_begun
 from caloforge.training.readme import HEADING
-from caloforge.training.train import has_begun, train
+from caloforge.training.train import train
 
 RUN = CliRunner()
 MODEL = "caloshowergan-photon"
@@ -65,7 +66,7 @@ def test_a_page_is_drawn_again_in_its_own_folder_alone(
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "report.html").write_text("mine")
     words = ("report", tmp_path / "result")
-    with pytest.raises(CaloForgeError, match="report.html exists.*--force"):
+    with pytest.raises(CaloForgeError, match=r"report\.html exists.*--force"):
         call(*words, "--out", tmp_path / "other")
     assert not drawn
     for more in ((), ("--out", tmp_path / "result"), ("--out", tmp_path / "other", "--force")):

@@ -46,6 +46,21 @@ def test_left_out_energies_are_gone_and_all_else_stays(photons: Showers) -> None
     assert np.array_equal(left.energies, photons.energies[there])
 
 
+@pytest.mark.parametrize("name", ["copula", "caloshowergan"])
+def test_showers_without_energy_are_refused_before_anything_is_written(
+    photons: Showers, name: str, tmp_path: Path
+) -> None:
+    dark = replace(photons, energies=np.zeros_like(photons.energies))
+    with pytest.raises(TrainingError, match=r"None of the \d+ training showers deposits any"):
+        train(load_recipe(f"smoke-{name}"), dark, tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_without_showers_is_called_empty(photons: Showers, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="a file of no showers"):
+        train(recipe(), photons[:0], tmp_path, device="cpu")
+
+
 def test_at_most_keeps_a_seeded_choice_in_the_order_of_the_file(photons: Showers) -> None:
     data = recipe(at_most=[{"energy": 1024.0, "showers": 7}, {"energy": 512, "showers": 10**6}])
     first, again, other = (prepare_showers(photons, data.data, seed) for seed in (3, 3, 4))

@@ -40,9 +40,11 @@ def prepare_showers(showers: Showers, data: Data, seed: int) -> Showers:
     Raises
     ------
     TrainingError
-        For an energy that the showers do not have, naming the nearest one, or when fewer than two
-        showers are left.
+        For no showers at all, an energy that they do not have, naming the nearest one, or when
+        fewer than two showers are left.
     """
+    if not len(showers):
+        raise TrainingError("Got a file of no showers to train on; expected at least 2.")
     incident = showers.incident_energy
     kept = np.ones(len(showers), dtype=bool)
     for energy in data.leave_out:
@@ -58,6 +60,17 @@ def prepare_showers(showers: Showers, data: Data, seed: int) -> Showers:
         )
     shown = showers if kept.all() else showers[kept]
     return average_showers(shown, data.average) if data.average > 1 else shown
+
+
+def check_filled(showers: Showers) -> None:
+    """Raise TrainingError when no cell of any training shower (N, V) has energy: nothing can be
+    learnt from them, and no scale of a transform fits them.
+    """
+    if not showers.energies.any():
+        raise TrainingError(
+            f"None of the {len(showers)} training showers deposits any energy; expected cell "
+            "energies in MeV."
+        )
 
 
 def average_showers(showers: Showers, size: int) -> Showers:

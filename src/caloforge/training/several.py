@@ -11,7 +11,8 @@ from pathlib import Path
 from caloforge.config import Recipe
 from caloforge.errors import TrainingError
 from caloforge.executors import in_order
-from caloforge.training.train import Observer, Outcome, has_begun, train, with_settings
+from caloforge.training.folder import has_begun
+from caloforge.training.train import Observer, Outcome, train, with_settings
 
 
 @dataclass(frozen=True)

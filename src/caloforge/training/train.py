@@ -23,7 +23,8 @@ from caloforge.models import make_model
 from caloforge.models.base import EnergyRange, ShowerModel
 from caloforge.models.file import load_model, save_model
 from caloforge.showers import Showers
-from caloforge.training.dataset import TrainingSet, prepare_showers
+from caloforge.training.dataset import TrainingSet, check_filled, prepare_showers
+from caloforge.training.folder import check_same, has_begun
 from caloforge.training.loop import Observer, Outcome, Run, Silent
 from caloforge.training.parallel import (
     Processes,
@@ -32,7 +33,7 @@ from caloforge.training.parallel import (
     leave_at_exit,
     started,
 )
-from caloforge.training.readme import FILES, HEADING, write_readme
+from caloforge.training.readme import write_readme
 from caloforge.training.selection import HeldOut
 from caloforge.training.transfer import Start, check_start, freeze, load_start, take_over
 from caloforge.transforms import fit_transform
@@ -82,9 +83,9 @@ def train(
     Raises
     ------
     TrainingError
-        For showers or a generator to begin from of another geometry, a generator that is not the
-        recipe's, a folder that holds another training or files that this one would replace,
-        nothing left to train, or losses that are not finite.
+        For showers or a generator to begin from of another geometry, showers without energy, a
+        generator that is not the recipe's, a folder that holds another training or files that
+        this one would replace, nothing left to train, or losses that are not finite.
     ModelError, RecipeError
         For settings the model does not have, or no generator to begin from.
     """
@@ -95,12 +96,13 @@ def train(
     begun = has_begun(out, resume)
     processes, fabric = _launch(device, settings.precision)
     if begun:
-        _check_same(recipe, out / "recipe.toml")
+        check_same(recipe, out / "recipe.toml")
     processes.wait()  # nobody writes before all have looked
     _check_alike(processes, recipe, showers, fabric.device)
     showers = prepare_showers(showers, recipe.data, settings.seed)
     kept, held_out = holdout_split(showers.incident_energy, settings.holdout, settings.seed)
     training, holdout = showers[kept], showers[held_out]
+    check_filled(training)
     start = None if init is None else load_start(init)
     model = build(recipe, training, start)
     about = _about(recipe, showers, len(held_out), data, start)
@@ -129,39 +131,6 @@ def train(
     )
 
 
-def has_begun(out: Path, resume: bool) -> bool:
-    """Whether `out` holds a training. Raises TrainingError when it does and may not be resumed,
-    and when a file of another origin is there that a training would replace.
-    """
-    ours = _holds_readme(out)
-    begun = any(out.glob("**/checkpoints/step-*.safetensors"))
-    begun = begun or (ours and (out / "model.safetensors").exists())
-    if begun and not resume:
-        raise TrainingError(
-            f"{out} already holds a training; give --resume to continue it, or another --out."
-        )
-    if not (begun or ours):
-        for folder in (out, *sorted(out.glob("range*"))):
-            for name in ("README.md", *FILES):
-                if (folder / name).is_file():
-                    raise TrainingError(
-                        f"{out} holds no training, and {folder / name} would be replaced by one; "
-                        "expected a new or empty folder: give another --out."
-                    )
-    return begun
-
-
-def _holds_readme(out: Path) -> bool:
-    """Whether a training has left its README.md in `out`: it is written before the first
-    checkpoint, which may never have come.
-    """
-    try:
-        with (out / "README.md").open("rb") as file:
-            return file.read(len(HEADING)) == HEADING.encode()
-    except OSError:
-        return False
-
-
 def _launch(device: str, precision: str) -> tuple[Processes, Any]:
     """The processes that train together and their Fabric, on the device asked for.
 
@@ -188,42 +157,6 @@ def _describe(
     read_out = recipe.geometry or model.geometry.name
     used, notes = about["trained_on"], model.transform.notes()
     write_readme(out, recipe, read_out, used, ranges, kind, precision, notes)
-
-
-# What may change when a training is resumed: the words about it, how long it goes on, how its
-# weights are averaged, and what it writes.
-_WORDS = ("description", "source")
-_MAY_CHANGE = (
-    "steps",
-    "cooldown",
-    "ema",
-    "checkpoint_every",
-    "keep",
-    "log_every",
-    "stagnation",
-)
-
-
-def _check_same(recipe: Recipe, path: Path) -> None:
-    """Raise TrainingError when the run to resume was begun with other settings than `recipe`."""
-    if not path.exists():
-        return
-    old, new = load_recipe(path).model_dump(), recipe.model_dump()
-    for plain in (old, new):
-        for key in _WORDS:
-            del plain[key]
-        for key in _MAY_CHANGE:
-            del plain["training"][key]
-    for table, values in new.items():
-        if old[table] != values:
-            what = table
-            if isinstance(values, dict):
-                both = {**old[table], **values}
-                what += "." + next(k for k in both if old[table].get(k) != values.get(k))
-            raise TrainingError(
-                f"The training in {path.parent} was begun with another {what} (see its "
-                f"{path.name}); resume with the same recipe and --set, or give another --out."
-            )
 
 
 def resolve_precision(precision: str) -> Any:
