@@ -521,23 +521,28 @@ def test_the_installed_command(model: Path, tmp_path: Path) -> None:
     assert json.loads(json.dumps(read_showers(out).provenance))["seed"] == 0
 
 
-def test_ctrl_c_in_the_first_range_of_a_split_model(
-    caloforge: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_first_range_of_a_split_model(
+    how: signal.Signals,
+    code: int,
+    caloforge: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Exit code 130; nothing is called trained that is not; --resume finishes both ranges."""
+    """Its own exit code; nothing is called trained that is not; --resume finishes both ranges."""
     out = tmp_path / "run"
     words = ("train", "smoke-caloshowergan-split", "--data", "ds1-photons-train", "--out", out)
     advance = Run.advance
 
     def press(self: Run) -> Any:
         if self.step == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), how)
         return advance(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "advance", press)
         shown = caloforge(*words, "--device", "cpu")
-    assert shown.code == 130
+    assert shown.code == code
     assert "stopped at step 5" in shown.out
     assert "range*" in shown.out
     assert not (out / "model.safetensors").exists()

@@ -21,6 +21,10 @@ _USUAL: dict[signal.Signals, Any] = {
 }
 
 
+# The signal that asked last: a process has one set of signals, whoever watches for them.
+_came: signal.Signals | None = None
+
+
 class Terminated(BaseException):
     """SIGTERM came: everything is closed and cleaned up on the way out, as after Ctrl-C."""
 
@@ -61,6 +65,13 @@ def _again_if_lost(usual: Callable[[Any], object], what: UnraisableHookArgs) -> 
     timer.start()
 
 
+def exit_status() -> int:
+    """The status with which a command ends that was asked to stop, as shells count it: 143 after
+    SIGTERM, 130 after Ctrl-C.
+    """
+    return 128 + (_came or signal.SIGINT)
+
+
 @contextmanager
 def asked_to_stop(
     *signals: signal.Signals,
@@ -79,7 +90,8 @@ def asked_to_stop(
     ...     asked()
     False
     """
-    asked = threading.Event()
+    global _came
+    asked, _came = threading.Event(), None
     if threading.current_thread() is not threading.main_thread():  # only it may set handlers
         yield asked.is_set
         return
@@ -91,6 +103,8 @@ def asked_to_stop(
             signal.signal(number, usual)
 
     def first(number: int, frame: object) -> None:
+        global _came
+        _came = signal.Signals(number)
         asked.set()
         restore()
 

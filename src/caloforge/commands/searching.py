@@ -60,6 +60,7 @@ def search(
     from caloforge.config import load_recipe
     from caloforge.report.search import write_search_page
     from caloforge.search import Search, run_search
+    from caloforge.signals import exit_status
     from caloforge.training.train import with_settings
 
     asked = Search(
@@ -96,7 +97,7 @@ def search(
         write_search_page(out)
     if interrupted:
         screen.print("Interrupted; the same command goes on.")
-        sys.exit(130)
+        sys.exit(exit_status())
     screen.print(_ending(content, data, out), markup=False, highlight=False)
 
 

@@ -155,6 +155,7 @@ def train(
     from caloforge.commands.live import LiveBar
     from caloforge.config import load_recipe
     from caloforge.data import read_showers, resolve_data
+    from caloforge.signals import exit_status
     from caloforge.training.parallel import started
     from caloforge.training.train import train as run
     from caloforge.training.train import with_settings
@@ -189,7 +190,7 @@ def train(
         return
     _tell(chosen, out, outcome)
     if outcome.interrupted:
-        sys.exit(130)
+        sys.exit(exit_status())
 
 
 def _train_seeds(
@@ -203,6 +204,7 @@ def _train_seeds(
 ) -> None:
     from caloforge.cluster import open_executor
     from caloforge.progress import TrainingBar
+    from caloforge.signals import exit_status
     from caloforge.training.several import train_seeds
 
     with open_executor(*spread, console().print) as executor:
@@ -219,7 +221,7 @@ def _train_seeds(
         for run, outcome in runs:
             _tell(run.recipe, out / run.out.name, outcome)
             if outcome.interrupted:
-                sys.exit(130)
+                sys.exit(exit_status())
 
 
 def _tell(recipe: Recipe, out: Path, outcome: Outcome) -> None:
