@@ -118,8 +118,8 @@ def test_floor_at_the_same_size_and_per_energy(judged: list[Comparison]) -> None
     at = comparison.per_energy[4096.0].metrics
     assert {"auc_high", "precision", "coverage", "prd_auc_raw"} < set(at)
     assert at["wasserstein/response"].floor > 0
-    assert at["separation_with_flow/width_r/1"].n == 100
-    # A floor has half as many showers.
+    # Of 100 showers at each energy a floor has half, and the value beside it as many.
+    assert at["separation_with_flow/width_r/1"].n == 50
     assert comparison.details.notes.effort == "fast"
     assert comparison.details.notes.reduced == ("fpd", "kpd")
 
