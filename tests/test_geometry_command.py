@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from caloforge.cli import app
 from caloforge.detector.shipped import geometry_names, load_geometry
 from caloforge.errors import CaloForgeError, GeometryError, SimulationError
+from caloforge.simulate.medium import _tables
 
 RUN = CliRunner()
 
@@ -50,6 +51,44 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("thickness = 3.0", "thicknes = 3.0"))
     with pytest.raises(GeometryError, match="did you mean 'thickness'"):
         RUN.invoke(app, ["geometry", "check", str(file)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "answer"),
+    [
+        ("G4_W", "G4_Unobtainium", "Geant4 has no material G4_Unobtainium"),
+        ("G4_W", "G4_SILICON_DIOXID", "did you mean 'G4_SILICON_DIOXIDE'"),
+        ('name = "mine"', 'name = "../../x"', "name of a geometry"),
+        ('name = "energy"', 'name = "../../x"', "name of a condition"),
+        ('name = "energy"', 'name = "a=b"', "name of a condition"),
+    ],
+)
+def test_check_refuses_names_that_nothing_can_use(
+    old: str, new: str, answer: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    said("new", file)
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(CaloForgeError, match=answer):
+        said("check", file)
+
+
+def test_check_accepts_a_material_of_geant4_that_the_parametric_source_lacks(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.toml"
+    said("new", file)
+    file.write_text(file.read_text().replace("G4_W", "G4_GLASS_LEAD"))
+    assert "is sound" in said("check", file)
+
+
+def test_geant4_knows_every_material_of_the_parametric_source() -> None:
+    tables = _tables()
+    known = set(tables["geant4"]["names"].split())
+    assert known >= tables["elements"].keys()
+    assert known >= {name.removeprefix("G4_") for name in tables["compounds"]}
 
 
 @pytest.mark.parametrize("name", ["ds1-photons", "ds2"])

@@ -131,17 +131,26 @@ def _slabs(geometry: Geometry) -> object:
 @app.command("check")
 def check(geometry: Annotated[str, typer.Argument(help=GEOMETRY)]) -> None:
     """Say in a sentence what is wrong with a geometry file, or that nothing is."""
+    from caloforge.detector.checks import check_name
     from caloforge.detector.shipped import load_geometry
     from caloforge.detector.symmetries import symmetry_group
     from caloforge.simulate.beam import drawn_by
+    from caloforge.simulate.medium import check_materials
     from caloforge.simulate.particles import find_particle
 
     read_out = load_geometry(geometry)
+    for what, name in (
+        ("geometry", read_out.name),
+        *(("condition", name) for name in read_out.condition_names),
+    ):
+        check_name(name, what)
     symmetry_group(read_out)
     drawn_by(read_out)
     for name in read_out.particles:
         find_particle(name)
     stack = read_out.stack
+    if stack is not None:
+        check_materials(stack)
     what = "no stack of materials" if stack is None else f"a stack of {stack.depth:g} mm"
     console().print(
         f"'{read_out.name}' is sound: {read_out.n_cells} cells in {read_out.n_layers} layer(s), "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,17 @@ def check_keys(plain: Any, valid: Iterable[str], what: str) -> None:
     for key in plain:
         if key not in valid:
             raise GeometryError(f"Unknown {what} key '{key}': {did_you_mean(str(key), valid)}")
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise GeometryError for a name that could not be typed as `NAME=VALUE` or be part of the
+    name of a file.
+    """
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise GeometryError(
+            f"Got '{name[:60]}' for the name of a {what}; expected letters, digits, _, -, + and "
+            "dots, with a letter or digit first."
+        )
 
 
 def check_value(value: Any, valid: Iterable[str], what: str, expected: str) -> None:

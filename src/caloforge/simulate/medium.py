@@ -103,6 +103,24 @@ def material(name: str, mixtures: dict[str, Mixture]) -> Material:
     return _element(symbol)
 
 
+def check_materials(stack: Stack) -> None:
+    """Raise SimulationError for a material that neither Geant4 knows nor a mixture of the stack
+    describes; one that the parametric source alone does not know is none.
+    """
+    mixtures = dict(stack.materials)
+    known = [f"G4_{name}" for name in _tables()["geant4"]["names"].split()]
+    used = [stack.around, *(slab.material for group in stack.groups for slab in group.slabs)]
+    used += [part for mixture in mixtures.values() for part, _ in mixture.parts]
+    for name in used:
+        if name not in mixtures and name not in known:
+            near = did_you_mean(name, known)
+            hint = f" {near}" if near.startswith("did you mean") else ""
+            raise SimulationError(
+                f"Geant4 has no material {name};{hint or ' expected one of its NIST materials.'} "
+                "A mixture in [stack.materials] works, too."
+            )
+
+
 def _element(symbol: str) -> Material:
     entry = _tables()["elements"][symbol]
     z, a, x0 = float(entry["Z"]), entry["A"], entry["X0"]
