@@ -1,5 +1,6 @@
 """No command writes over a file that it was not told to replace, or over what it reads."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,62 @@ def test_nothing_is_written_over_what_is_read(tmp_path: Path) -> None:
         with pytest.raises(CaloForgeError, match="is what is read"):
             call(*words, "--force")
         assert [model.read_bytes(), showers.read_bytes()] == before
+
+
+WRITING: list[list[object]] = [
+    [*GENERATE, "--out"],
+    ["data", "convert", "ds1-photons-test"],
+    *(["export", MODEL, "--to", to, "--out"] for to in ("onnx", "par04", "fastcalosim")),
+    ["models", MODEL, "--page"],
+    ["geometry", "draw", "lcd", "--out"],
+    ["evaluate", "ds1-photons-test", "ds1-photons-train", "--out"],
+    ["train", "smoke-copula", "--data", "ds1-photons-test", "--out"],
+]
+
+
+@pytest.mark.parametrize("words", WRITING, ids=lambda words: " ".join(map(str, words[:4])))
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*given: object, **settings: object) -> None:
+        raise AssertionError("it worked before it looked")
+
+    for name in (
+        "caloforge.commands.model_page.traversals",
+        "caloforge.data.convert",
+        "caloforge.export.export_model",
+        "caloforge.generate.generate_file",
+        "caloforge.judge.files._SideBySide.read",
+        "caloforge.simulate.draw.draw_geometry",
+        "caloforge.training.train.holdout_split",
+    ):
+        monkeypatch.setattr(name, work)
+    (tmp_path / "file").touch()
+    with pytest.raises(CaloForgeError, match="file is a file; expected a folder there"):
+        call(*words, tmp_path / "file" / "new")
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(
+        "os.access", lambda path, how: Path(path) != tmp_path and access(path, how)
+    )
+    with pytest.raises(CaloForgeError, match="Nothing may be written into"):
+        call(*words, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("words", WRITING[:4] + WRITING[5:7], ids=str)
+def test_a_folder_in_the_place_of_a_file_is_refused(words: list[object], tmp_path: Path) -> None:
+    with pytest.raises(CaloForgeError, match="is a folder; expected the name of a file"):
+        call(*words, tmp_path)
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_an_export_into_a_folder_wants_an_empty_one(
+    force: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caloforge.export.export_model", None)
+    (tmp_path / "mine").touch()
+    with pytest.raises(CaloForgeError, match="expected a new or empty folder"):
+        call("export", MODEL, "--to", "fastcalosim", "--out", tmp_path, *force)
 
 
 def test_an_ending_of_another_format_is_refused(tmp_path: Path) -> None:

@@ -33,21 +33,38 @@ def make_folder(folder: str | Path) -> None:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raise CaloForgeError when `folder`, or what should hold it, is a file: asked before long
-    work whose results go there.
+    """Raise CaloForgeError when `folder`, or what should hold it, is a file or may not be written:
+    asked before long work whose results go there.
     """
-    for place in (Path(folder), *Path(folder).parents):
+    places = (Path(folder), *Path(folder).parents)
+    for place in places:
         if place.exists() and not place.is_dir():
             raise CaloForgeError(
                 f"{place} is a file; expected a folder there: choose another place."
             )
+    holder = next(place for place in places if place.exists())
+    if not os.access(holder, os.W_OK | os.X_OK):
+        raise CaloForgeError(
+            f"Nothing may be written into {holder}; expected a folder of your own: choose another "
+            "place, or change its permissions."
+        )
+
+
+def check_new_folder(folder: str | Path) -> None:
+    """Raise CaloForgeError unless `folder` is new or empty, and can be written."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CaloForgeError(
+            f"{folder} exists already; expected a new or empty folder: choose another place."
+        )
+    check_folder(folder)
 
 
 def check_target(
     target: str | Path, sources: Iterable[str | Path] = (), *, force: bool = True
 ) -> None:
-    """Refuse a file to write that is one of the `sources` it is made from, and, without `force`,
-    one that exists: asked before any work.
+    """Refuse a file to write that is a folder or in one that cannot be written, that is one of the
+    `sources` it is made from, and, without `force`, one that exists: asked before any work.
 
     Raises
     ------
@@ -55,6 +72,9 @@ def check_target(
         With the way out: another name, or --force where the file is no source.
     """
     target = Path(target)
+    if target.is_dir():
+        raise CaloForgeError(f"{target} is a folder; expected the name of a file to write.")
+    check_folder(target.parent)
     if not target.exists():
         return
     for source in sources:
@@ -63,7 +83,7 @@ def check_target(
                 f"{target} is what is read; it would be lost by writing there: choose another "
                 "name for the output."
             )
-    if not force and not target.is_dir():
+    if not force:
         raise CaloForgeError(
             f"{target} exists; expected the name of a new file: choose another, or give --force "
             "to replace it."
@@ -170,10 +190,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         When `target` exists and is not an empty folder, or cannot be written.
     """
     target = Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CaloForgeError(
-            f"{target} exists already; expected a new or empty folder: choose another place."
-        )
+    check_new_folder(target)
     temporary = _temporary(target.parent, target.name, "")
     try:
         with _renamed(temporary, target):

@@ -28,8 +28,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
     """Write a trained model for the software of an experiment, after a comparison with PyTorch."""
-    from caloforge.export import export_model, exported_files
-    from caloforge.files import check_target
+    from caloforge.export import ENDINGS, TARGETS, export_model, exported_files
+    from caloforge.files import check_new_folder, check_target
     from caloforge.models.file import load_model
     from caloforge.pretrained import resolve_model
 
@@ -38,7 +38,10 @@ def export(
     path = resolve_model(model)
     file = load_model(path)
     for target in exported_files(file, to, out):
-        check_target(target, [path], force=force)
+        if to in TARGETS and to not in ENDINGS:
+            check_new_folder(target)
+        else:
+            check_target(target, [path], force=force)
     parity = export_model(file, to, out, **options)
     written = ", ".join(map(str, parity.files))
     console().print(f"{written}: as PyTorch, {parity}", soft_wrap=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from caloforge.config import Recipe, load_recipe
 from caloforge.errors import TrainingError
+from caloforge.files import check_folder
 from caloforge.training.readme import FILES, HEADING
 
 # What may change when a training is resumed: the words about it, how long it goes on, how its
@@ -24,8 +25,10 @@ _MAY_CHANGE = (
 
 def has_begun(out: Path, resume: bool) -> bool:
     """Whether `out` holds a training. Raises TrainingError when it does and may not be resumed,
-    and when a file of another origin is there that a training would replace.
+    and when a file of another origin is there that a training would replace; CaloForgeError when
+    nothing can be written there.
     """
+    check_folder(out)
     ours = _holds_readme(out)
     begun = any(out.glob("**/checkpoints/step-*.safetensors"))
     begun = begun or (ours and (out / "model.safetensors").exists())
