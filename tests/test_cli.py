@@ -416,6 +416,13 @@ KEYS = (
 )
 
 
+def test_evaluate_refuses_fewer_showers_than_a_classifier_needs(
+    caloforge: Command, tmp_path: Path
+) -> None:
+    words = ("evaluate", "ds1-photons-test", "ds1-photons-train", "--out", tmp_path / "judged")
+    refused(caloforge(*words, "--most", 19), "--most 19", "at least 20 showers")
+
+
 def test_evaluate_writes_every_figure(
     caloforge: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

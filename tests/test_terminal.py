@@ -91,12 +91,15 @@ def test_verdicts_and_colours() -> None:
     voxels = Comparison("v", {"separation_with_flow/voxel_energy": value(0.3, 0.01)})
     assert verdict(voxels).endswith(
         "the worst is “Separation power, under- and overflow counted” of voxel energy, 0.3 with a "
-        "floor of 0.01: 30.0 × floor."
+        "floor of 0.01: 30.0 × floor. No classifier is among these metrics."
     )
+    assert "No classifier" not in verdict(good) + verdict(bad)
+    least = Comparison("few", {"correlations": value(0.01, 0.01)})
+    assert verdict(least).endswith("from the reference. No classifier is among these metrics.")
     # Between 0 and 1 a multiple of a distance from 1 says nothing.
     precise = Comparison("p", {"precision": value(0.5, 0.98)})
     assert verdict(precise).endswith(
-        "“precision”, 0.5 with a floor of 0.98: 49 % of the way to 0."
+        "“precision”, 0.5 with a floor of 0.98: 49 % of the way to 0. No classifier is among these metrics."
     )
     assert "nothing has a floor" in verdict(Comparison("none", {"auc_low": value(0.6, None)}))
     text = io.StringIO()

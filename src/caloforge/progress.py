@@ -153,7 +153,16 @@ def published_rows(geometry: str, comparisons: Sequence[Comparison]) -> Table | 
 
 
 def verdict(comparison: Comparison) -> str:
-    """One sentence on a generator: which share of its metrics is off the floor, and the worst."""
+    """What to say of a generator: which share of its metrics is off the floor, and the worst; and
+    that no classifier is among them where that is so, since classifiers see most.
+    """
+    sentence = _verdict(comparison)
+    if any(metric(key).key.startswith("auc_") for key in comparison.metrics):
+        return sentence
+    return f"{sentence} No classifier is among these metrics."
+
+
+def _verdict(comparison: Comparison) -> str:
     counts = level_counts(comparison)
     judged = sum(counts.values())
     if not judged:

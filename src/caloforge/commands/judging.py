@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from caloforge.commands import CLUSTER, FORCE, WORKERS, console
+from caloforge.errors import CaloForgeError
 
 
 def evaluate(
@@ -65,11 +66,17 @@ def evaluate(
     from caloforge.evaluate import judge_files, result_files
     from caloforge.files import check_target
     from caloforge.judge.folder import read_results
+    from caloforge.metrics.classifier import FEWEST
     from caloforge.metrics.effort import choose_effort
     from caloforge.progress import leaderboard, published_rows, verdict
 
     for path in result_files(out, pdf=pdf):
         check_target(path, force=force)
+    if most is not None and most < FEWEST:
+        raise CaloForgeError(
+            f"Got --most {most}; expected at least {FEWEST} showers of each sample: with fewer "
+            "there is no classifier."
+        )
     chosen = tuple(name.strip() for name in inputs.split(",")) if inputs else None
     effort = choose_effort(metrics, chosen, repeats, most)
     screen = console()
