@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -83,6 +83,7 @@ def test_a_spectrum_too_narrow_for_a_float_is_its_probable_end(text: str, value:
 
 
 @settings(max_examples=200, deadline=None)
+@example(index=0.0, mean=8506376.4, sigma=637869264.0, low=501024.25, factor=10679.0)
 @given(
     index=st.floats(-1e4, 1e4),
     mean=st.floats(-1e7, 1e7),

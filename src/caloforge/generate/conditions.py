@@ -67,7 +67,8 @@ def _normal(u: Array, mean: float, sigma: float, low: float, high: float) -> Arr
     values: Array = truncnorm.ppf(
         u, (low - mean) / sigma, (high - mean) / sigma, loc=mean, scale=sigma
     )
-    return values
+    # Within rounding of the upper end the logarithm may come out above 0, which gives NaN.
+    return np.where(np.isnan(values), high, values)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Spectrum:
             )
 
     def __str__(self) -> str:
-        return ":".join([self.kind, *(f"{number:g}" for number in self.numbers)])
+        return ":".join([self.kind, *(f"{number:.7g}" for number in self.numbers)])
 
     def values(self, u: Array) -> Array:
         """Values of the condition from uniform numbers between 0 and 1, of the same shape."""
@@ -359,9 +360,9 @@ def check_range(file: ModelFile, conditions: Conditions, *, extrapolate: bool = 
         outside = values[(values < least) | (values > most)]
         if len(outside):
             raise ConditionError(
-                f"{condition.name} = {outside[0]:g} {condition.unit} lies outside the trained "
-                f"range [{low:g}, {high:g}]; choose a value inside, or --extrapolate at your own "
-                "risk."
+                f"{condition.name} = {outside[0]:.7g} {condition.unit} lies outside the trained "
+                f"range [{low:.7g}, {high:.7g}]; choose a value inside, or --extrapolate at your "
+                "own risk."
             )
 
 
