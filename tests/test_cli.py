@@ -20,7 +20,7 @@ from conftest import learners, training_sample
 from caloforge import __version__
 from caloforge.cli import main
 from caloforge.config import load_recipe, recipe_names
-from caloforge.data import read_showers, sample_names, sample_path
+from caloforge.data import create_showers, read_showers, sample_names, sample_path
 from caloforge.models import MODELS
 from caloforge.models.file import load_model
 from caloforge.report import figures
@@ -86,7 +86,7 @@ def test_a_generator_has_a_page(caloforge: Command, model: Path, tmp_path: Path)
     shown = caloforge("models", model)
     assert "smoke-caloshowergan" in shown.out and "368 cells" in shown.out
     low, high = load_model(model).condition_range["energy"]
-    assert f"{low:.6g} to {high:.6g}" in shown.out and "MeV" in shown.out
+    assert f"{low:.7g} to {high:.7g}" in shown.out and "MeV" in shown.out
 
 
 def test_the_version_is_told(caloforge: Command) -> None:
@@ -458,6 +458,17 @@ def test_evaluate_refuses_what_it_cannot_judge(caloforge: Command, tmp_path: Pat
     refused(caloforge(*words, "--floor", "nothing.hdf5"), "nothing.hdf5")
     refused(caloforge(*words, "--device", "gpu"), "gpu")
     assert not (tmp_path / "x").exists()
+
+
+def test_info_prints_energies_with_all_their_digits(caloforge: Command, tmp_path: Path) -> None:
+    """1048576 MeV, not 1.04858e+06: so it is typed elsewhere."""
+    showers = read_showers(sample_path("ds1-photons-test"))
+    chosen = showers[showers.incident_energy >= 524288.0]
+    with create_showers(tmp_path / "few.hdf5", chosen.geometry) as writer:
+        writer.append(chosen)
+    shown = caloforge("data", "info", tmp_path / "few.hdf5")
+    assert shown.code == 0, shown.err
+    assert "1048576: " in shown.out and "e+06" not in shown.out
 
 
 # --- the entry point -------------------------------------------------------------------------

@@ -91,6 +91,14 @@ def test_geant4_knows_every_material_of_the_parametric_source() -> None:
     assert known >= {name.removeprefix("G4_") for name in tables["compounds"]}
 
 
+def test_a_file_of_another_kind_is_not_called_an_unknown_geometry(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").touch()
+    with pytest.raises(GeometryError, match=r"x\.h5 is no geometry file by its ending"):
+        said("check", tmp_path / "x.h5")
+    with pytest.raises(GeometryError, match="Unknown geometry"):
+        said("check", tmp_path / "y.h5")
+
+
 @pytest.mark.parametrize("name", ["ds1-photons", "ds2"])
 def test_draw_makes_a_picture(name: str, tmp_path: Path) -> None:
     said("draw", name, "--out", tmp_path / "a.png")

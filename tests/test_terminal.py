@@ -99,7 +99,8 @@ def test_verdicts_and_colours() -> None:
     # Between 0 and 1 a multiple of a distance from 1 says nothing.
     precise = Comparison("p", {"precision": value(0.5, 0.98)})
     assert verdict(precise).endswith(
-        "“precision”, 0.5 with a floor of 0.98: 49 % of the way to 0. No classifier is among these metrics."
+        "“precision”, 0.5 with a floor of 0.98: 49 % of the way to 0. No classifier is among "
+        "these metrics."
     )
     assert "nothing has a floor" in verdict(Comparison("none", {"auc_low": value(0.6, None)}))
     text = io.StringIO()

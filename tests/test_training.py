@@ -300,7 +300,7 @@ def test_asked_to_stop_it_saves_what_it_has(how: int, tmp_path: Path) -> None:
         wait_for(tmp_path, 21, process)
         process.send_signal(how)
         out, err = process.communicate(timeout=300)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + how, err
     assert "Traceback" not in err
     step = latest_checkpoint(tmp_path / "checkpoints")[1]["step"]
     assert 21 <= step < 400
@@ -411,6 +411,17 @@ def test_a_folder_with_another_training(photons: Showers, smoke) -> None:
         with pytest.raises(TrainingError, match=named):
             train(other, photons, folder, device="cpu", resume=True)
         assert (folder / "recipe.toml").read_text(encoding="utf-8") == before
+
+
+def test_a_training_beyond_the_steps_asked_for_is_not_called_done(
+    photons: Showers, tmp_path: Path
+) -> None:
+    train(recipe_of("caloshowergan", "training.steps=4"), photons, tmp_path, device="cpu")
+    before = (tmp_path / "recipe.toml").read_text(encoding="utf-8")
+    fewer = recipe_of("caloshowergan", "training.steps=3")
+    with pytest.raises(TrainingError, match="is at step 4 already"):
+        train(fewer, photons, tmp_path, device="cpu", resume=True)
+    assert (tmp_path / "recipe.toml").read_text(encoding="utf-8") == before
 
 
 def test_a_setting_that_is_no_longer_given_is_named(photons: Showers, tmp_path: Path) -> None:

@@ -83,11 +83,11 @@ def info(
     out.print(lines)
     conditions = Table("condition", "unit", "from", "to", title="Conditions")
     for name, row in about["conditions"].items():
-        conditions.add_row(name, row["unit"], f"{row['low']:g}", f"{row['high']:g}")
+        conditions.add_row(name, row["unit"], f"{row['low']:.7g}", f"{row['high']:.7g}")
     out.print(conditions)
     if about["energy_points"]:
         points = about["energy_points"].items()
-        out.print("showers per energy in MeV: " + ", ".join(f"{e:g}: {n}" for e, n in points))
+        out.print("showers per energy in MeV: " + ", ".join(f"{e:.7g}: {n}" for e, n in points))
     if about["provenance"]:
         origin = Table("provenance", "", title="Where they come from")
         for key, value in about["provenance"].items():

@@ -63,7 +63,7 @@ def show(geometry: Annotated[str, typer.Argument(help=GEOMETRY)]) -> None:
     conditions = Table("condition", "role", "unit", "low", "high", "scale", title="Conditions")
     for c in read_out.conditions:
         role = f"{c.role} {c.axis}".strip()
-        conditions.add_row(c.name, role, c.unit, f"{c.low:g}", f"{c.high:g}", c.scale)
+        conditions.add_row(c.name, role, c.unit, f"{c.low:.7g}", f"{c.high:.7g}", c.scale)
     out.print(conditions)
     out.print(_layers(read_out))
     if read_out.stack is None:

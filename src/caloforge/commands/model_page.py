@@ -59,7 +59,7 @@ def generator_tables(file: ModelFile) -> tuple[Table, Table]:
         "versions": ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items()),
     }
     ranges = [
-        (Cell(c.name), Cell(c.label), Cell(f"{low:.6g} to {high:.6g}"), Cell(c.unit))
+        (Cell(c.name), Cell(c.label), Cell(f"{low:.7g} to {high:.7g}"), Cell(c.unit))
         for c in geometry.conditions
         for low, high in [file.condition_range[c.name]]
     ]

@@ -38,6 +38,11 @@ def load_geometry(source: str | Path) -> Geometry:
     path = Path(source)
     if path.suffix == ".xml":
         return read_binning(path)
+    if path.suffix != ".toml" and path.exists():
+        raise GeometryError(
+            f"{path} is no geometry file by its ending; expected a file that ends in .toml or "
+            ".xml, or the name of a shipped geometry."
+        )
     if path.suffix != ".toml":
         raise GeometryError(f"Unknown geometry '{text}': {did_you_mean(text, geometry_names())}")
     try:

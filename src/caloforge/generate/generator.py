@@ -77,7 +77,7 @@ class Generator:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{low:g} to {high:g}</td></tr>"
+            f"<tr><th>{escape(name)}</th><td>{low:.7g} to {high:.7g}</td></tr>"
             for name, (low, high) in self.file.condition_range.items()
         )
         return (

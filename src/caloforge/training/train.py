@@ -264,8 +264,11 @@ def _prepare(
     score = HeldOut(inside_holdout, settings.selection, settings.seed)
     run = Run(part.model, data, score, settings, folder, about, fabric.autocast)
     make_folder(folder)
-    if resume:
-        run.resume()
+    if resume and run.resume() and run.step > settings.steps:
+        raise TrainingError(
+            f"The training in {folder} is at step {run.step} already; got {settings.steps} steps "
+            f"to train in all, expected {run.step} or more: give more --steps, or another --out."
+        )
     if not processes.agree(run.step, device):
         raise TrainingError(
             f"The processes found different checkpoints in {folder}, this one that of step "
@@ -317,15 +320,15 @@ def _about(
 
 
 def _mev(energies: Sequence[float]) -> str:
-    return ", ".join(f"{energy:g}" for energy in energies) + " MeV"
+    return ", ".join(f"{energy:.7g}" for energy in energies) + " MeV"
 
 
 def _range_name(part: EnergyRange) -> str:
     low, high = part.low > 0, math.isfinite(part.high)
     if low and high:
-        return f"{part.low:g} to {part.high:g} MeV"
+        return f"{part.low:.7g} to {part.high:.7g} MeV"
     if low or high:
-        return f"from {part.low:g} MeV" if low else f"up to {part.high:g} MeV"
+        return f"from {part.low:.7g} MeV" if low else f"up to {part.high:.7g} MeV"
     return "all incident energies"
 
 
