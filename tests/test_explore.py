@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 import struct
 import urllib.error
 import urllib.request
@@ -206,6 +207,21 @@ def test_what_cannot_be_answered(
     found, content, _ = ask(server, f"{server.token}/generate?{query}", body)
     assert found == status
     assert content.decode().endswith(".") and b"Traceback" not in content
+
+
+@pytest.mark.parametrize("seed", ["-4", str(2**64), "x"])
+@pytest.mark.parametrize("name", ["generate", "save"])
+def test_a_seed_that_cannot_be(server: ExplorerServer, name: str, seed: str) -> None:
+    query = f"model={MODEL}&count=1&seed={seed}"
+    found, content, _ = ask(server, f"{server.token}/{name}?{query}", floats([1e4], np.zeros(100)))
+    assert found == 400
+    assert b"seed" in content and content.endswith(b".")
+
+
+def test_an_address_that_is_none_is_answered(server: ExplorerServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_port_that_is_taken(server: ExplorerServer) -> None:

@@ -15,6 +15,7 @@ from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, ConditionError, ModelError
 from caloforge.generate import (
     Conditions,
+    Generator,
     check_range,
     default_batch,
     generate_file,
@@ -151,6 +152,20 @@ def test_progress_counts_every_shower(gan: ModelFile, at_65gev, tmp_path: Path) 
     assert seconds > 0
 
 
+def test_what_is_no_number_or_no_model_gets_a_sentence(gan: ModelFile) -> None:
+    generator = Generator(gan, engine="torch")
+    good = {"energy": 65536.0}
+    for call, said in (
+        (lambda: generator.one(energy="x"), "expected a number for each"),
+        (lambda: generator.showers(good, 2.5), "Got 2.5 showers to make; expected a whole number"),
+        (lambda: generator.showers("energy", 5), "Got 'energy' for the conditions"),
+        (lambda: Generator(None), "Got None for a model"),
+    ):
+        with pytest.raises(CaloForgeError, match=said):
+            call()
+    assert np.array_equal(generator.one(0, energy="65536"), generator.one(0, **good))
+
+
 # --- conditions ------------------------------------------------------------------------------
 def test_unknown_and_missing_conditions_are_named(gan: ModelFile) -> None:
     geometry = gan.model.geometry
@@ -280,7 +295,7 @@ def test_no_showers_are_an_error(
         lambda: next(stream(gan, at_65gev, count)),
         lambda: generate_file(gan, at_65gev, tmp_path / "none.hdf5", count),
     ):
-        with pytest.raises(ConditionError, match=f"Got {count} showers to make; expected at"):
+        with pytest.raises(ConditionError, match=f"Got {count} showers to make; expected a"):
             make()
     assert not (tmp_path / "none.hdf5").exists()
 

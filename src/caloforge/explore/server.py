@@ -30,6 +30,7 @@ from caloforge.explore.reference import packed
 from caloforge.generate.conditions import check_values
 from caloforge.generate.engines import Engine, make_engine
 from caloforge.generate.showers import provenance
+from caloforge.noise import check_seed
 from caloforge.showers import Showers
 
 HOST = "127.0.0.1"
@@ -262,7 +263,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _name(self) -> str:
         """What is asked for, below the token. Raises RefusedError without the right one."""
-        path = urlsplit(self.path).path
+        try:
+            path = urlsplit(self.path).path
+        except ValueError:
+            raise RefusedError(
+                HTTPStatus.BAD_REQUEST, "The address asked for is none; expected a path."
+            ) from None
         token, slash, name = unquote(path).removeprefix("/").partition("/")
         explorer = self.server.explorer
         known = secrets.compare_digest(token.encode(), explorer.token.encode())
@@ -282,6 +288,9 @@ class _Handler(BaseHTTPRequestHandler):
         given = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
         try:
             count, seed = int(given["count"]), int(given.get("seed", 0))
+            check_seed(seed)
+        except ConditionError as error:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
         except (KeyError, ValueError):
             raise RefusedError(
                 HTTPStatus.BAD_REQUEST, "Expected the whole numbers `count` and `seed`."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from caloforge.errors import ConditionError, did_you_mean
+from caloforge.errors import ConditionError, ModelError, did_you_mean
 from caloforge.generate.conditions import Conditions, Values, allowed, check_range
 from caloforge.generate.engines import Engine, Float32, make_engine, single_engine
 from caloforge.generate.showers import checked_batch, generate_showers, stream
@@ -59,6 +59,11 @@ class Generator:
         extrapolate: bool = False,
     ) -> None:
         check_seed(seed)
+        if not isinstance(model, (str, Path, ModelFile)):
+            raise ModelError(
+                f"Got {model!r} for a model; expected its file, its path or the name of a shipped "
+                "one."
+            )
         self.file = model if isinstance(model, ModelFile) else load_model(resolve_model(model))
         self.geometry = self.file.model.geometry
         self.seed, self.extrapolate = seed, extrapolate
@@ -111,12 +116,15 @@ class Generator:
 
     def _value(self, name: str, condition: dict[str, float]) -> float:
         value = condition.get(name)
-        if value is not None:
+        if isinstance(value, (int, float, np.number)):
             low, high = self._allowed[name]
             if low <= value <= high and (name not in self._categories or value % 1 == 0):
                 return value
         # Slowly and thoroughly: what is wrong, in one sentence.
-        values = {key: float(value) for key, value in condition.items()}
+        try:
+            values = {key: float(value) for key, value in condition.items()}
+        except (TypeError, ValueError):
+            raise ConditionError(f"Got {condition}; expected a number for each.") from None
         conditions = Conditions.of(self.geometry, values)
         check_range(self.file, conditions, extrapolate=self.extrapolate)
         return values[name]
@@ -162,7 +170,14 @@ class Generator:
         return stream(self.file, given, count, seed=self.seed, batch=batch, engine=engine)
 
     def _conditions(self, given: Conditions | Values) -> Conditions:
-        return given if isinstance(given, Conditions) else Conditions.of(self.geometry, given)
+        if isinstance(given, Conditions):
+            return given
+        if not isinstance(given, Mapping):
+            raise ConditionError(
+                f"Got {given!r} for the conditions; expected a value for each name, such as "
+                '{"energy": 1000.0}.'
+            )
+        return Conditions.of(self.geometry, given)
 
     def _batches(self, batch: int | None) -> Engine:
         """The engine for batches. It is made once; the compiler's is made for each batch size."""

@@ -92,11 +92,13 @@ def checked_batch(batch: int | None, model: ShowerModel) -> int:
 
 def checked_count(count: int | None, conditions: Conditions) -> int:
     """Number of showers; None stands for one for each row of the conditions. Raises ConditionError
-    for none.
+    for none or part of one.
     """
-    if count is not None and count < 1:
-        raise ConditionError(f"Got {count} showers to make; expected at least one.")
-    return len(conditions.table) if count is None else count
+    if count is not None and (count % 1 or count < 1):
+        raise ConditionError(
+            f"Got {count} showers to make; expected a whole number, at least one."
+        )
+    return len(conditions.table) if count is None else int(count)
 
 
 def check_space(out: str | Path, geometry: Geometry, count: int) -> None:
