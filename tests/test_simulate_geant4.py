@@ -11,6 +11,7 @@ from caloforge.detector.shipped import load_geometry
 from caloforge.simulate import Job, Physics, simulate_file
 from caloforge.simulate.beam import Request, make_beam
 from caloforge.simulate.geant4 import Geant4, volumes
+from caloforge.simulate.medium import _tables
 from caloforge.simulate.particles import PARTICLES
 from caloforge.simulate.physics import VARIABLE
 
@@ -29,6 +30,15 @@ def geant4(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def request(particle: str, n: int, **values: str) -> Request:
     return Request((PARTICLES[particle],), n, values, seed=3)
+
+
+def test_geant4_knows_the_materials_that_are_said_to_be_its_own() -> None:
+    import calzone
+
+    for name in _tables()["geant4"]["names"].split():
+        calzone.Geometry({"A": {"box": 10.0, "material": f"G4_{name}"}})
+    with pytest.raises(ValueError, match="undefined"):
+        calzone.Geometry({"A": {"box": 10.0, "material": "G4_Unobtainium"}})
 
 
 def test_volumes_are_the_slabs() -> None:
