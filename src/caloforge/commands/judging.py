@@ -144,7 +144,7 @@ def demo(
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
 ) -> None:
-    """Train a generator from scratch on shipped Geant4 showers, generate, judge: about five
+    """Train a generator from scratch on shipped Geant4 showers, generate, judge: about six
     minutes on two cores.
     """
     from caloforge.demo import run_demo
