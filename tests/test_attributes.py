@@ -15,6 +15,7 @@ from caloforge.judge.summary import summarise
 from caloforge.metrics import attributes
 from caloforge.metrics.attributes import (
     TELLING,
+    _tenths,
     attribute_values,
     attributes_of,
     realised,
@@ -148,6 +149,13 @@ def test_failures_show_where_they_are(geant4):
     numbers = figures(geant4, deaf)["y0"]
     assert abs(numbers.judged.slope[0]) < 4 * numbers.judged.slope[1]
     assert numbers.reference.slope[0] > 0.5
+
+
+def test_tenths_of_a_spectrum_with_one_frequent_energy() -> None:
+    energies = np.concatenate([np.full(4000, 5e4), np.geomspace(1e3, 1e5, 1000)])
+    medians = _tenths(energies, energies)[0]
+    assert np.isfinite(medians).all()
+    assert set(medians[:4000]) == {5e4}
 
 
 def test_keys_and_floors(geant4):

@@ -69,6 +69,16 @@ def test_a_layer_without_voxels_is_left_out() -> None:
     assert shown.reference.profiles[0].mean[1] == 0
 
 
+def test_energies_in_two_roundings_have_one_mean_shower() -> None:
+    """As in a file joined of parts in single and in double precision."""
+    exact = toy(number=400)
+    exact = replace(exact, conditions=exact.conditions / 3)
+    rounded = replace(exact, conditions=exact.conditions.astype(np.float32).astype(float))
+    joined, alone = summarise(Showers.concatenate([exact, rounded])), summarise(exact)
+    assert len(joined.points) == len(alone.points) == 4
+    np.testing.assert_allclose(joined.mean_cells, alone.mean_cells, rtol=1e-6)
+
+
 def same(first: Summary, second: Summary) -> None:
     for key, values in first.observables.items():
         np.testing.assert_allclose(second.observables[key], values, rtol=1e-9, atol=1e-6)

@@ -213,19 +213,19 @@ def test_duplicates_inside_a_file(photons: list[Showers]) -> None:
 
 def test_few_training_showers_leave_out_copies_alone(photons: list[Showers]) -> None:
     """They are compared energy by energy, where a scan with many points may have few."""
-    few = photons[2][::10]
-    comparison = judged([photons[0], photons[1], few, photons[3]], photons[1], *CHEAP, train=True)
-    assert "chi2_ndf_energy" in comparison.metrics
-    comparison = judged(
-        [photons[0], photons[1], few, photons[3]],
-        photons[1],
-        *CHEAP,
-        memorising.copies,
-        train=True,
-    )
+    parts = [photons[0], photons[1], photons[2][::10], photons[3]]
+    comparison = judged(parts, photons[1], *CHEAP, memorising.copies, train=True)
     assert "chi2_ndf_energy" in comparison.metrics and "copies" not in comparison.metrics
     (text,) = comparison.details.warnings
     assert text.startswith("copies left out: No slice of incident energy has 20 showers")
+
+
+def test_without_an_effort_no_copies_are_looked_for(photons: list[Showers]) -> None:
+    """Of no shower the cells are kept, so that none can be compared."""
+    base = summarise(photons[0])
+    sample, training = (summarise(s, like=base) for s in photons[1:3])
+    (found,) = compare(base, [sample], how=How(effort=None), train=training)
+    assert "chi2_ndf_energy" in found.metrics and not found.details.warnings
 
 
 # --- twins ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from caloforge.detector.geometry import Layer
 from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError
 from caloforge.judge.shown.energies import energy_slices, energy_text, means
@@ -219,6 +220,8 @@ def test_core_ratio_and_shown_layers() -> None:
     layer = geometry.layers[0]
     assert images.core_radius(layer, np.array([1.0] + [0.0] * 7)) == layer.edges[1][1]
     assert images.core_radius(layer, np.zeros(8)) == layer.edges[1][-1]
+    void = Layer(0, "void", "polar", ("alpha", "r"), ((-np.pi, np.pi), (0.0,)))
+    assert images.core_radius(void, np.zeros(0)) == 0
     found = images.ratio(np.array([2.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0]))
     assert found[0] == 2.0 and np.isnan(found[1]) and 0 < found[2] < images.RATIO_NORM[0]
     assert images.energy_norm([]).vmax == 1.0

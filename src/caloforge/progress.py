@@ -157,7 +157,7 @@ def verdict(comparison: Comparison) -> str:
     that no classifier is among them where that is so, since classifiers see most.
     """
     sentence = _verdict(comparison)
-    if any(metric(key).key.startswith("auc_") for key in comparison.metrics):
+    if any(key.startswith("auc_") for key in comparison.metrics):
         return sentence
     return f"{sentence} No classifier is among these metrics."
 

@@ -74,13 +74,11 @@ def check_conditions(showers: Showers, where: str) -> None:
         if len(values) == 0 or not math.isfinite(known.low) or not math.isfinite(known.high):
             continue
         low, high = float(values.min()), float(values.max())
-        if known.scale == "category":
-            if not np.isin(values, np.arange(known.low, known.high + 1)).all():
-                raise DataError(
-                    f"The condition {known.name} in {where} is {low:g} to {high:g}; expected "
-                    f"whole numbers from {known.low:g} to {known.high:g}."
-                )
-            continue
+        if len(known.not_a_category(values)):
+            raise DataError(
+                f"The condition {known.name} in {where} is {low:g} to {high:g}; expected whole "
+                f"numbers from {known.low:g} to {known.high:g}."
+            )
         most = FAR * max(abs(known.low), abs(known.high))
         if known.unit == "rad":
             most = min(most, 2 * math.pi + 0.01)

@@ -287,10 +287,14 @@ def convert(
         raise DataError("Got no file to convert; expected at least one.")
     sources = [resolve_data(path) for path in given]
     check_target(target, sources)
-    total = sum(_count(path, geometry, rows) for path in sources)
-    with open_showers(sources[0], geometry) as first:
-        read_out = first.geometry
-    provenance = _joint_provenance(sources, geometry)
+    total, said = 0, []
+    for path in sources:
+        with open_showers(path, geometry) as file:
+            start, stop = row_range(rows, len(file))
+            total += stop - start
+            said.append((Path(path).name, file.geometry, dict(file.provenance)))
+    read_out = said[0][1]
+    provenance = _joint_provenance([(name, own) for name, _, own in said])
     with create_showers(target, read_out, provenance=provenance, format=format) as writer:
         for path in sources:
             with open_showers(path, geometry) as file:
@@ -314,27 +318,19 @@ def convert(
         return len(writer)
 
 
-def _joint_provenance(sources: Sequence[str | Path], geometry: Geometry | None) -> dict[str, Any]:
-    """What all sources say alike; what they say differently stands under `sources`, for each."""
-    names = [Path(path).name for path in sources]
-    said = []
-    for path in sources:
-        with open_showers(path, geometry) as file:
-            said.append(dict(file.provenance))
-    alike = {k: v for k, v in said[0].items() if all(k in s and s[k] == v for s in said)}
-    joint = {**alike, "converted_from": ", ".join(names)}
-    if any(own != alike for own in said):
+def _joint_provenance(said: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """What all files, given by name and provenance, say alike; what they say differently stands
+    under `sources`, for each.
+    """
+    first = said[0][1]
+    alike = {k: v for k, v in first.items() if all(k in s and s[k] == v for _, s in said)}
+    joint = {**alike, "converted_from": ", ".join(name for name, _ in said)}
+    if any(own != alike for _, own in said):
         joint["sources"] = [
             {"file": name, **{k: v for k, v in own.items() if k not in alike}}
-            for name, own in zip(names, said, strict=True)
+            for name, own in said
         ]
     return joint
-
-
-def _count(path: str | Path, geometry: Geometry | None, rows: slice | None) -> int:
-    with open_showers(path, geometry) as file:
-        start, stop = row_range(rows, len(file))
-        return stop - start
 
 
 def _convert_piece(piece: _Piece) -> Part:

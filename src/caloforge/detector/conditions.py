@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from caloforge.detector.checks import check_keys, check_value
 from caloforge.errors import GeometryError
 
@@ -103,6 +106,14 @@ class Condition:
                 f"{what} has the role '{self.role}' and the axis '{self.axis}'; expected "
                 f"{'the name of an axis' if not self.axis else 'no axis for this role'}."
             )
+
+    def not_a_category(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Those of the values (N,) that are no whole number from `low` to `high`, (M,); none of a
+        condition with another scale.
+        """
+        if self.scale != "category":
+            return values[:0]
+        return values[~np.isin(values, np.arange(self.low, self.high + 1))]
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Condition:

@@ -332,11 +332,10 @@ def check_values(condition: Condition, values: NDArray[Any]) -> None:
         raise ConditionError(f"The condition '{name}' is NaN or infinite; expected a number.")
     if condition.scale == "log" and values.min() <= 0:
         raise ConditionError(f"{name} = {values.min():g} {unit} cannot be; expected more than 0.")
-    whole = np.arange(condition.low, condition.high + 1)
-    if condition.scale == "category" and not np.isin(values, whole).all():
+    if len(wrong := condition.not_a_category(values)):
         raise ConditionError(
-            f"{name} = {values[~np.isin(values, whole)][0]:g} cannot be; expected a whole number "
-            f"from {condition.low:g} to {condition.high:g}."
+            f"{name} = {wrong[0]:g} cannot be; expected a whole number from {condition.low:g} to "
+            f"{condition.high:g}."
         )
 
 

@@ -92,7 +92,7 @@ def _is_squarish(layer: Layer) -> bool:
 def core_radius(layer: Layer, cells: Array, share: float = 0.95) -> float:
     """Edge (mm) of the inner rings of a polar layer that hold `share` of its energy (size,)."""
     rings = np.cumsum(np.asarray(cells, dtype=np.float64).reshape(layer.shape).sum(axis=0))
-    if not rings.sum() > 0:
+    if not rings.max(initial=0.0) > 0:  # a layer without voxels has no ring at all
         return float(layer.edges[1][-1])
     return float(layer.edges[1][int(np.searchsorted(rings, share * rings[-1])) + 1])
 
