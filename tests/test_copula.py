@@ -28,12 +28,12 @@ from caloforge.models.copula.given import Given
 from caloforge.models.copula.layers import Shares
 from caloforge.models.copula.lowrank import LowRank
 from caloforge.models.copula.model import Copula
-from caloforge.models.copula.normal import cdf, draw_below, mean_below, quantile, tail, wichura
 from caloforge.models.copula.remainder import Velocity
 from caloforge.models.copula.rings import find_rings, fourier
 from caloforge.models.copula.scale import Scale
 from caloforge.models.copula.spline import SLOPE, Spline
 from caloforge.models.copula.tables import Tables, _mean_below
+from caloforge.nn.normal import cdf, draw_below, mean_below, quantile, tail, wichura
 
 EM = Sweeps(enough=10, sweeps=20, draws=4, shrink=1e-4)
 

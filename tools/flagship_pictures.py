@@ -17,8 +17,8 @@ import torch
 
 from caloforge.data import read_showers
 from caloforge.models.copula import Copula
-from caloforge.models.copula.normal import draw_below
 from caloforge.models.file import load_model
+from caloforge.nn.normal import draw_below
 from caloforge.showers import Showers
 
 GEANT4, FILLED, EMPTY = "#2b2b2b", "#3b75af", "#e08e45"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from caloforge.models.copula.normal import draw_below
+from caloforge.nn.normal import draw_below
 
 
 class Censored(NamedTuple):

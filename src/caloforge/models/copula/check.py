@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from caloforge.models.copula.normal import cdf
+from caloforge.nn.normal import cdf
 
 if TYPE_CHECKING:
     from caloforge.models.copula.model import Copula

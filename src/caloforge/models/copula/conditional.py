@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.copula.given import CellFeatures, Given, LayerFeatures
-from caloforge.models.copula.normal import cdf, mean_below, quantile
 from caloforge.models.copula.spline import Spline
 from caloforge.nn.logistic import logistic
+from caloforge.nn.normal import cdf, mean_below, quantile
 
 WIDEST = 5.0  # standard deviations: the ends of tables and splines
 BINS = 8  # of the spline

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from caloforge.models.copula.censored import Censored, Sweeps
 from caloforge.models.copula.frame import pair_orbits
-from caloforge.models.copula.normal import draw_below
 from caloforge.models.copula.rings import blocks, find_rings, fourier
+from caloforge.nn.normal import draw_below
 
 BLOCK = 64  # cells drawn one after the other between two products of matrices
 _SMALLEST = 1e-4  # eigenvalues of R are not smaller

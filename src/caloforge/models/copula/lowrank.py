@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from caloforge.models.copula.censored import Censored
 from caloforge.models.copula.frame import orbits
-from caloforge.models.copula.normal import draw_below
+from caloforge.nn.normal import draw_below
 
 ROWS = 256  # showers whose cells are drawn at a time
 FIRST = 5  # sweeps that start from principal components

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from caloforge.models.copula.correlation import hats
 from caloforge.models.copula.given import Given
-from caloforge.models.copula.normal import mean_below
+from caloforge.nn.normal import mean_below
 
 Array = NDArray[Any]
 

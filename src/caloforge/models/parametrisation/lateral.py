@@ -11,7 +11,7 @@ from caloforge.detector.geometry import Geometry, Layer
 from caloforge.detector.particle import particle_line
 from caloforge.detector.symmetries import symmetry_group
 from caloforge.errors import ModelError
-from caloforge.models.parametrisation.quantiles import normal_cdf
+from caloforge.nn.normal import cdf
 
 DIRECTION = ("polar-angle", "azimuth", "slope", "momentum")  # roles that tell a direction
 ITERATIONS = 150  # rounds of expectation and maximisation: each takes little time
@@ -142,7 +142,7 @@ class AxisGaussians(LateralShape):
                 edges = edges + shift[2] * condition[:, shift[1] : shift[1] + 1]
             centre = impact[:, axis : axis + 1] + slope[:, axis : axis + 1] * at
             centre = centre.repeat_interleave(self.gaussians, dim=1)
-            reached = normal_cdf((edges[:, None, :] - centre[:, :, None]) / widths[:, None])
+            reached = cdf((edges[:, None, :] - centre[:, :, None]) / widths[:, None])
             share = reached.diff(dim=2)
             along.append(share / share.sum(dim=2, keepdim=True).clamp(min=LEAST_SHARE))
         return along[0], along[1]

@@ -60,12 +60,12 @@ from caloforge.models.parametrisation.lateral import lateral_shape
 from caloforge.models.parametrisation.quantiles import (
     SCORES,
     look_up,
-    normal_cdf,
     normal_scores,
     principal_components,
     quantile_table,
 )
 from caloforge.models.parametrisation.spectra import MEANS, WIDTH, draw, tabulate
+from caloforge.nn.normal import cdf
 from caloforge.transforms import IncidentFraction, Transform, response_curve
 
 KNOTS = 16  # energies between which the response curve is linear
@@ -195,10 +195,10 @@ class Parametrisation(ShowerModel):
         points = self.log_energy[kind]
         low = ((log_energy[:, None] >= points).sum(dim=1) - 1).clamp(0, self.points - 2)
         below, above = (points.gather(1, k[:, None])[:, 0] for k in (low, low + 1))
-        return low + (normal_cdf(z) < (log_energy - below) / (above - below)).long()
+        return low + (cdf(z) < (log_energy - below) / (above - below)).long()
 
     def _bin(self, z: Tensor) -> Tensor:
-        return (normal_cdf(z) * self.bins).long().clamp(max=self.bins - 1)
+        return (cdf(z) * self.bins).long().clamp(max=self.bins - 1)
 
     def _response(self, kind: Tensor, log_energy: Tensor) -> Tensor:
         """Mean response at each energy, (N,): linear in log E, constant beyond the ends."""
@@ -244,7 +244,7 @@ class Parametrisation(ShowerModel):
         """One cell of each layer, drawn with the probability of its mean share: where the energy
         goes when all cells came out empty. The largest of log mean + Gumbel noise is such a draw.
         """
-        level = normal_cdf(z).clamp(LEAST_LEVEL, 1 - LEAST_LEVEL)
+        level = cdf(z).clamp(LEAST_LEVEL, 1 - LEAST_LEVEL)
         score = log_mean - (-level.log()).log()
         spots = [
             (part == part.amax(dim=1, keepdim=True)).to(z.dtype)

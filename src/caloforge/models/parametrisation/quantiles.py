@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caloforge.nn.normal import cdf
+
 LAST = 3.5  # largest normal score of a table: 2.3e-4 of a distribution lies beyond
 SCORES = 29  # entries of a table, evenly from -LAST to LAST
-
-
-def normal_cdf(z: Tensor) -> Tensor:
-    """Phi(z), by the error function, which exported graphs have."""
-    return 0.5 * (1 + torch.erf(z / math.sqrt(2)))
 
 
 def scores() -> Tensor:
@@ -25,7 +20,7 @@ def scores() -> Tensor:
 
 def quantile_table(values: Tensor) -> Tensor:
     """Quantiles of samples (n, F) at the levels Phi(scores): (F, SCORES), increasing."""
-    return torch.quantile(values, normal_cdf(scores().to(values)), dim=0).T
+    return torch.quantile(values, cdf(scores().to(values)), dim=0).T
 
 
 def place(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caloforge.models.parametrisation.quantiles import SCORES, look_up, normal_cdf, place, scores
+from caloforge.models.parametrisation.quantiles import SCORES, look_up, place, scores
+from caloforge.nn.normal import cdf
 
 MEANS = 16  # mean energies at which spectra are tabulated
 WIDTH = 1 + SCORES  # of a spectrum: probability to be filled, quantiles of filled cells
@@ -33,7 +34,7 @@ def draw(tables: Tensor, row: Tensor, part: Tensor, beyond: Tensor, z: Tensor) -
     """
     filled = torch.lerp(tables[row], tables[row + WIDTH], part) * beyond.clamp(max=0).exp()
     # Of the levels 0 to 1 the lowest are empty; the odds within the rest choose the energy.
-    rest = normal_cdf(-z)
+    rest = cdf(-z)
     odds = ((filled - rest).clamp(min=1e-9) / rest.clamp(min=1e-9)).log()
     low, share = place(odds / ODDS)
     entry = row + 1 + low

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
 from caloforge.nn.logistic import logistic
+from caloforge.nn.normal import cdf
 
 # Smallest and largest logarithm of a width, of a shape, and of the energy of a cell in MeV, and
 # argument of the double exponential: they keep free running finite.
@@ -31,11 +32,6 @@ LOG_SCALE = 0.2  # logarithms of energies times this are of order one
 SMALLEST = 1e-3  # in the transform's unit: what has less energy is empty
 FRACTIONS = (1e-9, 1 - 1e-6)  # smallest and largest share of a pool: keeps log-odds finite
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-
-
-def upper_tail(normal: Tensor) -> Tensor:
-    """1 - Phi(z): uniform on (0, 1), falling with z."""
-    return 0.5 * (1 - torch.erf(normal / math.sqrt(2.0)))
 
 
 class Mixture(NamedTuple):
@@ -59,7 +55,7 @@ class Mixture(NamedTuple):
 
     def draw(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Value and whether it is filled, both (...), from two standard normals (...) each."""
-        tail, chance = upper_tail(first), logistic(self.odds)
+        tail, chance = cdf(-first), logistic(self.odds)
         # Given that it is filled, tail / chance is uniform again: it chooses the component.
         uniform = (tail / chance).unsqueeze(-1)
         below = self.weight.softmax(-1).cumsum(-1)[..., :-1]
@@ -101,7 +97,8 @@ class LogWeibull(NamedTuple):
         the energy, its exponential, is a continuous function of noise and network, and rounding
         never decides over a cell of some energy.
         """
-        tail, chance = upper_tail(normal), logistic(self.odds)
+        # Of a cell that is rarely filled the tail needs a small relative error.
+        tail, chance = cdf(-normal), logistic(self.odds)
         above = (tail / chance).clamp(*LEVELS)
         log_below = torch.log1p(-above) / self.log_shape.exp()
         t = (-torch.log1p(-log_below.exp().clamp(*LEVELS_BELOW))).log()

@@ -1,4 +1,5 @@
-"""Normal variables that are known only to lie below a threshold.
+"""The standard normal's distribution function and its inverse, and normal variables that are known
+only to lie below a threshold.
 
 An empty cell says no more than that its normal variable y is at most t = Phi^-1(1 - p), where p is
 the probability that the cell is filled. Here is how such a y is drawn, and what its mean is.
