@@ -253,6 +253,26 @@ def test_lcd_classes_by_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_showers(path).condition("particle"), expected)
 
 
+def test_lcd_layers_that_would_be_read_as_the_published_ones_are_not_written(
+    tmp_path: Path,
+) -> None:
+    content = load_geometry("lcd").to_dict()
+    for layer in content["layers"]:
+        if len(layer["edges"][0]) == 26:
+            layer["edges"] = [edges[:-1] for edges in layer["edges"]]
+    smaller = Geometry.from_dict({**content, "name": "smaller"})
+    showers = random_showers(smaller, 4, 1)
+    with (
+        pytest.raises(DataError, match="24 x 24 cells mean 25 x 25 .* format='caloforge'"),
+        create_showers(tmp_path / "a.h5", smaller),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+    with create_showers(tmp_path / "a.h5", smaller, format="caloforge") as writer:
+        writer.append(showers)
+    same(read_showers(tmp_path / "a.h5"), showers)
+
+
 @pytest.mark.parametrize(
     ("file", "layout", "geometry", "count"),
     [

@@ -71,6 +71,9 @@ class Tree(Format):
         return {k: v[:, 0] for k, v in super().encode_conditions(conditions, geometry).items()}
 
 
+PUBLISHED_ECAL = (24, 24)  # rows and columns of the published LCD files: one less than the detector
+
+
 @dataclass(frozen=True)
 class Lcd(Format):
     """`ECAL` (N, x, y, depth) and `HCAL`, MeV; `target` (N, 1, 5) = [class, E, p_z, 0, 0] in GeV.
@@ -88,7 +91,7 @@ class Lcd(Format):
         """Recognise the published files, and files that name their classes."""
         named = [str(notes.get(f"class_{k}", "")) for k in (0, 1)]
         swapped, missing, remark = named == ["pi0", "gamma"], 0, ""
-        if "ECAL" in columns and columns["ECAL"].shape[1:3] == (24, 24):
+        if "ECAL" in columns and columns["ECAL"].shape[1:3] == PUBLISHED_ECAL:
             swapped, missing = named != ["gamma", "pi0"], 1
             remark = "published LCD layout: one empty row and column added at high x and y"
             remark += "; class 0 read as neutral pion, 1 as photon" if swapped else ""
@@ -121,6 +124,8 @@ class Lcd(Format):
         shapes = {geometry.layers[k].shape for k in groups["HCAL"]}
         if order != tuple(range(geometry.n_layers)) or len(shapes) != 1:
             return "it holds equal ECAL layers followed by equal HCAL layers"
+        if geometry.layers[0].shape == PUBLISHED_ECAL:
+            return "ECAL layers of 24 x 24 cells mean 25 x 25 there, as in the published files"
         return super().problem(geometry)
 
     def decode_cells(self, columns: Mapping[str, Array], geometry: Geometry) -> Array:
