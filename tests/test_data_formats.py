@@ -263,7 +263,7 @@ def test_lcd_layers_that_would_be_read_as_the_published_ones_are_not_written(
     smaller = Geometry.from_dict({**content, "name": "smaller"})
     showers = random_showers(smaller, 4, 1)
     with (
-        pytest.raises(DataError, match="24 x 24 cells mean 25 x 25 .* format='caloforge'"),
+        pytest.raises(DataError, match=r"24 x 24 cells mean 25 x 25 .* format='caloforge'"),
         create_showers(tmp_path / "a.h5", smaller),
     ):
         pass

@@ -5,6 +5,16 @@ import json
 import pytest
 
 from caloforge.demo import BESIDE, FITTED_NOW, TRAINED_NOW, run_demo
+from caloforge.errors import CaloForgeError
+
+
+def test_demo_replaces_no_file_of_somebody_else(tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("mine", encoding="utf-8")
+    with pytest.raises(CaloForgeError, match=r"would be replaced by the demo; .* another --out"):
+        run_demo(tmp_path, steps=30)
+    assert page.read_text(encoding="utf-8") == "mine"
+    assert list(tmp_path.iterdir()) == [page]
 
 
 @pytest.mark.slow

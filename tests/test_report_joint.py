@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from caloforge.detector.geometry import Geometry
@@ -170,6 +171,31 @@ def test_the_matrices_are_those_of_the_metric(samples: SimpleNamespace) -> None:
     words = f"{value.value:.2g} (bad at 180 showers, floor {value.floor:.2g})"
     assert words in picture.caption
     assert "halves of Geant4" in axes
+
+
+def test_long_names_of_generators_do_not_run_into_each_other(samples: SimpleNamespace) -> None:
+    """Four generators beside Geant4 fill the first line of matrices and begin another."""
+    names = [f"two-critics-photon without its second critic {k}" for k in range(4)]
+    generated = [replace(samples.generated[1], name=name) for name in names]
+    one = compare(samples.reference, samples.generated[1:])[0]
+    judged = [replace(one, name=name) for name in names]
+    with style():
+        picture = correlations.correlations(result_of(samples.reference, generated, judged))
+        assert picture is not None
+        canvas = FigureCanvasAgg(picture.figure)
+        canvas.draw()
+        drawn = [
+            text.get_window_extent(canvas.get_renderer())
+            for ax in picture.figure.axes
+            for text in (ax._left_title, ax.title)
+            if text.get_text()
+        ]
+        boxes = [ax.get_window_extent() for ax in picture.figure.axes if ax.images]
+    assert len(drawn) == len(boxes) == 10
+    for k, title in enumerate(drawn):
+        assert not any(title.overlaps(other) for other in drawn[k + 1 :])
+        assert not any(title.overlaps(box) for box in boxes)
+        assert title.x1 < picture.figure.bbox.x1 and title.y1 < picture.figure.bbox.y1
 
 
 def test_what_stands_beside_a_floor_has_its_number_of_showers(result: Result) -> None:

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from caloforge.config import Recipe, load_recipe
 from caloforge.data import read_showers, sample_path
-from caloforge.evaluate import judge_files
+from caloforge.errors import CaloForgeError
+from caloforge.evaluate import judge_files, result_files
 from caloforge.generate import Conditions, generate_file, generate_showers
 from caloforge.generate.timing import time_generator
 from caloforge.metrics.effort import choose_effort
@@ -44,15 +45,25 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
         Training steps of the one-step generator (default: STEPS).
     seed
         Seed of weights, batches and noise.
+
+    Raises
+    ------
+    CaloForgeError
+        When files are in the way that are not of an earlier demo.
     """
     out, console, begin = Path(out), Console(), time.perf_counter()
+    closed_run, run = out / "closed-form", out / "run"
+    if not closed_run.exists() and (strangers := result_files(out)):
+        raise CaloForgeError(
+            f"{strangers[0]} would be replaced by the demo; expected a new folder, or that of an "
+            "earlier demo: give another --out."
+        )
     showers = read_showers(sample_path(TRAINING_SAMPLE))
     closed = with_settings(load_recipe(CLOSED), seed=seed)
     console.print(
         f"[bold]1/4[/] fitting the closed form ({CLOSED}) to {len(showers)} Geant4 photon "
         "showers: no network, less than a minute"
     )
-    closed_run = out / "closed-form"
     _, fitted = _train(closed, showers, closed_run)
     recipe = _one_step_recipe(STEPS if steps is None else steps, seed)
     console.print(
@@ -60,7 +71,6 @@ def run_demo(out: str | Path, *, steps: int | None = None, seed: int = 0) -> Pat
         "flow, then the network that does the flow's work in one pass "
         f"({recipe.training.steps} steps; Ctrl-C stops early and keeps the model)"
     )
-    run = out / "run"
     outcome, trained = _train(recipe, showers, run)
     console.print(f"[bold]3/4[/] generating with the conditions of {TEST_SAMPLE}")
     names = {

@@ -71,7 +71,7 @@ class Tree(Format):
         return {k: v[:, 0] for k, v in super().encode_conditions(conditions, geometry).items()}
 
 
-PUBLISHED_ECAL = (24, 24)  # rows and columns of the published LCD files: one less than the detector
+PUBLISHED_ECAL = (24, 24)  # rows and columns of the published files: one less than the detector
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ MOST_NUMBERS = 12  # layers with numbers written into the cells
 DIFFERENCE = 0.3  # end of the colour scale of differences
 _ACROSS = 4
 _LEFT, _TOP, _GAP, _BAR = 0.45, 0.42, 0.42, 0.75  # inches
+_LETTER, _LINE = 0.062, 0.14  # inches: width of a letter and height of a line of a title
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,20 @@ def _floor(result: Result, reference: Array) -> Array:
 def _figure(tops: list[Drawn], bottoms: list[Drawn], labels: list[str]) -> Figure:
     across = min(len(tops), _ACROSS)
     size = min((WIDTH - _BAR) / across - _LEFT, 3.1)
+    letters = int((size + 0.8 * _LEFT) / _LETTER)
+    titles = [
+        ["\n".join(textwrap.wrap(matrix.label, letters)) for matrix in matrices]
+        for matrices in (tops, bottoms)
+    ]
+    more = _LINE * max(title.count("\n") for line in titles for title in line)
     sheet = Sheet(
         2 * -(-len(tops) // across),
         across,
         (size, size),
         left=_LEFT,
-        top=_TOP,
+        top=_TOP + more,
         bottom=_GAP - 0.1,
-        gap=(_LEFT, _GAP),
+        gap=(_LEFT, _GAP + more),
     )
     numbers = len(labels) <= MOST_NUMBERS and size / len(labels) > 0.25
     for below, matrices in enumerate((tops, bottoms)):
@@ -148,7 +156,7 @@ def _figure(tops: list[Drawn], bottoms: list[Drawn], labels: list[str]) -> Figur
             image = draw_correlations(
                 ax, matrix.values, labels, difference=bool(below), numbers=numbers
             )
-            ax.set_title(matrix.label, y=1.0, color=matrix.color, fontsize=8)
+            ax.set_title(titles[below][k], y=1.0, color=matrix.color, fontsize=8)
             if column == 0:
                 ax.set_ylabel("layer", fontsize=7.5)
         where = (sheet.x(across - 1) + size + 0.15, sheet.y(below), size)
