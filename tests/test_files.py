@@ -5,8 +5,10 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +55,22 @@ def test_nothing_is_left_of_what_went_wrong(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_threads_that_write_one_file_do_not_meet(tmp_path: Path) -> None:
+    """The file is one of theirs, whole, and nothing else is left."""
+    both = threading.Barrier(2, timeout=10)
+
+    def write(letter: str) -> None:
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            both.wait()
+            temporary.write_text(letter * 1000, encoding="utf-8")
+            both.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, "ab"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") in ("a" * 1000, "b" * 1000)
+
+
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with (
@@ -76,11 +94,17 @@ def dead_process() -> int:
 def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
     """Only files of the same target, of this machine, whose process is gone."""
     gone, machine = dead_process(), _machine()
-    left = tmp_path / f".file.{machine}-{gone}.part.txt"
+    left = [
+        tmp_path / name
+        for name in (
+            f".file.{machine}-{gone}-{gone + 1}.part.txt",  # the second number is a thread's
+            f".file.{machine}-{gone}.part.txt",  # as versions wrote that did not name the thread
+        )
+    ]
     kept = [
         tmp_path / name
         for name in (
-            f".file.{machine}-{os.getppid()}.part.txt",  # it lives
+            f".file.{machine}-{os.getppid()}-{os.getppid()}.part.txt",  # it lives
             f".file.0123abcd-{gone}.part.txt",  # of another machine
             f".other.{machine}-{gone}.part.txt",
             f".file.{machine}-{gone}.part.json",
@@ -88,13 +112,13 @@ def test_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
             "file.part.txt",
         )
     ]
-    for path in (left, *kept):
+    for path in (*left, *kept):
         path.write_text("half")
     folder = tmp_path / f".folder.{machine}-{gone}.part"
     folder.mkdir()
     (folder / "a").write_text("half")
     write_text(tmp_path / "file.txt", "whole")
-    assert not left.exists()
+    assert not any(path.exists() for path in left)
     assert folder.exists()
     with atomic_folder(tmp_path / "folder"):
         pass

@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -119,8 +120,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 
 def _temporary(folder: Path, name: str, suffix: str) -> Path:
-    """The hidden name under which this process writes; what dead processes left is deleted."""
-    pattern = re.compile(rf"\.{re.escape(name)}\.{_machine()}-(\d+)\.part{re.escape(suffix)}")
+    """The hidden name under which this thread of this process writes; what dead processes left is
+    deleted.
+    """
+    start, end = re.escape(f".{name}.{_machine()}-"), re.escape(f".part{suffix}")
+    pattern = re.compile(rf"{start}(\d+)(?:-\d+)?{end}")
     with suppress(OSError):
         for entry in os.scandir(folder):
             match = pattern.fullmatch(entry.name)
@@ -130,7 +134,8 @@ def _temporary(folder: Path, name: str, suffix: str) -> Path:
                 shutil.rmtree(entry.path, ignore_errors=True)
             else:
                 Path(entry.path).unlink()
-    return folder / f".{name}.{_machine()}-{os.getpid()}.part{suffix}"
+    who = f"{os.getpid()}-{threading.get_native_id()}"
+    return folder / f".{name}.{_machine()}-{who}.part{suffix}"
 
 
 @cache
