@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from caloforge.detector.geometry import Geometry
 from caloforge.showers import Showers
+
+BLOCK = 1024  # showers looked at at a time in a fit
 
 
 class IncidentEnergy(nn.Module):
@@ -59,6 +62,16 @@ class Transform(nn.Module):
     def notes(self) -> list[str]:
         """Sentences on what was measured in the fit, for the README of a training."""
         return []
+
+
+def blocks(showers: Showers) -> Iterator[tuple[Tensor, Tensor]]:
+    """Energies (n, V) in MeV and conditions (n, C) of at most BLOCK showers at a time: what a fit
+    looks at, so that it needs little memory beside the showers themselves.
+    """
+    for begin in range(0, len(showers), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        conditions = torch.from_numpy(showers.conditions[part]).float()
+        yield torch.from_numpy(showers.energies[part]), conditions
 
 
 def response_curve(log_energy: Tensor, response: Tensor, count: int) -> tuple[Tensor, Tensor]:

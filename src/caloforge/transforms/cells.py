@@ -9,8 +9,14 @@ from torch import Tensor
 
 from caloforge.detector.geometry import Geometry
 from caloforge.errors import ModelError
-from caloforge.showers import Showers, zero_below
-from caloforge.transforms.base import IncidentEnergy, Transform, interpolate, response_curve
+from caloforge.showers import Showers
+from caloforge.transforms.base import (
+    IncidentEnergy,
+    Transform,
+    blocks,
+    interpolate,
+    response_curve,
+)
 
 # MeV: what `LayerLogs` counts as empty in a read-out that states no cut.
 LEAST_CELL = 0.1
@@ -52,8 +58,8 @@ class IncidentFraction(Transform):
         transform = cls(showers.geometry, low_cut, knots)
         if knots:
             log_energy = torch.from_numpy(showers.incident_energy).log()
-            kept = zero_below(showers.energies, low_cut)
-            response = torch.from_numpy(kept.sum(axis=1)) / log_energy.exp()
+            sums = [torch.where(e < low_cut, 0.0, e).sum(dim=1) for e, _ in blocks(showers)]
+            response = torch.cat(sums) / log_energy.exp()
             edges, means = response_curve(log_energy, response, knots)
             transform.log_energy.copy_(edges)
             transform.response.copy_(means)
@@ -112,9 +118,12 @@ class BalancedFraction(IncidentFraction):
     ) -> Self:
         """Fitted to the training showers; a cell that never fires counts as the faintest one."""
         transform = cls(showers.geometry, power, low_cut)
-        incident = torch.from_numpy(showers.incident_energy)[:, None]
-        kept = torch.from_numpy(zero_below(showers.energies, low_cut))
-        size = (kept / incident).square().mean(dim=0).sqrt()
+        squares = torch.zeros(showers.geometry.n_cells, dtype=torch.float64)
+        for energies, condition in blocks(showers):
+            kept = torch.where(energies < low_cut, 0.0, energies)
+            share = kept.double() / transform.incident(condition)
+            squares += share.square().sum(dim=0)
+        size = (squares / len(showers)).sqrt()
         faintest = size[size > 0].min() if bool((size > 0).any()) else size.new_ones(())
         transform.cell_scale.copy_(size.clamp(min=float(faintest)) ** power)
         return transform
@@ -219,16 +228,22 @@ class LayerLogs(Transform):
         LEAST_CELL where it has none.
         """
         transform = cls(showers.geometry, floor or showers.geometry.cut or LEAST_CELL)
-        energies = torch.from_numpy(showers.energies)
-        condition = torch.from_numpy(showers.conditions).float()
-        energy = transform.incident(condition)[:, 0]
-        kept = torch.where(energies < transform.floor, 0.0, energies)
-        response = (kept.sum(dim=1) / energy).double()
-        transform._fit_response(energy.double(), response)
-        x = transform._raw(kept, condition)
-        transform.mean.copy_(x.mean(dim=0))
+        energy, response = [], []
+        for energies, condition in blocks(showers):
+            incident = transform.incident(condition)[:, 0]
+            energy.append(incident.double())
+            response.append((transform._kept(energies).sum(dim=1) / incident).double())
+        transform._fit_response(torch.cat(energy), torch.cat(response))
+        sums = torch.zeros(2, transform.size(), dtype=torch.float64)
+        for energies, condition in blocks(showers):
+            x = transform._raw(transform._kept(energies), condition).double()
+            sums += torch.stack([x.sum(dim=0), x.square().sum(dim=0)])
+        count = len(showers)
+        mean = sums[0] / count
+        transform.mean.copy_(mean)
         # A cell that never fires has no spread; dividing by 1 keeps it where it is.
-        spread = x.std(dim=0, correction=min(1, len(x) - 1))
+        squares = (sums[1] - count * mean.square()).clamp(min=0)
+        spread = (squares / max(count - 1, 1)).sqrt().float()
         transform.std.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
         return transform
 
@@ -287,6 +302,9 @@ class LayerLogs(Transform):
             1, self.layer, energies
         )
 
+    def _kept(self, energies: Tensor) -> Tensor:
+        return torch.where(energies < self.floor, 0.0, energies)
+
     def _raw(self, energies: Tensor, condition: Tensor) -> Tensor:
         energy = self.incident(condition)
         total = energies.sum(dim=1, keepdim=True)
@@ -297,8 +315,7 @@ class LayerLogs(Transform):
 
     def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
         """MeV (N, V) to standardised logs (N, 1 + L + V)."""
-        kept = torch.where(energies < self.floor, 0.0, energies)
-        return (self._raw(kept, condition) - self.mean) / self.std
+        return (self._raw(self._kept(energies), condition) - self.mean) / self.std
 
     def inverse(self, x: Tensor, condition: Tensor) -> Tensor:
         """Standardised logs to MeV (N, V)."""

@@ -19,10 +19,9 @@ from caloforge.detector.geometry import Geometry, Layer
 from caloforge.detector.spiral import central_cell, spiral, stacks
 from caloforge.errors import ModelError, did_you_mean
 from caloforge.showers import Showers
-from caloforge.transforms.base import IncidentEnergy, Transform
+from caloforge.transforms.base import BLOCK, IncidentEnergy, Transform, blocks
 
 SCALINGS = ("std", "fraction", "log", "none")
-BLOCK = 1024  # showers looked at at a time in a fit
 
 
 def window(layer: Layer, cells: int, start: tuple[int, int]) -> NDArray[np.int64]:
@@ -229,11 +228,8 @@ class Spiral(Transform):
     def _mean(self, showers: Showers) -> Tensor:
         """The mean shower in model space, (X,)."""
         total = torch.zeros(self.size(), dtype=torch.float64)
-        for begin in range(0, len(showers), BLOCK):
-            part = slice(begin, begin + BLOCK)
-            condition = torch.from_numpy(showers.conditions[part]).float()
-            x = self(torch.from_numpy(showers.energies[part]), condition)
-            total += x.sum(dim=0, dtype=torch.float64)
+        for energies, condition in blocks(showers):
+            total += self(energies, condition).sum(dim=0, dtype=torch.float64)
         return total / max(len(showers), 1)
 
     @classmethod
