@@ -16,7 +16,7 @@ from caloforge.config import Recipe, dump_recipe
 from caloforge.files import atomic_path, write_text
 from caloforge.search.objectives import OBJECTIVES
 from caloforge.search.space import Space, value_at
-from caloforge.search.study import SENTENCE, counted, optuna, original
+from caloforge.search.study import LOSSES, MOST_RETRIES, SENTENCE, counted, optuna, original
 from caloforge.search.trial import MODEL, trial_folder, trial_recipe
 
 FORMAT = "caloforge-search-1"
@@ -88,11 +88,18 @@ def _entry(trial: Any, space: Space) -> dict[str, Any]:
         "params": {k: space[k].labels().get(v, v) for k, v in trial.params.items() if k in space},
         "figures": attributes.get("figures", {}),
         "early": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
-        "sentence": attributes.get(SENTENCE, ""),
+        "sentence": attributes.get(SENTENCE) or _lost(trial),
         "seconds": attributes.get("seconds"),
         "host": attributes.get("host", ""),
         "retries": len(trial.system_attrs.get("retry_history", [])),
     }
+
+
+def _lost(trial: Any) -> str:
+    """Why a trial failed that could not say so itself; "" for any other trial."""
+    often = trial.system_attrs.get(LOSSES, 0) >= MOST_RETRIES
+    gone = trial.state == optuna().trial.TrialState.FAIL and often
+    return f"Its worker died {MOST_RETRIES + 1} times: the trial may be why." if gone else ""
 
 
 def _importances(study: Any, names: list[str]) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ ATTEMPTS = 5  # to open a database, one a second
 MOST_RETRIES = 3  # A trial whose worker died is not tried more often: it may be what kills them.
 WARM_UP = 0.2  # share of the steps before which nothing is pruned
 SURPLUS, SENTENCE = "surplus", "sentence"  # attributes of a trial
+LOSSES = "losses"  # attribute of the next try of a trial: how many of its workers have died
 LOCK = ".alive"
 JOURNAL = "journal:"  # begins the storage in a plain file
 
@@ -86,7 +87,6 @@ def open_storage(url: str) -> Any:
 def _database(url: str, sqlite: bool) -> Any:
     package = optuna()
     with quiet():
-        again = package.storages.RetryHeartbeatStaleTrialCallback(max_retry=MOST_RETRIES)
         return package.storages.RDBStorage(
             url,
             # Workers wait for each other's writes; a connection that was idle while a trial
@@ -96,7 +96,7 @@ def _database(url: str, sqlite: bool) -> Any:
             ),
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
-            heartbeat_stale_trial_callback=again,
+            heartbeat_stale_trial_callback=_queue_after_loss,
         )
 
 
@@ -238,11 +238,24 @@ def is_surplus(study: Any, number: int, most: int) -> bool:
     return len(before) >= most
 
 
-def queue_again(study: Any, number: int, most_retries: int | None = None) -> None:
-    """Let a worker take up a failed trial again, with the same values."""
+def queue_again(study: Any, number: int) -> None:
+    """Let a worker take up an interrupted trial again, with the same values, however often."""
+    _queue(study, study.get_trials(deepcopy=True)[number])
+
+
+def _queue_after_loss(study: Any, trial: Any) -> None:
+    """Let a worker take up a trial again whose worker died, unless that came too often. Being
+    interrupted does not count: it is no fault of the trial.
+    """
+    losses = trial.system_attrs.get(LOSSES, 0) + 1
+    if losses <= MOST_RETRIES:
+        trial.system_attrs[LOSSES] = losses
+        _queue(study, trial)
+
+
+def _queue(study: Any, trial: Any) -> None:
     with quiet():
-        again = optuna().storages.RetryHeartbeatStaleTrialCallback(max_retry=most_retries)
-    again(study, study.get_trials(deepcopy=True)[number])
+        optuna().storages.RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 def queue_lost(study: Any, folder_of: Callable[[int], Path]) -> list[int]:
@@ -256,7 +269,7 @@ def queue_lost(study: Any, folder_of: Callable[[int], Path]) -> list[int]:
             # Asked again under the lock: another worker may have been faster.
             if gone and study.get_trials(deepcopy=False)[trial.number].state == state.RUNNING:
                 study.tell(trial.number, state=state.FAIL)
-                queue_again(study, trial.number, MOST_RETRIES)
+                _queue_after_loss(study, study.get_trials(deepcopy=True)[trial.number])
                 lost.append(original(trial))
     return lost
 

@@ -171,11 +171,18 @@ def _showers(search: Search) -> tuple[Showers, Measure]:
 
 def _one_trial(bench: _Bench) -> bool:
     """Run one trial whatever becomes of it; False when the worker should end."""
-    optuna, begun = study.optuna(), []
+    finished = study.optuna().exceptions.UpdateFinishedTrialError
+    begun: list[int] = []
+    given_away = False
 
     def objective(trial: Any) -> list[float]:
+        nonlocal given_away
         begun.append(trial.number)
-        return _objective(bench, trial)
+        try:
+            return _objective(bench, trial)
+        except finished:
+            given_away = True
+            raise
 
     try:
         bench.study.optimize(objective, n_trials=1, catch=(CaloForgeError, _SurplusError))
@@ -183,7 +190,10 @@ def _one_trial(bench: _Bench) -> bool:
         if begun:
             study.queue_again(bench.study, begun[0])
         return False
-    except optuna.exceptions.UpdateFinishedTrialError:
+    except (finished, ValueError):
+        # Optuna raises a ValueError for a trial that it cannot end a second time.
+        if not given_away:
+            raise
         bench.tell("a trial was given to another worker, as this one gave no sign of life")
         return True
     trial = bench.study.get_trials(deepcopy=False)[begun[0]]
