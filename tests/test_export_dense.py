@@ -241,6 +241,7 @@ def test_the_json_says_what_it_was_trained_on(photon: ModelFile, tmp_path: Path)
     about = json.loads((tmp_path / "photon.json").read_text())["miscellaneous"]
     assert all(isinstance(text, str) for text in about.values())
     assert about["format"] == "caloforge-lwtnn"
+    assert about["energies"].startswith("energy of each cell as a fraction")
     assert about["geometry_hash"] == photon.model.geometry.hash
     assert Geometry.from_dict(json.loads(about["geometry"])).hash == photon.model.geometry.hash
     (energy,) = json.loads(about["conditions"])
@@ -422,6 +423,26 @@ def test_fastcalosim_gets_the_showers_of_the_model(
             assert k == len(voxels)
 
 
+@pytest.mark.parametrize("kind", ["json", "onnx"])
+def test_networks_of_fastcalosim_say_what_they_take_and_give(kind: str, tmp_path: Path) -> None:
+    """Not the standard normals, MeV and order of cells of the plain export."""
+    export_fastcalosim(gan(), tmp_path / "fcs", network=kind)
+    about = about_of(tmp_path / "fcs" / f"neural_net_22_eta_20_25_UltraLow12.{kind}")
+    assert about["format"] == "caloforge-fastcalosim"
+    assert about["noise"] == "normal with mean 0.5 and standard deviation 0.5"
+    assert "log(E / 64 MeV) / log(4096 MeV / 64 MeV)" in about["inputs"]
+    assert about["energies"] == "fractions of the kinetic energy"
+    assert "r is slow" in about["cells"]
+
+
+def about_of(path: Path) -> dict[str, str]:
+    """What a network says about itself."""
+    if path.suffix == ".json":
+        about: dict[str, str] = json.loads(path.read_text())["miscellaneous"]
+        return about
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
 def test_binning_xml_is_what_fastcalosim_reads(tmp_path: Path) -> None:
     file = gan()
     export_fastcalosim(file, tmp_path / "fcs", eta=(80, 85))
@@ -513,8 +534,11 @@ def test_par04_gets_the_showers_of_the_model_in_its_order(tmp_path: Path) -> Non
         cells = shower.reshape(45, 16, 9)  # (z, phi, r)
         mesh = fractions.reshape(9, 16, 45) * energy  # (r, phi, z), as Par04 loops
         np.testing.assert_allclose(mesh, cells.transpose(2, 1, 0), atol=1e-5 * energy)
-    about = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    about = about_of(path)
     assert about["cells"].startswith("(r, phi, z)")
+    assert about["format"] == "caloforge-par04"
+    assert "energy / 1024000 MeV" in about["inputs"]
+    assert about["energies"] == "fractions of the incident energy"
 
 
 def test_the_macro_sets_the_mesh_before_and_the_inference_after_initialisation() -> None:

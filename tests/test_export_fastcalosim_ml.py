@@ -91,7 +91,8 @@ def test_hits_carry_all_of_the_energy_but_of_voxels_below_its_rounding() -> None
 
 
 def test_the_file_has_the_four_inputs_and_the_calls_beside_it(folder: Path) -> None:
-    graph = onnx.load(folder / "shower.onnx").graph
+    proto = onnx.load(folder / "shower.onnx")
+    graph = proto.graph
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.output)
@@ -103,6 +104,9 @@ def test_the_file_has_the_four_inputs_and_the_calls_beside_it(folder: Path) -> N
         "cfm_z_shape": [1, 368],
         "voxels": [1, 368],
     }
+    about = {entry.key: entry.value for entry in proto.metadata_props}
+    assert about["format"] == "caloforge-fastcalosim-ml"
+    assert "inn_einc_in: incident energy in MeV" in about["inputs"]
     said = (folder / "README.txt").read_text()
     assert "boundaries {0, 8, 168, 358, 363, 368}" in said
     assert "layers {0, 1, 2, 3, 12}" in said

@@ -25,6 +25,12 @@ from caloforge.files import atomic_folder
 from caloforge.models.file import ModelFile
 
 INPUTS = ["inn_eta_in", "inn_einc_in", "inn_z_energy", "cfm_z_shape"]
+# What the metadata say of the inputs, which are not those of the plain export to ONNX.
+MEANING = {
+    "format": "caloforge-fastcalosim-ml",
+    "inputs": "inn_eta_in: |eta| times 10, not looked at; inn_einc_in: incident energy in MeV; "
+    "inn_z_energy and cfm_z_shape: standard normals",
+}
 NETWORK, BINNING, README = "shower.onnx", "binning.h5", "README.txt"
 
 
@@ -53,7 +59,7 @@ def export_binned_shower(file: ModelFile, out: str | Path) -> Parity:
     )
     proto = convert(_Shower(core, size).eval(), example, INPUTS, "voxels", rows=None)
     with atomic_folder(out) as folder:
-        (folder / NETWORK).write_bytes(serialised(proto, metadata(file)))
+        (folder / NETWORK).write_bytes(serialised(proto, {**metadata(file), **MEANING}))
         write_binning(folder / BINNING, geometry)
         (folder / README).write_text(_readme(geometry), encoding="utf-8")
         session = open_session(folder / NETWORK)

@@ -41,6 +41,7 @@ from caloforge.models.base import Sampler
 from caloforge.models.file import ModelFile
 from caloforge.nn.dense_core import DenseCore
 
+FORMAT = "caloforge-fastcalosim"
 GAN_VERSION = 2  # two conditions, and for photons and electrons two networks
 REGION = 1
 ETA = (20, 25)  # |eta| in per cent: the slice of the CaloChallenge's data set 1
@@ -136,13 +137,27 @@ def _export_gan(file: ModelFile, out: str | Path, eta: tuple[int, int], network:
             layers = _relabelled(part, slot.energies(MASSES[pid]), order)
             name = f"neural_net_{pid}_eta_{eta[0]}_{eta[1]}_{slot.name}.{network}"
             write = _write_json if network == "json" else _write_onnx
-            about = {**metadata(part), "cells": "layer by layer; inside a layer r is slow"}
+            about = {**metadata(part), **_meaning(*slot.energies(MASSES[pid]))}
             run = write(folder / name, layers, part.model.noise_size, about)
             shower = _Showers(geometry, run, slot.energies(MASSES[pid]), order)
             checks.append(check_parity(part, Sampler(part.model), shower))
         (folder / "binning.xml").write_text(binning_xml(file, pid, eta), encoding="utf-8")
         (folder / "README.txt").write_text(_readme(geometry, pid, eta), encoding="utf-8")
     return Parity.joined(checks).written(Path(out))
+
+
+def _meaning(low: float, high: float) -> dict[str, str]:
+    """What the metadata of a network for energies from `low` to `high` MeV say of its inputs and
+    outputs, which are not those of the plain export to ONNX.
+    """
+    label = f"log(E / {low:.8g} MeV) / log({high:.8g} MeV / {low:.8g} MeV)"
+    return {
+        "format": FORMAT,
+        "noise": "normal with mean 0.5 and standard deviation 0.5",
+        "inputs": f"noise; then {label} of the kinetic energy E, and 0",
+        "energies": "fractions of the kinetic energy",
+        "cells": "layers in the order of their numbers; inside a layer r is slow and alpha fast",
+    }
 
 
 def _pid(geometry: Geometry) -> int:

@@ -226,7 +226,7 @@ def lwtnn_graph(core: DenseCore, file: ModelFile) -> dict[str, Any]:
         {"noise": noise, "condition": condition},
         dense_layers(core),
         {"energies" if core.fractions else "numbers": core.outputs},
-        {**metadata(file), "format": FORMAT, "outputs": core.meaning},
+        {**metadata(file), "format": FORMAT, "energies": core.meaning, "outputs": core.meaning},
     )
 
 

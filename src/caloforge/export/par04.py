@@ -34,6 +34,14 @@ Z_STEP = 3.4  # mm, of the cells of Par04's own mesh: two of its layers of tungs
 DDML_NOISE = 10
 
 
+# What the metadata say of the inputs and outputs, which are not those of the plain export to ONNX.
+MEANING = {
+    "format": "caloforge-par04",
+    "inputs": f"noise; then energy / {MOST_ENERGY:.0f} MeV, and three numbers not looked at",
+    "energies": "fractions of the incident energy",
+}
+
+
 def export_par04(file: ModelFile, out: str | Path) -> Parity:
     """Write the generator for Par04 to `out` and the macro that uses it beside it (`.mac`), once
     it has made the same showers as PyTorch.
@@ -92,7 +100,7 @@ def _write(file: ModelFile, order: NDArray[np.int64], path: Path, cells: str) ->
     wrapped = _Par04(core, file.model.noise_size, torch.from_numpy(order.copy())).eval()
     size = file.model.noise_size + CONDITIONS
     proto = convert(wrapped, (torch.full((1, size), 0.1),), ["input"], "output", rows=None)
-    path.write_bytes(serialised(proto, {**metadata(file), "cells": cells}))
+    path.write_bytes(serialised(proto, {**metadata(file), **MEANING, "cells": cells}))
     session, back = open_session(path), np.argsort(order)
 
     def run(noise: Float32, condition: Float32) -> NDArray[np.floating]:
