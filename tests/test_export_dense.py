@@ -435,6 +435,16 @@ def test_networks_of_fastcalosim_say_what_they_take_and_give(kind: str, tmp_path
     assert "r is slow" in about["cells"]
 
 
+def test_networks_of_fastcalosim_state_the_range_of_the_training(tmp_path: Path) -> None:
+    """Not that of the read-out: beyond its training a network is wrong."""
+    trained = {"model": "caloshowergan", "condition_range": {"energy": [1000.0, 65536.0]}}
+    export_fastcalosim(ModelFile(gan().model, trained), tmp_path / "fcs")
+    for slot, expected in {"UltraLow12": (1000, 4096), "High12": (4096, 65536)}.items():
+        about = about_of(tmp_path / "fcs" / f"neural_net_22_eta_20_25_{slot}.json")
+        (energy,) = json.loads(about["conditions"])
+        assert (energy["low"], energy["high"]) == expected
+
+
 def about_of(path: Path) -> dict[str, str]:
     """What a network says about itself."""
     if path.suffix == ".json":

@@ -33,6 +33,7 @@ from caloforge.export.lwtnn import (
     energy_parts,
     graph,
     run_graph,
+    trained_within,
 )
 from caloforge.export.onnx import convert, metadata, open_session, serialised
 from caloforge.export.parity import Float32, Parity, check_parity
@@ -202,9 +203,8 @@ def _part_for(file: ModelFile, slot: Slot, mass: float) -> ModelFile:
         below = part.low <= max(low, column.low) * (1 + 1e-6)
         above = part.high >= min(high, column.high) * (1 - 1e-6)
         if below and above:
-            inside = (max(low, part.low, column.low), min(high, part.high, column.high))
-            about = {**part_file.about, "condition_range": {column.name: inside}}
-            return ModelFile(part_file.model, about)
+            served = (max(low, part.low, column.low), min(high, part.high, column.high))
+            return trained_within(part_file, *served)
     edges = ", ".join(f"{part.high:g}" for part, _ in energy_parts(file)[:-1])
     raise ExportError(
         f"FastCaloSim has one network for {low:g} to {high:g} MeV and no slot for a model that is "

@@ -130,18 +130,23 @@ def energy_parts(file: ModelFile) -> list[tuple[EnergyRange, ModelFile]]:
     if len(parts) == 1:
         return [(parts[0], file)]
     energy = file.model.geometry.conditions[file.model.geometry.column_of("energy")]
-    ranges = trained_ranges(file)
-    low, high = ranges[energy.name]
     files = []
     for part in parts:
         served = EnergyRange(max(part.low, energy.low), min(part.high, energy.high), part.model)
-        inside = (
-            min(max(low, served.low), served.high),
-            max(min(high, served.high), served.low),
-        )
-        about = {**file.about, "condition_range": {**ranges, energy.name: inside}}
-        files.append((served, ModelFile(part.model.eval(), about)))
+        own = ModelFile(part.model.eval(), file.about)
+        files.append((served, trained_within(own, served.low, served.high)))
     return files
+
+
+def trained_within(file: ModelFile, low: float, high: float) -> ModelFile:
+    """The same model, which says of the energies that it was trained on those alone that lie
+    between `low` and `high`; where there are none, the nearest end.
+    """
+    geometry, ranges = file.model.geometry, trained_ranges(file)
+    name = geometry.conditions[geometry.column_of("energy")].name
+    first, last = (min(max(end, low), high) for end in ranges[name])
+    about = {**file.about, "condition_range": {**ranges, name: (first, last)}}
+    return ModelFile(file.model, about)
 
 
 def dense_core_of(file: ModelFile) -> DenseCore:
