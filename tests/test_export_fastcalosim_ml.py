@@ -137,6 +137,8 @@ def test_read_outs_that_are_no_voxels_and_models_of_more_noise_are_refused(
         (small("atlas-cells", "copula"), {}, "has the conditions"),
         (small("ds1-photons"), {"shower": "xml"}, "expected gan or ml"),
         (small("ds1-photons"), {"shower": "ml", "network": "json"}, "reads ONNX alone"),
+        (small("ds1-photons"), {"shower": "ml", "network": "xml"}, "expected json or onnx"),
+        (small("ds1-photons"), {"shower": "ml", "eta": (20, 25)}, "has no slices of"),
         (small("ds1-photons", latent=374), {"shower": "ml"}, "373 together; .* needs 374"),
     ]
     for file, options, sentence in cases:

@@ -16,7 +16,7 @@ def export(
     out: Annotated[Path, typer.Option(help="File to write; a folder for fastcalosim and ddml.")],
     eta: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="fastcalosim: slice of |eta| in per cent, by default 20 25."),
+        typer.Option(help="fastcalosim, gan: slice of |eta| in per cent, by default 20 25."),
     ] = None,
     network: Annotated[
         str | None, typer.Option(help="fastcalosim: json (LWTNN, the default) or onnx.")

@@ -85,7 +85,7 @@ def export_fastcalosim(
     out: str | Path,
     *,
     shower: str | None = None,
-    eta: tuple[int, int] = ETA,
+    eta: tuple[int, int] | None = None,
     network: str | None = None,
 ) -> Parity:
     """Write the folder, whole or not at all; each network in it makes the same showers as PyTorch.
@@ -98,7 +98,8 @@ def export_fastcalosim(
         "gan" for the class TFCSGANEtaSlice, "ml" for TFCSBinnedShowerONNX; by default "gan" for
         dense layers that give fractions of the energy, and "ml" for every other model.
     eta
-        The slice of |eta| in per cent that the generator stands for; only for "gan".
+        The slice of |eta| in per cent that the generator stands for, by default ETA; only for
+        "gan": "ml" is told the |eta| of each particle.
     network
         "json" (LWTNN, the default) or "onnx"; only for "gan": "ml" knows ONNX alone.
 
@@ -117,8 +118,15 @@ def export_fastcalosim(
     if shower == "ml":
         if network == "json":
             raise ExportError("FastCaloSim's machine-learning shower reads ONNX alone; got json.")
+        if network not in (None, "onnx"):
+            raise ExportError(f"Got the network '{network}'; expected json or onnx.")
+        if eta is not None:
+            raise ExportError(
+                "FastCaloSim's machine-learning shower has no slices of |eta|; expected no eta, "
+                'or --shower gan (shower="gan").'
+            )
         return export_binned_shower(file, out)
-    return _export_gan(file, out, eta, network or "json")
+    return _export_gan(file, out, eta or ETA, network or "json")
 
 
 def _export_gan(file: ModelFile, out: str | Path, eta: tuple[int, int], network: str) -> Parity:
