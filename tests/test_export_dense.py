@@ -485,6 +485,17 @@ def test_the_xml_names_photons_electrons_and_pions_alone(pid: int, written: str)
     assert [p.get("pid") for p in root.findall("Particle")] == [written]
 
 
+def test_an_electron_model_split_at_4_gev_fills_both_slots(tmp_path: Path) -> None:
+    """The slots meet at 4095.5 MeV, the kinetic energy at a momentum of 4096 MeV."""
+    plain = load_geometry("ds1-photons").to_dict()
+    electrons = Geometry.from_dict({**plain, "pid": 11, "particles": ["e-"], "name": "electrons"})
+    part = {"latent": 6, "generator": [8], "output_gain": 0.003}
+    model = make_model("caloshowergan-split", electrons, None, edges=[4096.0], low=part, high=part)
+    file = ModelFile(model.eval(), {"model": "caloshowergan-split"})
+    export_fastcalosim(file, tmp_path / "fcs")
+    assert len(list((tmp_path / "fcs").glob("neural_net_11_eta_20_25_*12.json"))) == 2
+
+
 def test_a_photon_model_split_at_4_gev_fills_both_slots(tmp_path: Path) -> None:
     part = {"latent": 6, "generator": [8], "output_gain": 0.003}
     file = fresh("caloshowergan-split", "ds1-photons", edges=[4096.0], low=part, high=part)

@@ -50,6 +50,9 @@ ETA_STEP = 5  # width of a slice in per cent: the class adds it to the lower edg
 # A layer of this many alpha bins is special to the class: it merges them to 4, 8, 16 or 32, the
 # more the larger the ring, whatever the file says.
 MERGED_ALPHA = 32
+# Ends of energy ranges that differ by less than this share are the same: at a momentum of 4096 MeV
+# an electron has a kinetic energy of 4095.5 MeV, and a model for it is split at 4096 MeV.
+SAME_END = 2e-4
 
 
 @dataclass(frozen=True)
@@ -208,8 +211,8 @@ def _part_for(file: ModelFile, slot: Slot, mass: float) -> ModelFile:
     geometry = file.model.geometry
     column = geometry.conditions[geometry.column_of("energy")]
     for part, part_file in energy_parts(file):
-        below = part.low <= max(low, column.low) * (1 + 1e-6)
-        above = part.high >= min(high, column.high) * (1 - 1e-6)
+        below = part.low <= max(low, column.low) * (1 + SAME_END)
+        above = part.high >= min(high, column.high) * (1 - SAME_END)
         if below and above:
             served = (max(low, part.low, column.low), min(high, part.high, column.high))
             return trained_within(part_file, *served)
