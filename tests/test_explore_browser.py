@@ -39,6 +39,7 @@ pytestmark = [
 FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 MODELS = ["caloshowergan-photon", "flow-matching-photon", "calogan-eplus", "lcd-mlp"]
 SITE_MODEL = "caloshowergan-photon"
+READY = "explorer.firstPicture > 0"
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +82,13 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 class Visit:
     """A page that was opened, and all that it asked for and complained about."""
 
-    def __init__(self, page: Any, url: str) -> None:
+    def __init__(self, page: Any, url: str, first: str = READY) -> None:
         self.page, self.asked, self.complaints = page, [], []
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", self._listen)
         page.goto(url)
-        self.wait("!!window.explorer && explorer.firstPicture > 0")
+        self.wait(f"!!window.explorer && {first}")
 
     def _listen(self, message: Any) -> None:
         if message.type in ("error", "warning") and "GPU stall" not in message.text:
@@ -100,6 +101,14 @@ class Visit:
                 return
             self.page.wait_for_timeout(100)
         raise AssertionError(f"still not: {condition}")
+
+    def until(self, done: Callable[[], bool]) -> None:
+        """Until something has happened outside the page."""
+        for _ in range(600):
+            if done():
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("it has not happened")
 
     def energies(self, pane: int = 0) -> np.ndarray:
         """All showers of a pane, (n, V)."""
@@ -122,10 +131,16 @@ class Visit:
 def visit(chromium: Any) -> Iterator[Callable[..., Visit]]:
     visits: list[Visit] = []
 
-    def open_page(url: str, **settings: Any) -> Visit:
+    def open_page(
+        url: str, *, hold: tuple[str, list[Any]] | None = None, first: str = READY, **settings: Any
+    ) -> Visit:
+        """`hold` keeps back what is asked for by these addresses, in the list given with them."""
         settings.setdefault("viewport", {"width": 1300, "height": 900})
-        context = chromium.new_context(accept_downloads=True, **settings)
-        visits.append(Visit(context.new_page(), url))
+        page = chromium.new_context(accept_downloads=True, **settings).new_page()
+        if hold is not None:
+            address, held = hold
+            page.route(address, lambda route: held.append(route))
+        visits.append(Visit(page, url, first))
         return visits[-1]
 
     yield open_page
@@ -238,7 +253,7 @@ def test_another_detector_while_showers_are_made(visit: Callable[..., Visit], se
         seen.page.evaluate("explorer.refresh()")
         seen.page.select_option("#model", name)
     seen.wait(
-        "explorer.model.name === 'calogan-eplus' && explorer.shown[0].energies.length === 504"
+        "explorer.model.name === 'calogan-eplus' && explorer.shown[0]?.energies.length === 504"
     )
     assert "calogan-eplus" in seen.page.locator(".pane h2").first.inner_text()
 
@@ -257,6 +272,103 @@ def test_the_model_chosen_last_is_shown(visit: Callable[..., Visit], server: Any
     seen.wait("explorer.model.name === 'calogan-eplus'")
     assert seen.page.locator(".pane h2").first.inner_text() == "calogan-eplus"
     assert seen.page.input_value("#model") == "calogan-eplus"
+
+
+def test_numbers_are_of_the_condition_of_their_shower(
+    visit: Callable[..., Visit], server: Any
+) -> None:
+    """Also while a slider is moved on before the shower is there, and when the next one fails."""
+    seen = visit(f"{server.url}#model=calogan-eplus&c.energy=10000")
+    late: list[Any] = []
+    seen.page.route("**/generate*", lambda route: late.append(route))
+    seen.page.evaluate("explorer.refresh()")
+    seen.until(lambda: len(late) == 1)
+    seen.page.evaluate("explorer.move(0, 90000)")
+    late[0].continue_()
+    seen.until(lambda: len(late) == 2)
+    late[1].fulfill(status=500, body="The model is tired.")
+    seen.wait("true")
+    seen.complaints.clear()  # Chromium's own line about the status
+    assert "tired. The page still shows the shower before" in seen.page.inner_text("#message")
+    incident, response = seen.page.evaluate(
+        "(s => [s.incident, s.response])(explorer.shown[0].summary)"
+    )
+    assert incident == 10000 and 0.9 < response < 1.1
+    with seen.page.expect_download() as waiting:
+        seen.page.click("#csv")
+    assert "energy = 10000 MeV" in Path(waiting.value.path()).read_text()
+
+
+def test_nothing_of_another_detector_is_shown(visit: Callable[..., Visit], server: Any) -> None:
+    """When no shower of a model just chosen can be made."""
+    seen = visit(f"{server.url}#model=calogan-eplus")
+    seen.page.route("**/generate*", lambda route: route.fulfill(status=500, body="No."))
+    seen.page.select_option("#model", "lcd-mlp")
+    seen.wait("explorer.model.name === 'lcd-mlp'")
+    seen.complaints.clear()
+    assert seen.page.inner_text("#message") == "No."
+    assert seen.page.evaluate("explorer.shown.length") == 0
+    assert not seen.page.is_visible("#table")
+    assert seen.page.is_disabled("#csv") and seen.page.is_disabled("#png")
+    seen.page.click("#theme")
+    seen.page.unroute("**/generate*")
+    seen.page.click("#another")
+    seen.wait("explorer.shown.length === 1")
+    assert seen.page.is_visible("#table") and not seen.page.is_visible("#message")
+
+
+def test_a_click_before_the_first_picture(visit: Callable[..., Visit], server: Any) -> None:
+    late: list[Any] = []
+    seen = visit(
+        f"{server.url}#model=calogan-eplus", hold=("**/reference-*.bin", late), first="true"
+    )
+    for button in ("#another", "#theme", "#reset", "#another"):
+        seen.page.click(button)
+    for route in late:
+        route.continue_()
+    seen.wait("explorer.firstPicture > 0")
+
+
+def test_a_link_that_is_opened_during_a_blind_test(
+    visit: Callable[..., Visit], server: Any
+) -> None:
+    seen = visit(f"{server.url}#model=calogan-eplus")
+    seen.page.click("#blind")
+    seen.wait("explorer.shown[0].title === 'A'")
+    # The condition of a test is Geant4's, not that of the page.
+    assert seen.page.is_disabled("#csv") and seen.page.is_disabled("#hdf5")
+    seen.page.evaluate("location.hash = 'model=lcd-mlp'")
+    seen.wait("explorer.model.name === 'lcd-mlp' && explorer.shown[0]?.title === 'lcd-mlp'")
+    assert not seen.page.is_visible("#test") and not seen.page.is_disabled("#csv")
+
+
+def test_geant4_showers_that_were_not_loaded_are_asked_for_again(
+    visit: Callable[..., Visit], server: Any
+) -> None:
+    seen = visit(f"{server.url}#model={SITE_MODEL}")
+    seen.page.route("**/reference-lcd.bin", lambda route: route.fulfill(status=404))
+    seen.page.select_option("#model", "lcd-mlp")
+    seen.page.wait_for_selector("#message:not([hidden])")
+    assert "cannot be loaded" in seen.page.inner_text("#message")
+    assert seen.page.input_value("#model") == SITE_MODEL
+    seen.complaints.clear()
+    seen.page.unroute("**/reference-lcd.bin")
+    seen.page.select_option("#model", "lcd-mlp")
+    seen.wait("explorer.model.name === 'lcd-mlp' && explorer.shown.length === 1")
+
+
+def test_a_mistake_that_was_mended_is_marked_no_more(
+    visit: Callable[..., Visit], server: Any
+) -> None:
+    seen = visit(f"{server.url}#model=calogan-eplus")
+    for name, text in (("#c-energy", ""), ("#seed", "x"), ("#number", "-3")):
+        seen.page.fill(name, text)
+        seen.page.press(name, "Tab")
+        assert seen.page.get_attribute(name, "aria-invalid") == "true"
+    seen.page.click("#another")
+    seen.wait("explorer.state.number === 1")
+    for name in ("#c-energy", "#seed", "#number"):
+        assert seen.page.get_attribute(name, "aria-invalid") == "false"
 
 
 def test_out_of_range_is_marked(visit: Callable[..., Visit], server: Any) -> None:

@@ -16,6 +16,7 @@ import type { Description, Detector, Model } from "./types";
 
 export class App {
   state: State;
+  asked!: State; // the state of which the showers on the page are
   model!: Model;
   detector!: Detector;
   cells!: Cells;
@@ -59,6 +60,10 @@ export class App {
     while (this.working) await frame();
     if (opening !== this.openings) return; // while this one waited, another was asked for
     Object.assign(this, { state, model, detector, cells, observer, reference });
+    // What was shown belongs to the detector before, and so does a blind test.
+    this.shown = [];
+    this.blind = null;
+    element("numbers").hidden = true;
     this.steep = reference?.steepest() ?? Infinity;
     if (state.layer < 0) {
       const shares = Array.from(this.typical()?.layers ?? [1]);
@@ -87,6 +92,8 @@ export class App {
         return answer.arrayBuffer();
       });
       this.references.set(name, load);
+      // The next one who needs them asks again.
+      load.catch(() => this.references.delete(name));
     }
     return new Reference(await (this.references.get(name) as Promise<ArrayBuffer>), observer);
   }
@@ -106,36 +113,42 @@ export class App {
   // The newest state is drawn; states between that came while showers were made are left out.
   refresh(): void {
     this.wanted = true;
-    if (!this.working) void this.work();
+    // Until the first model is there, `open` is on its way and asks for the picture itself.
+    if (!this.working && this.controls) void this.work();
   }
 
   private async work(): Promise<void> {
     this.working = true;
     while (this.wanted) {
       this.wanted = false;
-      this.controls.set(this.blind ? this.blindCondition() : this.state.condition);
+      // A copy: the state may change while its showers are made, and they are not of the new one.
+      const asked = { ...this.state, condition: [...this.state.condition] };
+      this.controls.set(this.blind ? this.blindCondition() : asked.condition);
+      let failed = "";
       try {
-        this.shown = this.blind ? await this.pair(this.blind) : await this.side();
+        this.shown = this.blind ? await this.pair(this.blind) : await this.side(asked);
+        this.asked = asked;
         this.draw();
-        fail(this.remark());
       } catch (error) {
-        fail((error as Error).message);
+        const before = this.shown.length ? " The page still shows the shower before." : "";
+        failed = `${(error as Error).message}${before}`;
       }
+      element("main").classList.toggle("before", failed !== "");
+      fail(failed || this.remark());
       this.onChange();
       await frame();
     }
     this.working = false;
   }
 
-  private async side(): Promise<Shown[]> {
-    const { state, model } = this;
-    const { condition, seed, number, average: count } = state;
-    const shown = [await this.make(model, condition, seed, number, count)];
-    if (state.beside === GEANT4) {
-      const geant4 = this.geant4();
+  private async side(asked: State): Promise<Shown[]> {
+    const { condition, seed, number, average: count } = asked;
+    const shown = [await this.make(this.model, condition, seed, number, count)];
+    if (asked.beside === GEANT4) {
+      const geant4 = this.geant4(asked);
       if (geant4) shown.push(geant4);
-    } else if (state.beside) {
-      const other = modelOf(this.description, state.beside);
+    } else if (asked.beside) {
+      const other = modelOf(this.description, asked.beside);
       shown.push(await this.make(other, condition, seed, number, count));
     }
     return shown;
@@ -167,12 +180,11 @@ export class App {
   }
 
   // The Geant4 shower most like the condition; "another shower" takes the next one.
-  private geant4(): Shown | null {
-    const { reference, state } = this;
-    const near = reference?.near(state.condition) ?? [];
-    if (!reference || !near.length) return null;
-    const count = Math.min(state.average, near.length);
-    const chosen = count > 1 ? near.slice(0, count) : [near[state.number % near.length]];
+  private geant4({ condition, average: most, number }: State): Shown | null {
+    const near = this.reference?.near(condition) ?? [];
+    if (!near.length) return null;
+    const count = Math.min(most, near.length);
+    const chosen = count > 1 ? near.slice(0, count) : [near[number % near.length]];
     return this.fromGeant4(chosen);
   }
 
@@ -280,16 +292,18 @@ export class App {
   // --- drawing -----------------------------------------------------------------------------
   draw(): void {
     if (!this.shown.length) return;
+    const { asked } = this;
+    element("numbers").hidden = false;
     this.arrange(this.shown.length);
     this.showers += 1;
     const scale = scaleOf(
       this.shown.map((s) => s.energies),
       this.detector.cut,
     );
-    this.shown.forEach((shown, k) => this.panes[k].draw(shown, scale, this.state.layer));
-    const near = this.blind ? [] : (this.reference?.near(this.state.condition) ?? []);
+    this.shown.forEach((shown, k) => this.panes[k].draw(shown, scale, asked.layer));
+    const near = this.blind ? [] : (this.reference?.near(asked.condition) ?? []);
     const geant4 = near.map((index) => (this.reference as Reference).summary(index));
-    const count = this.blind ? 1 : this.state.average;
+    const count = this.blind ? 1 : asked.average;
     fillTable(element("table"), this.shown, geant4, count, this.backend.title);
     drawProfiles(this.detector, this.shown, geant4, count);
     legend(
@@ -357,7 +371,7 @@ export class App {
   // --- words -------------------------------------------------------------------------------
   // What is wrong with the condition as a whole; the controls mark each one by itself.
   remark(): string {
-    const slope = Math.hypot(...lineOf(this.detector, this.state.condition).slope);
+    const slope = Math.hypot(...lineOf(this.detector, this.asked.condition).slope);
     if (!this.blind && slope > 1.05 * this.steep) {
       return "No Geant4 shower came in at such an angle: nothing is known about such showers.";
     }
@@ -373,7 +387,7 @@ export class App {
   }
 
   first(): State {
-    return firstState(this.description, this.model);
+    return firstState(this.description, modelOf(this.description, this.state.model));
   }
 }
 

@@ -134,8 +134,10 @@ class Slider implements Field {
   set(value: number): void {
     if (this.slider) this.slider.value = String(Math.round(STEPS * this.share(value)));
     this.dial?.set(value);
-    if (document.activeElement !== this.input)
+    if (document.activeElement !== this.input) {
       this.input.value = String(Number(value.toPrecision(6)));
+      this.input.setAttribute("aria-invalid", "false");
+    }
     this.shown.value = quantity(value, this.condition.unit);
     this.slider?.setAttribute("aria-valuetext", this.shown.value);
     const outside = value < this.allowed[0] || value > this.allowed[1];

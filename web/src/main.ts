@@ -5,6 +5,7 @@ import { forgetInks } from "./colours";
 import { energy, number } from "./format";
 import { download, picture, sized, table } from "./save";
 import { AVERAGES, GEANT4, decode, encode, modelOf } from "./state";
+import type { Shown } from "./pane";
 import type { Description, Model } from "./types";
 
 async function start(): Promise<void> {
@@ -38,7 +39,14 @@ function options(list: HTMLSelectElement, values: [string, string][], chosen: st
 
 function connect(app: App): void {
   const { description, state } = app;
-  const open = (part: object) => guarded(app.open({ ...app.state, ...part }));
+  const open = (part: object) =>
+    guarded(
+      app.open({ ...app.state, ...part }).catch((error: unknown) => {
+        listed = null; // the list names again what is shown
+        follow(app);
+        throw error;
+      }),
+    );
   options(
     select("model"),
     description.models.map((m) => [m.name, m.name]),
@@ -46,8 +54,7 @@ function connect(app: App): void {
   );
   select("model").addEventListener("change", () => {
     const model = modelOf(description, select("model").value);
-    const same = model.detector === app.model.detector;
-    app.blind = null;
+    const same = model.detector === app.model?.detector;
     const fresh = decode(description, `model=${encodeURIComponent(model.name)}`);
     const beside = app.state.beside === GEANT4 && model.reference ? GEANT4 : "";
     const { seed, average, theme: colours, condition, view } = app.state;
@@ -137,15 +144,16 @@ function blind(app: App): void {
 }
 
 function saving(app: App): void {
-  const name = () => `${app.state.model}-${app.state.seed}-${app.state.number}`;
-  const words = () => {
-    const { state, detector, description } = app;
+  // Files are of what is shown, whatever was asked for since.
+  const name = () => `${app.asked.model}-${app.asked.seed}-${app.asked.number}`;
+  const words = (shown: Shown[]) => {
+    const { asked, detector, description } = app;
     const conditions = detector.conditions
-      .map((c, k) => `${c.name} = ${state.condition[k]} ${c.unit}`.trim())
+      .map((c, k) => `${c.name} = ${asked.condition[k]} ${c.unit}`.trim())
       .join(", ");
-    const made = `seed ${state.seed}, shower ${state.number}, average of ${state.average}`;
+    const made = `seed ${asked.seed}, shower ${asked.number}, average of ${asked.average}`;
     return [
-      `CaloForge ${description.version}: ${app.shown.map((s) => s.title).join(" | ")}`,
+      `CaloForge ${description.version}: ${shown.map((s) => s.title).join(" | ")}`,
       `${detector.title}: ${conditions}; ${made}`,
     ];
   };
@@ -161,18 +169,19 @@ function saving(app: App): void {
   button("png").addEventListener("click", () => {
     const columns = app.panes.map((pane) => pane.pictures());
     const profiles = ["layers", "rings"].map((id) => sized(element(id) as HTMLCanvasElement));
-    guarded(picture([...columns, profiles], words()).then((p) => download(p, `${name()}.png`)));
+    const remarks = words(app.shown);
+    guarded(picture([...columns, profiles], remarks).then((p) => download(p, `${name()}.png`)));
   });
   button("csv").addEventListener("click", () => {
     const shown = app.shown[0];
     const { energies, condition } = shown;
-    download(table(app.detector, app.cells, energies, condition, words()), `${name()}.csv`);
+    download(table(app.detector, app.cells, energies, condition, words([shown])), `${name()}.csv`);
   });
   button("hdf5").hidden = !app.backend.save;
   button("hdf5").addEventListener("click", () => {
-    const { state, model, backend } = app;
+    const { asked, model, backend } = app;
     if (!backend.save) return;
-    const { condition, seed, number: first, average } = state;
+    const { condition, seed, number: first, average } = asked;
     const { rows, noise } = app.inputs(model, condition, seed, first, average);
     guarded(backend.save(model, rows, noise, seed).then((f) => download(f, `${name()}.hdf5`)));
   });
@@ -200,6 +209,7 @@ let listed: Model | null = null; // the model for which the lists were filled
 // Everything beside the pictures follows the state.
 function follow(app: App): void {
   const { state, description, model, detector } = app;
+  if (!model) return; // the first one is on its way
   if (listed !== model) {
     listed = model;
     select("model").value = model.name;
@@ -212,8 +222,14 @@ function follow(app: App): void {
   }
   select("beside").value = state.beside;
   select("beside").disabled = app.blind !== null;
-  input("seed").value = String(state.seed);
-  input("number").value = String(state.number);
+  for (const [id, value] of [
+    ["seed", state.seed],
+    ["number", state.number],
+  ] as const) {
+    if (document.activeElement === input(id)) continue; // somebody is typing
+    input(id).value = String(value);
+    input(id).setAttribute("aria-invalid", "false");
+  }
   for (const radio of element("average").querySelectorAll("input")) {
     radio.checked = Number(radio.value) === state.average;
     radio.disabled = app.blind !== null;
@@ -222,6 +238,10 @@ function follow(app: App): void {
     (element(id) as HTMLInputElement).disabled = app.blind !== null;
   }
   app.controls.disable(app.blind !== null);
+  // The showers of a test are not those of seed and number, and their names would tell too much.
+  for (const id of ["png", "csv", "hdf5"]) {
+    button(id).disabled = app.blind !== null || !app.shown.length;
+  }
   element("layer-row").hidden = !app.hasManyLayers();
   input("layer").max = String(detector.layers.length - 1);
   input("layer").value = String(state.layer);

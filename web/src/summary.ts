@@ -153,8 +153,8 @@ export function legend(app: App, geant4: Summary[], conditions: number[][]): voi
   const range = low === high ? `of ${low}` : `from ${low} to ${high}`;
   const others = otherRanges(app.detector, conditions);
   const what =
-    app.state.average > 1
-      ? `Band: their mean with the scatter of averages of ${app.state.average}`
+    app.asked.average > 1
+      ? `Band: their mean with the scatter of averages of ${app.asked.average}`
       : "Band: the middle 68 % of them; dashes: their mean";
   text.textContent = `Geant4: the ${geant4.length} showers nearest in condition, ${range}${others} (${source}). ${what}.`;
 }
