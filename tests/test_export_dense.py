@@ -216,6 +216,22 @@ def test_a_split_model_is_one_file_for_each_range(tmp_path: Path) -> None:
     assert (np.abs(found * 1e6 - shower) <= 10).all()
 
 
+@pytest.mark.parametrize("target", ["lwtnn", "fastcalosim"])
+def test_a_model_in_training_exports_as_it_samples_and_stays_in_training(
+    target: str, tmp_path: Path
+) -> None:
+    """Batch normalisation by the batch has another result, and moves the running statistics."""
+    part = {"latent": 6, "generator": [8], "output_gain": 0.003}
+    split = fresh("caloshowergan-split", "ds1-photons", edges=[4096.0], low=part, high=part)
+    for number, file in enumerate((gan(), split)):
+        file.model.train()
+        before = {key: value.clone() for key, value in file.model.state_dict().items()}
+        export_model(file, target, tmp_path / f"{number}")
+        assert all(module.training for module in file.model.modules())
+        for key, value in file.model.state_dict().items():
+            assert torch.equal(value, before[key])
+
+
 def test_a_full_disk_leaves_none_of_the_files_of_a_split_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,10 @@ def write_texts(texts: dict[Path, str]) -> None:
 
 
 def energy_parts(file: ModelFile) -> list[tuple[EnergyRange, ModelFile]]:
-    """The parts of a model as models of their own, with the conditions that they are for."""
+    """The parts of a model as models of their own, with the conditions that they are for: copies
+    in evaluation mode on the CPU, so that the model itself stays where and as it is.
+    """
+    file = ModelFile(deepcopy(file.model).eval().to("cpu"), file.about)
     parts = file.model.energy_ranges()
     if len(parts) == 1:
         return [(parts[0], file)]
@@ -133,7 +137,7 @@ def energy_parts(file: ModelFile) -> list[tuple[EnergyRange, ModelFile]]:
     files = []
     for part in parts:
         served = EnergyRange(max(part.low, energy.low), min(part.high, energy.high), part.model)
-        own = ModelFile(part.model.eval(), file.about)
+        own = ModelFile(part.model, file.about)
         files.append((served, trained_within(own, served.low, served.high)))
     return files
 
