@@ -371,6 +371,64 @@ def test_a_mistake_that_was_mended_is_marked_no_more(
         assert seen.page.get_attribute(name, "aria-invalid") == "false"
 
 
+def test_the_way_to_the_controls_keeps_the_state(visit: Callable[..., Visit], server: Any) -> None:
+    seen = visit(f"{server.url}#model=calogan-eplus&seed=5")
+    seen.page.focus(".skip")
+    seen.page.keyboard.press("Enter")
+    assert seen.page.evaluate("document.activeElement.id") == "controls"
+    seen.page.wait_for_timeout(500)
+    assert "model=calogan-eplus" in seen.page.url and "seed=5" in seen.page.url
+
+
+def test_the_focus_can_be_seen_on_the_picture(visit: Callable[..., Visit], server: Any) -> None:
+    """The frame cuts off what lies outside of it."""
+    seen = visit(server.url)
+    seen.page.focus("#theme")
+    seen.page.keyboard.press("Tab")
+    assert seen.page.evaluate("document.activeElement.tagName") == "CANVAS"
+    offset, width = seen.page.evaluate(
+        "(s => [s.outlineOffset, s.outlineWidth])(getComputedStyle(document.activeElement))"
+    )
+    assert float(offset[:-2]) <= -float(width[:-2]) < 0
+
+
+def test_the_cell_under_the_pointer_follows_the_shower(
+    visit: Callable[..., Visit], server: Any
+) -> None:
+    seen = visit(f"{server.url}#model=calogan-eplus")
+    x, y = seen.page.evaluate(
+        "(p => [p.x + p.width / 2, p.y + p.height / 2])(explorer.panes[0].maps.placed[1])"
+    )
+    seen.page.locator(".maps canvas").hover(position={"x": x, "y": y})
+    before = seen.page.inner_text(".under")
+    assert before.startswith("middle, x ") and "eV" in before
+    seen.page.focus("#another")
+    seen.page.keyboard.press("Enter")
+    seen.wait("explorer.state.number === 1")
+    after = seen.page.inner_text(".under")
+    assert after != before and after.split(":")[0] == before.split(":")[0]
+
+
+def test_a_sweep_is_stopped_by_its_own_button(visit: Callable[..., Visit], server: Any) -> None:
+    """That of another condition begins the other sweep, which ends at the trained range."""
+    seen = visit(f"{server.url}#model=calogan-eplus")
+    energy, x0 = (
+        seen.page.get_by_role("button", name=f"Sweep {words}")
+        for words in ("incident energy", "impact x")
+    )
+    energy.click()
+    seen.page.wait_for_timeout(200)
+    x0.click()
+    seen.page.wait_for_timeout(200)
+    assert seen.page.evaluate("[explorer.sweeping !== 0, explorer.swept]") == [True, 1]
+    seen.page.evaluate("performance.now = () => 1e9")
+    seen.wait("explorer.sweeping === 0")
+    assert seen.page.evaluate("explorer.state.condition[1] === explorer.model.trained[1][1]")
+    x0.click()
+    x0.click()
+    assert seen.page.evaluate("explorer.sweeping") == 0
+
+
 def test_out_of_range_is_marked(visit: Callable[..., Visit], server: Any) -> None:
     seen = visit(f"{server.url}#model=calogan-eplus")
     seen.page.fill("#c-energy", "250000")

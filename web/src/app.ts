@@ -3,7 +3,7 @@ import type { Backend } from "./backend";
 import { BlindTest } from "./blind";
 import { type Cells, cellsOf, incidentEnergy, lineOf } from "./cells";
 import { scaleOf } from "./colours";
-import { Controls } from "./controls";
+import { Controls, along } from "./controls";
 import { energy } from "./format";
 import { Noise } from "./noise";
 import { manyLayers } from "./maps";
@@ -34,7 +34,8 @@ export class App {
   private references = new Map<string, Promise<ArrayBuffer>>();
   private wanted = false;
   private working = false;
-  private sweeping = 0;
+  private sweeping = 0; // the timer of a sweep
+  private swept = 0; // the condition that it moves
   private openings = 0;
 
   constructor(
@@ -265,19 +266,18 @@ export class App {
   // The same shower along the trained range of one condition, once. With reduced motion it goes in
   // six steps.
   sweep(column: number): void {
-    if (this.sweeping) {
-      this.stopSweep();
-      return;
-    }
+    const running = this.sweeping !== 0 && this.swept === column;
+    this.stopSweep();
+    if (running) return; // the button of a sweep stops it
+    this.swept = column;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const [low, high] = this.model.trained[column];
-    const log = this.detector.conditions[column].scale === "log";
+    const { scale } = this.detector.conditions[column];
     const begin = performance.now();
     const step = () => {
       const share = Math.min(1, (performance.now() - begin) / 6000);
       const place = calm ? Math.floor(share * 5) / 5 : share;
-      const value = log ? low * (high / low) ** place : low + place * (high - low);
-      this.state.condition[column] = Number(value.toPrecision(5));
+      this.state.condition[column] = along(scale, low, high, place);
       this.refresh();
       this.sweeping = share < 1 ? window.setTimeout(step, calm ? 1200 : 16) : 0;
     };

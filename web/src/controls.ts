@@ -6,6 +6,15 @@ import type { Condition, Detector, Model } from "./types";
 
 const STEPS = 1000;
 
+// The value at a share of the way from `low` to `high`: these themselves at the ends, and between
+// them rounded to five digits.
+export function along(scale: string, low: number, high: number, share: number): number {
+  if (share <= 0) return low;
+  if (share >= 1) return high;
+  const raw = scale === "log" ? low * (high / low) ** share : low + share * (high - low);
+  return Number(raw.toPrecision(5));
+}
+
 export class Controls {
   private readonly fields: Field[];
 
@@ -40,13 +49,8 @@ export class Controls {
         input.disabled = disabled;
       }
       field.element.classList.toggle("disabled", disabled);
+      field.element.querySelector(".dial")?.setAttribute("aria-disabled", String(disabled));
     }
-  }
-
-  // Where the values of the slider of a condition lie, for sweeps.
-  value(column: number, share: number): number {
-    const field = this.fields[column];
-    return field instanceof Slider ? field.value(share) : Number.NaN;
   }
 }
 
@@ -109,7 +113,8 @@ class Slider implements Field {
         "data-condition": condition.name,
       });
       this.slider.addEventListener("input", () => {
-        this.moved(this.value(Number(this.slider?.value) / STEPS));
+        const share = Number(this.slider?.value) / STEPS;
+        this.moved(along(condition.scale, this.low, this.high, share));
       });
       control.append(make("div", { class: "track" }, this.mark(), this.slider));
     }
@@ -119,16 +124,6 @@ class Slider implements Field {
     ends.append(make("span", {}, end(this.low)), make("span", {}, end(this.high)));
     this.element = make("div", { class: "condition" }, top, control, ends, this.warning);
     if (this.dial) ends.remove();
-  }
-
-  // The value at a share of the slider's way, rounded to five digits.
-  value(share: number): number {
-    const { low, high } = this;
-    if (share <= 0) return low;
-    if (share >= 1) return high;
-    const raw =
-      this.condition.scale === "log" ? low * (high / low) ** share : low + share * (high - low);
-    return Number(raw.toPrecision(5));
   }
 
   set(value: number): void {
@@ -220,7 +215,7 @@ class Dial {
   constructor(
     words: string,
     private readonly low: number,
-    private readonly high: number,
+    high: number,
     private readonly change: (value: number) => void,
   ) {
     const draw = <K extends keyof SVGElementTagNameMap>(tag: K, given: Record<string, string>) => {
@@ -255,7 +250,7 @@ class Dial {
 
   private turn(value: number): void {
     if (this.element.closest(".disabled")) return;
-    const span = this.high - this.low;
+    const span = 2 * Math.PI; // also where the detector's range is narrower
     const turned = this.low + ((((value - this.low) % span) + span) % span);
     this.change(Number(turned.toPrecision(5)));
   }

@@ -113,11 +113,18 @@ function connect(app: App): void {
     if (location.hash.replace(/^#/, "") === now) return;
     guarded(app.open(decode(description, location.hash)).then(() => theme(app)));
   });
-  let width = window.innerWidth;
+  // As a link it would replace the state that the address holds.
+  document.querySelector(".skip")?.addEventListener("click", (event) => {
+    event.preventDefault();
+    element("controls").focus();
+  });
+  // The width for content: a scroll bar takes some of that of the window.
+  const { documentElement: root } = document;
+  let width = root.clientWidth;
   new ResizeObserver(() => {
-    if (window.innerWidth !== width) app.draw();
-    width = window.innerWidth;
-  }).observe(document.documentElement);
+    if (root.clientWidth !== width) app.draw();
+    width = root.clientWidth;
+  }).observe(root);
 }
 
 function blind(app: App): void {

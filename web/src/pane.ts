@@ -25,6 +25,7 @@ export class Pane {
   readonly scene: Scene | null = null;
   private readonly heading = document.createElement("span");
   private readonly under = document.createElement("p");
+  private pointer: [number, number] | null = null; // where it is on the layers
 
   constructor(
     which: "one" | "two",
@@ -67,11 +68,18 @@ export class Pane {
       frame.replaceChildren(words);
     }
     this.mapCanvas.addEventListener("pointermove", (event) => {
-      this.under.textContent = this.maps.at(event.offsetX, event.offsetY);
+      this.pointer = [event.offsetX, event.offsetY];
+      this.tell();
     });
     this.mapCanvas.addEventListener("pointerleave", () => {
-      this.under.textContent = "";
+      this.pointer = null;
+      this.tell();
     });
+  }
+
+  // The energy of the cell under the pointer, in words.
+  private tell(): void {
+    this.under.textContent = this.pointer ? this.maps.at(...this.pointer) : "";
   }
 
   draw(shown: Shown, scale: Scale, layer: number): void {
@@ -79,6 +87,7 @@ export class Pane {
     this.scene?.show(shown.energies, shown.condition, scale);
     const width = (this.mapCanvas.parentElement as HTMLElement).clientWidth;
     if (width > 0) this.maps.draw(shown.energies, shown.condition, scale, layer, width);
+    this.tell();
     const shares = Array.from(shown.summary.layers, (share) => share);
     const most = shares.indexOf(Math.max(...shares));
     this.mapCanvas.setAttribute(
