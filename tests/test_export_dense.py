@@ -757,6 +757,19 @@ def test_the_command_refuses_in_one_sentence_and_writes_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("out", [".", "/"])
+def test_an_output_without_a_name_is_refused_in_one_sentence(
+    out: str, target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said, complaint = command(
+        ["caloshowergan-photon", "--to", target, "--out", out], monkeypatch, capsys
+    )
+    assert (code, said) == (2, "")
+    assert complaint.startswith(f"caloforge: Got {out} as output; expected the name of a ")
+    assert complaint.count("\n") == 1
+
+
 # --- the page --------------------------------------------------------------------------------
 def test_the_page_has_the_macro_and_a_row_for_every_shipped_generator() -> None:
     """`tools/exports.py` writes both."""

@@ -36,9 +36,9 @@ def export_model(
     """Write a generator for `target`, one of TARGETS, to `out`; `options` are those of the target.
     The generator is a model file, its path, or the name of a shipped one.
 
-    Raises ExportError for an unknown target or option, an ending of `out` that says another
-    format, a model that cannot be written so (with its reason), and when the result is not what
-    PyTorch makes; then nothing is written.
+    Raises ExportError for an unknown target or option, an `out` without a name or with an ending
+    that says another format, a model that cannot be written so (with its reason), and when the
+    result is not what PyTorch makes; then nothing is written.
     """
     if target not in TARGETS:
         raise ExportError(f"Unknown target '{target}': {did_you_mean(target, TARGETS)}")
@@ -49,25 +49,38 @@ def export_model(
                 f"The target '{target}' has no option '{option}'; expected "
                 f"{' or '.join(known) or 'none'}."
             )
-    out = Path(out)
-    ending = ENDINGS.get(target, "")
+    out = _named(target, out)
+    file = file if isinstance(file, ModelFile) else load_model(file)
+    return TARGETS[target](file, out, **options)
+
+
+def _named(target: str, out: str | Path) -> Path:
+    """`out` as a path. Raises ExportError where it has no name (such as . or /) or an ending that
+    says another format.
+    """
+    out, ending = Path(out), ENDINGS.get(target, "")
+    if not out.name:
+        raise ExportError(
+            f"Got {out} as output; expected the name of a {'file' if ending else 'new folder'}."
+        )
     if out.suffix not in ("", ending) and (ending or out.suffix in (*ENDINGS.values(), ".hdf5")):
         raise ExportError(
             f"Got {out} for the target '{target}', whose ending {out.suffix} says another format; "
             f"expected {f'a name that ends in {ending}' if ending else 'the name of a folder'}."
         )
-    file = file if isinstance(file, ModelFile) else load_model(file)
-    return TARGETS[target](file, out, **options)
+    return out
 
 
 def exported_files(file: ModelFile, target: str, out: str | Path) -> list[Path]:
     """What `export_model` writes: besides `out`, or in its place, there may be others.
 
-    Raises ExportError for a model that the target's format cannot hold.
+    Raises ExportError for a model that the target's format cannot hold, and for an `out` without a
+    name or with an ending that says another format.
     """
+    out = _named(target, out)
     if target == "lwtnn":
         return lwtnn_files(file, out)
-    return par04_files(out) if target == "par04" else [Path(out)]
+    return par04_files(out) if target == "par04" else [out]
 
 
 __all__ = ["TARGETS", "Parity", "export_model", "exported_files"]
