@@ -666,6 +666,15 @@ def test_par04_refuses_other_read_outs(geometry: str, sentence: str) -> None:
         mesh_order(load_geometry(geometry))
 
 
+def test_par04_refuses_layers_with_gaps_between_them() -> None:
+    """Its mesh has none: all slices behind a gap would be placed too far in front."""
+    plain = load_geometry("par04").to_dict()
+    for number, layer in enumerate(plain["layers"]):
+        layer["z"] = [12.0 * number, 12.0 * number + 10.2]
+    with pytest.raises(ExportError, match="not such a mesh"):
+        mesh_order(Geometry.from_dict({**plain, "name": "gaps"}))
+
+
 # --- all of them -----------------------------------------------------------------------------
 @pytest.mark.parametrize("target", ["lwtnn", "fastcalosim"])
 def test_wrong_numbers_leave_nothing_behind(

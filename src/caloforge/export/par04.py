@@ -197,16 +197,23 @@ def mesh_order(geometry: Geometry) -> NDArray[np.int64]:
     same = all(layer.kind == "polar" and layer.edges == first.edges for layer in geometry.layers)
     r = np.array(first.edges[-1])
     steps = np.diff(r)
-    depths = [layer.z for layer in geometry.layers]
-    thick = [z[1] - z[0] for z in depths if z is not None]
-    even = len(thick) == 0 or (len(thick) == len(depths) and np.ptp(thick) < 1e-6 * thick[0])
-    if not same or r[0] != 0 or np.ptp(steps) > 1e-6 * steps[0] or not even:
+    if not same or r[0] != 0 or np.ptp(steps) > 1e-6 * steps[0] or not _even(geometry):
         raise ExportError(
             f"Par04 scores in a mesh of equal layers and rings; the layers of '{geometry.name}' "
             "are not such a mesh: expected a read-out like ds2 or ds3, or export to ONNX."
         )
     numbers = np.arange(geometry.n_cells).reshape(geometry.n_layers, *first.shape)
     return numbers.transpose(2, 1, 0).ravel()  # (z, phi, r) to (r, phi, z)
+
+
+def _even(geometry: Geometry) -> bool:
+    """Whether all layers are equally thick and touch each other, or none states its depth."""
+    depths = [layer.z for layer in geometry.layers if layer.z is not None]
+    if len(depths) != geometry.n_layers:
+        return not depths
+    front, back = np.array(depths).T
+    least = 1e-6 * (back[0] - front[0])
+    return bool(np.ptp(back - front) <= least and (np.abs(front[1:] - back[:-1]) <= least).all())
 
 
 class _Par04(nn.Module):
