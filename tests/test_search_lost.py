@@ -1,6 +1,15 @@
 """Trials whose worker was interrupted, died or was believed dead: nothing of them is lost."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -8,7 +17,7 @@ from test_search import SPACE, run, search_of
 
 optuna = pytest.importorskip("optuna", reason="needs the extra `search`")
 
-from caloforge.search import results, study, worker  # noqa: E402
+from caloforge.search import results, several, study, worker  # noqa: E402
 
 FAIL = optuna.trial.TrialState.FAIL
 
@@ -85,3 +94,78 @@ def test_a_trial_that_another_worker_was_given_ends_no_search(
     assert begun == [0, 1] and not interrupted
     assert [(t["number"], t["state"]) for t in found["trials"]] == [(0, "complete")]
     assert "given to another worker" in lines[0]
+
+
+# --- worker processes of this machine --------------------------------------------------------
+class Lines(SimpleQueue):  # type: ignore[type-arg]
+    """What the workers say, without processes."""
+
+
+def test_ctrl_c_for_the_parent_alone_ends_the_workers() -> None:
+    """A notebook, or `kill -INT`, does not reach the worker processes themselves."""
+    end, worker_ends = threading.Event(), Future[bool]()
+
+    def work() -> None:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+        worker_ends.set_result(end.wait(10))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert several._wait([worker_ends], Lines(), end, print)
+    thread.join()
+    assert worker_ends.result()
+
+
+def test_a_killed_worker_process_is_told_of() -> None:
+    killed, other = Future[bool](), Future[bool]()
+    killed.set_exception(BrokenProcessPool("killed"))
+    timer = threading.Timer(3 * several.LOOKS, other.set_result, (False,))
+    timer.start()
+    told: list[str] = []
+    assert not several._wait([killed, other], Lines(), threading.Event(), told.append)
+    assert len(told) == 1 and "was killed" in told[0] and "1 of 2 go on" in told[0]
+
+
+ORPHAN = """
+import multiprocessing, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from caloforge.search import several
+
+def work():
+    several.work = lambda *_: wait()
+    several._until_enough(several.Search(None, "", None, storage=""))
+
+def wait():
+    Path(sys.argv[1]).touch()
+    while not several._ended():
+        time.sleep(0.1)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    settings = (1, None, context.SimpleQueue(), context.Event())
+    ProcessPoolExecutor(1, context, several._begin, settings).submit(work).result()
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_was_killed(tmp_path: Path) -> None:
+    """Nobody would take what they find, and the same search, begun again, has its own."""
+    script, begun = tmp_path / "orphan.py", tmp_path / "begun"
+    script.write_text(ORPHAN, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, str(script), str(begun)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as parent:
+        until = time.monotonic() + 100
+        while not begun.exists():
+            assert time.monotonic() < until and parent.poll() is None
+            time.sleep(0.1)
+        parent.kill()
+        # The worker has the other end of the pipe: it closes when the worker is gone.
+        ended = threading.Thread(target=parent.communicate)
+        ended.start()
+        ended.join(30)
+        assert not ended.is_alive()

@@ -60,14 +60,22 @@ def side_by_side(search: Search, workers: int, tell: Tell) -> bool:
 def _wait(futures: list[Future[bool]], lines: Any, end: Any, tell: Tell) -> bool:
     """Tell what the workers say until they have ended; True when this process was asked to end.
 
-    The workers then save what they have: they get Ctrl-C from the terminal too, and are told of
-    SIGTERM through `end`.
+    The workers then save what they have: they are told through `end`, as a signal may be sent to
+    this process alone.
     """
     interrupted = False
+    lost: set[int] = set()
     with asked_to_stop(signal.SIGTERM) as asked:
         while True:
             try:
                 left = wait(futures, LOOKS).not_done
+                for number, future in enumerate(futures):
+                    if number not in lost and future.done() and _was_killed(future):
+                        lost.add(number)
+                        tell(
+                            "a worker process was killed, perhaps for want of memory; its trial "
+                            f"waits for another one ({len(left)} of {len(futures)} go on)"
+                        )
                 if asked():
                     interrupted = True
                     end.set()
@@ -77,29 +85,43 @@ def _wait(futures: list[Future[bool]], lines: Any, end: Any, tell: Tell) -> bool
                     return interrupted
             except KeyboardInterrupt:
                 interrupted = True
+                end.set()
 
 
-_ended: Callable[[], bool] = lambda: False  # noqa: E731 - a worker process replaces it
+def _was_killed(future: Future[bool]) -> bool:
+    return isinstance(future.exception(), BrokenProcessPool)
+
+
+# A worker process replaces them.
+_ended: Callable[[], bool] = lambda: False  # noqa: E731
+_orphaned: Callable[[], bool] = lambda: False  # noqa: E731
 _tell: Tell = print
 
 
 def _begin(threads: int, visible: str | None, lines: Any, end: Any) -> None:
     """Prepare a worker process: one of the GPUs, its share of the threads, lines to the parent."""
-    global _ended, _tell
+    import multiprocessing
+
+    global _ended, _orphaned, _tell
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
     torch.set_num_threads(threads)
-    _ended, _tell = end.is_set, lines.put
+    parent: Any = multiprocessing.parent_process()
+    _orphaned = lambda: not parent.is_alive()  # noqa: E731
+    _ended, _tell = lambda: end.is_set() or _orphaned(), lines.put
     warnings.showwarning = lambda message, *_, **__: lines.put(f"note: {message}")
 
 
 def _until_enough(search: Search) -> bool:
-    """Trials in a worker process; True when it was asked to end."""
+    """Trials in a worker process; True when it was asked to end, or its parent was killed."""
     try:
         with study.quiet(), study.answering(str(search.storage)):
             return work(search, _tell, lambda what: None, _ended)
     except KeyboardInterrupt:
         return True
+    finally:
+        if _orphaned():  # nobody takes the result, and the process would wait for ever
+            os._exit(1)
 
 
 def _devices(device: str) -> list[str]:
