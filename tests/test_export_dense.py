@@ -629,6 +629,17 @@ def test_ddml_places_the_cells_where_the_model_has_them(tmp_path: Path) -> None:
     assert '"LatentVectorSize": 10' in steering
 
 
+def test_ddml_uses_the_model_from_the_lowest_trained_energy_on(tmp_path: Path) -> None:
+    """Not from that of the read-out, 1 GeV."""
+    model = fresh("caloshowergan", "ds2", latent=10, generator=[8], output_gain=0.0003).model
+    about = {"model": "caloshowergan", "condition_range": {"energy": [20_000.0, 65_536.0]}}
+    export_ddml(ModelFile(model, about), tmp_path / "ddml")
+    steering = (tmp_path / "ddml" / "caloforge_model.py").read_text()
+    compile(steering, "caloforge_model.py", "exec")
+    assert 'triggers={"e-": 20000 * MeV}' in steering
+    assert "trained on energies from 20000 to 65536 MeV" in steering
+
+
 def test_ddml_refuses_what_its_plug_in_would_read_wrongly(tmp_path: Path) -> None:
     file = fresh("caloshowergan", "ds2", latent=5, generator=[8], output_gain=0.0003)
     with pytest.raises(ExportError, match=r"gives its network 10 normals.*needs 5"):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from caloforge.detector.geometry import Geometry
 from caloforge.errors import ExportError
 from caloforge.export.onnx import convert, exportable_core, metadata, open_session, serialised
-from caloforge.export.parity import Float32, Parity, check_parity
+from caloforge.export.parity import Float32, Parity, check_parity, trained_ranges
 from caloforge.files import atomic_folder, atomic_path
 from caloforge.models.file import ModelFile
 
@@ -89,7 +89,8 @@ def export_ddml(file: ModelFile, out: str | Path) -> Parity:
     with atomic_folder(out) as folder:
         cells = "(r, phi, z), r slowest, phi from 0"
         parity = _write(file, turned.ravel(), folder / "generator.onnx", cells)
-        text = ddml_steering(geometry, "generator.onnx")
+        (trained,) = trained_ranges(file).values()
+        text = ddml_steering(geometry, "generator.onnx", trained)
         (folder / "caloforge_model.py").write_text(text, encoding="utf-8")
     return parity.written(Path(out))
 
@@ -141,8 +142,10 @@ def par04_macro(geometry: Geometry, noise: int, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def ddml_steering(geometry: Geometry, name: str) -> str:
-    """Python that a steering file of ddsim imports: the model's configuration for DDML."""
+def ddml_steering(geometry: Geometry, name: str, trained: tuple[float, float]) -> str:
+    """Python that a steering file of ddsim imports: the configuration for DDML of the network
+    `name`, which was trained on energies within `trained`, MeV.
+    """
     n_phi, n_r = geometry.layers[0].shape
     rho, z = mesh_steps(geometry)
     properties = {
@@ -156,10 +159,12 @@ def ddml_steering(geometry: Geometry, name: str) -> str:
         "IntraOpNumThreads": 1,
     }
     lines = "\n".join(f'        "{key}": {json.dumps(x)},' for key, x in properties.items())
-    low, particles = geometry.conditions[0].low, ", ".join(map(json.dumps, geometry.particles))
-    triggers = ", ".join(f"{json.dumps(p)}: {low:g} * MeV" for p in geometry.particles)
+    (low, high), particles = trained, ", ".join(map(json.dumps, geometry.particles))
+    triggers = ", ".join(f"{json.dumps(p)}: {low:.8g} * MeV" for p in geometry.particles)
     return (
-        '"""The generator for ddsim: SIM.physics.setupUserPhysics(ddml_physics([MODEL]))."""\n\n'
+        '"""The generator for ddsim: SIM.physics.setupUserPhysics(ddml_physics([MODEL])).\n\n'
+        f"It was trained on energies from {low:.8g} to {high:.8g} MeV, and is used from the lower "
+        'one on.\n"""\n\n'
         "from ddml import ModelConfig\n"
         "from ddml.configs import ILD_BARREL  # the detector's own geometry goes here\n"
         "from g4units import MeV\n\n"
