@@ -489,7 +489,8 @@ def test_an_average_is_cut_shower_by_shower(visit: Callable[..., Visit], server:
         "(() => { const [pane] = explorer.panes, [shown] = explorer.shown;"
         " const count = () => [pane.scene.geometry.instanceCount, pane.mapCanvas.toDataURL()];"
         " const before = count(), energies = shown.energies.map(v => v < 1 ? 0 : v);"
-        " pane.draw({...shown, energies}, pane.maps.scale, 0); return [before, count()]; })()"
+        " pane.draw({...shown, energies}, pane.maps.scale, pane.maps.scale, 0);"
+        " return [before, count()]; })()"
     )
     assert drawn[0] > without[0] and drawn[1] != without[1]
     kept = np.where(seen.energies() < 1, 0, seen.energies()).mean(axis=0)
@@ -526,6 +527,18 @@ def test_layers_by_the_dozen(visit: Callable[..., Visit], server: Any) -> None:
     assert "HCAL 5" in seen.page.inner_text("#layer-name")
     seen.page.get_by_text("pi0", exact=True).click()
     seen.wait("explorer.state.condition[0] === 1")
+
+
+def test_colours_reach_to_the_largest_sum(visit: Callable[..., Visit], server: Any) -> None:
+    """Of layers that are summed; in three dimensions to the largest cell."""
+    seen = visit(f"{server.url}#model=lcd-mlp")
+    sums, maps, cells, scene = seen.page.evaluate(
+        "(({maps, scene}, shown) => [Math.max(...maps.placed.flatMap(p => [...p.values])),"
+        " maps.scale.high, Math.max(...shown.energies), scene.drawn.scale.high])"
+        "(explorer.panes[0], explorer.shown[0])"
+    )
+    assert sums > 2 * cells
+    assert maps == pytest.approx(sums) and scene == pytest.approx(cells)
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

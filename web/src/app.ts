@@ -6,7 +6,7 @@ import { scaleOf } from "./colours";
 import { Controls, along } from "./controls";
 import { energy } from "./format";
 import { Noise } from "./noise";
-import { manyLayers } from "./maps";
+import { manyLayers, panelsOf, valuesOf } from "./maps";
 import { Observer, type Summary, average } from "./observables";
 import { Pane, type Shown } from "./pane";
 import { Reference } from "./reference";
@@ -296,16 +296,19 @@ export class App {
     element("numbers").hidden = false;
     this.arrange(this.shown.length);
     this.showers += 1;
-    const scale = scaleOf(
-      this.shown.map((s) => s.energies),
-      this.detector.cut,
-    );
-    this.shown.forEach((shown, k) => this.panes[k].draw(shown, scale, asked.layer));
+    const { detector, cells } = this;
+    const energies = this.shown.map((s) => s.energies);
+    const scale = scaleOf(energies, detector.cut);
+    // The maps have a scale of their own where they show sums of cells.
+    const panels = panelsOf(detector, asked.layer);
+    const sums = energies.flatMap((e) => panels.map((panel) => valuesOf(panel, cells, e)));
+    const maps = manyLayers(detector) ? scaleOf(sums, detector.cut) : scale;
+    this.shown.forEach((shown, k) => this.panes[k].draw(shown, scale, maps, asked.layer));
     const near = this.blind ? [] : (this.reference?.near(asked.condition) ?? []);
     const geant4 = near.map((index) => (this.reference as Reference).summary(index));
     const count = this.blind ? 1 : asked.average;
     fillTable(element("table"), this.shown, geant4, count, this.backend.title);
-    drawProfiles(this.detector, this.shown, geant4, count);
+    drawProfiles(detector, this.shown, geant4, count);
     legend(
       this,
       geant4,

@@ -253,8 +253,9 @@ function follow(app: App): void {
   input("layer").max = String(detector.layers.length - 1);
   input("layer").value = String(state.layer);
   const layer = detector.layers[state.layer];
-  element("layer-name").textContent =
-    `${layer.name}, at ${layer.z.map((z) => number(z, 4)).join(" to ")} mm`;
+  const depth = layer.z.map((z) => number(z, 4)).join(" to ");
+  const known = detector.depths_known ? `, at ${depth} mm` : "";
+  element("layer-name").textContent = `${layer.name}${known}`;
   button("blind").disabled = !model.reference;
   button("blind").setAttribute("aria-pressed", String(app.blind !== null));
   element("test").hidden = !app.blind;

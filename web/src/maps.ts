@@ -58,6 +58,18 @@ export function panelsOf(detector: Detector, chosen: number): Panel[] {
   return [...groups, whole(layers[chosen], chosen)];
 }
 
+// The energies that a map shows, summed over its layers.
+export function valuesOf(panel: Panel, cells: Cells, energies: ArrayLike<number>): Float64Array {
+  const [first] = panel.members;
+  const size = cells.begins[first + 1] - cells.begins[first];
+  const values = new Float64Array(size);
+  for (const index of panel.members) {
+    const begin = cells.begins[index];
+    for (let k = 0; k < size; k += 1) values[k] += energies[begin + k];
+  }
+  return values;
+}
+
 export class Maps {
   private placed: Placed[] = [];
   private scale: Scale = { low: 0.1, high: 1 };
@@ -89,7 +101,7 @@ export class Maps {
       y: Math.floor(k / columns) * high + TOP,
       width: Math.min(across - LEFT - RIGHT, 1.4 * (high - TOP - BOTTOM)),
       height: high - TOP - BOTTOM,
-      values: this.sum(panel, energies),
+      values: valuesOf(panel, this.cells, energies),
       shift: shiftOf(this.detector, panel.layer, condition),
       total: "",
     }));
@@ -116,16 +128,6 @@ export class Maps {
       );
     }
     return "";
-  }
-
-  private sum(panel: Panel, energies: ArrayLike<number>): Float64Array {
-    const size = this.cells.begins[panel.members[0] + 1] - this.cells.begins[panel.members[0]];
-    const values = new Float64Array(size);
-    for (const index of panel.members) {
-      const begin = this.cells.begins[index];
-      for (let k = 0; k < size; k += 1) values[k] += energies[begin + k];
-    }
-    return values;
   }
 
   private map(pen: CanvasRenderingContext2D, placed: Placed): void {
@@ -209,13 +211,19 @@ export class Maps {
     const { low, high } = this.scale;
     const first = Math.ceil(Math.log10(low) - 1e-9);
     const last = Math.floor(Math.log10(high) + 1e-9);
+    let free = -Infinity; // a number that has no room is left out
     for (let power = first; power <= last; power += 1) {
       const t = (power * Math.LN10 - Math.log(low)) / Math.log(high / low);
-      pen.fillRect(x + t * width, y + 12, 1, 4);
-      pen.fillText(energy(10 ** power), x + t * width, y + 28);
+      const [middle, text] = [x + t * width, energy(10 ** power)];
+      const half = 0.5 * pen.measureText(text).width;
+      pen.fillRect(middle, y + 12, 1, 4);
+      if (middle - half < free) continue;
+      pen.fillText(text, middle, y + 28);
+      free = middle + half + 8;
     }
     pen.textAlign = "left";
-    pen.fillText("energy of a cell", x, y - 5);
+    const sums = this.placed.some(({ panel }) => panel.members.length > 1);
+    pen.fillText(sums ? "energy of a cell or a sum of cells" : "energy of a cell", x, y - 5);
   }
 }
 

@@ -82,11 +82,12 @@ export class Pane {
     this.under.textContent = this.pointer ? this.maps.at(...this.pointer) : "";
   }
 
-  draw(shown: Shown, scale: Scale, layer: number): void {
+  // `scale` is of the colours in three dimensions, `maps` of those of the layers.
+  draw(shown: Shown, scale: Scale, maps: Scale, layer: number): void {
     this.heading.textContent = shown.title;
     this.scene?.show(shown.energies, shown.condition, scale);
     const width = (this.mapCanvas.parentElement as HTMLElement).clientWidth;
-    if (width > 0) this.maps.draw(shown.energies, shown.condition, scale, layer, width);
+    if (width > 0) this.maps.draw(shown.energies, shown.condition, maps, layer, width);
     this.tell();
     const shares = Array.from(shown.summary.layers, (share) => share);
     const most = shares.indexOf(Math.max(...shares));

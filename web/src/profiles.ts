@@ -1,6 +1,5 @@
 // Profiles as steps: one line for each shower that is shown, over Geant4's band.
 import { ink } from "./colours";
-import { number } from "./format";
 import { prepare } from "./maps";
 import type { Band } from "./observables";
 
@@ -97,7 +96,7 @@ function axes(
   pen.textAlign = "right";
   pen.textBaseline = "middle";
   for (const value of profile.log ? decades(low, high) : round(high)) {
-    const text = profile.log ? power(value) : number(value);
+    const text = profile.log ? power(value) : String(Number(value.toPrecision(3)));
     pen.fillText(text, box.x - 5, up(value));
     pen.fillRect(box.x, up(value), 4, 1);
   }

@@ -55,7 +55,6 @@ export interface Model {
   start: number[];
   reference: string | null;
   onnx: string | null;
-  geant4: { particle: string; energy: number; seconds: number }[];
 }
 
 export interface Description {

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 import caloforge
-from caloforge.data.samples import geant4_times
 from caloforge.detector.geometry import Condition, Geometry, Layer
 from caloforge.detector.particle import particle_line
 from caloforge.errors import CaloForgeError
@@ -153,7 +152,6 @@ def _model(explored: Explored, backend: str) -> dict[str, Any]:
         "start": [_rounded(c, middle[c.name], trained[c.name]) for c in geometry.conditions],
         "reference": explored.reference.name if explored.reference else None,
         "onnx": f"{explored.name}.onnx" if backend == "onnx" else None,
-        "geant4": [vars(time) for time in geant4_times(geometry.name)],
     }
 
 
