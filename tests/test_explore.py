@@ -114,6 +114,31 @@ def test_reference_showers_suit_read_out_and_particle() -> None:
     assert reference_of(file, sample_path("lhcb-test")) is None
 
 
+def test_reference_showers_are_read_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of showers may be larger than the memory."""
+    file, sample = load_model(resolve_model("calogan-eplus")), sample_path("calogan-eplus-test")
+    everything = read_showers(sample)
+    asked: list[int] = []
+    monkeypatch.setattr("caloforge.data.reader.check_memory", lambda n, *_: asked.append(n))
+    monkeypatch.setattr("caloforge.data.reader.BLOCK_BYTES", 4 * 504 * 40)
+    monkeypatch.setattr("caloforge.explore.reference.MOST_SHOWERS", 100)
+    found = reference_of(file, sample)
+    assert found is not None and len(found.showers) == 100
+    assert 0 < max(asked) < len(everything)
+    energies = found.showers.incident_energy
+    assert energies.min() == everything.incident_energy.min()
+    assert energies.max() == everything.incident_energy.max()
+    assert {row.tobytes() for row in found.showers.energies} <= {
+        row.tobytes() for row in everything.energies
+    }
+
+
+def test_reference_showers_of_a_scan_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caloforge.explore.reference.MOST_SHOWERS", 100)  # of 15 energies
+    found = reference_of(load_model(resolve_model(MODEL)))
+    assert found is not None and 80 < len(found.showers) <= 100
+
+
 def test_packed_showers_are_read_back() -> None:
     showers = read_showers(sample_path("ds1-photons-test"))[:7]
     content = packed(showers)
@@ -207,6 +232,17 @@ def test_what_cannot_be_answered(
     found, content, _ = ask(server, f"{server.token}/generate?{query}", body)
     assert found == status
     assert content.decode().endswith(".") and b"Traceback" not in content
+
+
+def test_a_port_that_browsers_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr("caloforge.explore.server.HTTP_PORT", port)
+    with ExplorerServer(load_explored([MODEL]), port=port) as running:
+        for host in ("127.0.0.1", "localhost"):
+            assert ask(running, f"{running.token}/", host=host)[0] == 200
+        assert ask(running, f"{running.token}/", host="somewhere.else")[0] == 404
 
 
 @pytest.mark.parametrize("seed", ["-4", str(2**64), "x"])

@@ -78,12 +78,16 @@ def load_explored(
             f"Got {len(models)} models; expected 1 to {MOST_MODELS} for one explorer."
         )
     explored: list[Explored] = []
+    known: dict[str, Reference] = {}  # models of one read-out share them
     for source in models:
         file = source if isinstance(source, ModelFile) else load_model(resolve_model(source))
         name = _name(source, file)
         if name in [other.name for other in explored]:
             raise CaloForgeError(f"The model '{name}' is given twice; expected it once.")
-        explored.append(Explored(name, file, reference_of(file, reference)))
+        found = reference_of(file, reference)
+        if found is not None:
+            found = known.setdefault(found.name, found)
+        explored.append(Explored(name, file, found))
     if reference is not None and not any(e.reference for e in explored):
         names = ", ".join(sorted({e.geometry.name for e in explored}))
         raise CaloForgeError(

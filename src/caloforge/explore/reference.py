@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import open_showers, read_showers, sample_names, sample_path
+from caloforge.data.reader import ShowerFile
 from caloforge.errors import DataError
 from caloforge.models.file import ModelFile
 from caloforge.showers import Showers, energy_points, point_of
@@ -64,11 +65,11 @@ def reference_of(file: ModelFile, given: str | Path | None = None) -> Reference 
         with open_showers(given) as source:
             if source.geometry.hash != geometry.hash:
                 return None
-        showers = read_showers(given)
-        if not len(showers):
-            raise DataError(f"{given} holds no showers; expected at least one.")
+            if not len(source):
+                raise DataError(f"{given} holds no showers; expected at least one.")
+            showers = _some_of(source)
         producer = str(showers.provenance.get("producer", "unknown producer"))
-        return Reference(geometry.name, f"{producer}, {Path(given).name}", _spread(showers))
+        return Reference(geometry.name, f"{producer}, {Path(given).name}", showers)
     names = [name for name in sample_names() if _suits(name, file)]
     if not names:
         return None
@@ -76,7 +77,20 @@ def reference_of(file: ModelFile, given: str | Path | None = None) -> Reference 
     producer = str(parts[0].provenance.get("producer", "Geant4"))
     shared = names[0].rpartition("-")[0]
     source_words = f"{producer}, shipped samples {' and '.join(names)}"
-    return Reference(shared, source_words, _spread(Showers.concatenate(parts)))
+    showers = Showers.concatenate(parts)
+    return Reference(shared, source_words, showers[_spread(showers.incident_energy)])
+
+
+def _some_of(source: ShowerFile) -> Showers:
+    """At most `MOST_SHOWERS` of a file, which may be larger than the memory."""
+    chosen = _spread(source.geometry.incident_energy(source.conditions()))
+    size, parts = source.block_rows(), []
+    for start in range(0, len(source), size):
+        stop = min(start + size, len(source))
+        wanted = chosen[(chosen >= start) & (chosen < stop)]
+        if len(wanted):
+            parts.append(source.read(start, stop)[wanted - start])
+    return Showers.concatenate(parts)
 
 
 def _suits(sample: str, file: ModelFile) -> bool:
@@ -97,19 +111,18 @@ def _suits(sample: str, file: ModelFile) -> bool:
     return particle == stated if stated else particle in words
 
 
-def _spread(showers: Showers) -> Showers:
-    """At most `MOST_SHOWERS` showers, spread evenly over the incident energies."""
-    incident = showers.incident_energy
+def _spread(incident: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Numbers of at most `MOST_SHOWERS` showers, spread evenly over their incident energies."""
     points = energy_points(incident)
     if len(points):
-        each = -(-MOST_SHOWERS // len(points))
+        each = MOST_SHOWERS // len(points)
         numbers = point_of(incident, points)
         chosen = np.concatenate([np.flatnonzero(numbers == k)[:each] for k in range(len(points))])
     else:
         order = np.argsort(incident, kind="stable")
         count = min(len(order), MOST_SHOWERS)
         chosen = order[np.linspace(0, len(order) - 1, count).round().astype(np.int64)]
-    return showers[np.sort(chosen)]
+    return np.sort(chosen)
 
 
 def packed(showers: Showers) -> bytes:

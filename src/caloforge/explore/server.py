@@ -35,6 +35,7 @@ from caloforge.showers import Showers
 
 HOST = "127.0.0.1"
 MOST_SHOWERS = 100  # showers of one request
+HTTP_PORT = 80
 PATIENCE = 30.0  # seconds that a silent connection is kept
 Float32 = NDArray[np.float32]
 
@@ -91,6 +92,8 @@ class ExplorerServer:
             ) from error
         self.port = self._http.server_address[1]
         self.hosts = {f"{HOST}:{self.port}", f"localhost:{self.port}"}
+        if self.port == HTTP_PORT:  # browsers leave it out
+            self.hosts |= {HOST, "localhost"}
         self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
         self._thread.start()
 
