@@ -1,11 +1,15 @@
-"""Trials whose worker was interrupted, died or was believed dead: nothing of them is lost."""
+"""Searches that go wrong: workers that are interrupted, die or are believed dead, and what is told
+and left behind.
+"""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,9 +19,20 @@ from typing import Any
 import pytest
 from test_search import SPACE, run, search_of
 
+from caloforge.config import load_recipe
+from caloforge.errors import DataError, TrainingError
+from caloforge.models.file import load_model
+
 optuna = pytest.importorskip("optuna", reason="needs the extra `search`")
 
-from caloforge.search import results, several, study, worker  # noqa: E402
+from caloforge.search import (  # noqa: E402
+    _warn_without_early,
+    results,
+    several,
+    study,
+    trial,
+    worker,
+)
 
 FAIL = optuna.trial.TrialState.FAIL
 
@@ -169,3 +184,70 @@ def test_workers_end_when_their_parent_was_killed(tmp_path: Path) -> None:
         ended.start()
         ended.join(30)
         assert not ended.is_alive()
+
+
+# --- what a search says and leaves behind ----------------------------------------------------
+def test_a_wrong_name_of_the_data_begins_no_study(tmp_path: Path, space: Path) -> None:
+    """Otherwise the right one would be refused as that of another search."""
+    with pytest.raises(DataError, match="did you mean 'ds1-photons-train'"):
+        run(search_of(tmp_path, space, data="ds1-photons-trian"))
+    with pytest.raises(TrainingError, match="The showers are of"):
+        run(search_of(tmp_path, space, data="ds1-pions-train"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_within_a_trial_fails_that_trial_alone(
+    tmp_path: Path, space: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And five in a row end the search with the results until then."""
+    real = trial.train
+
+    def fragile(recipe: Any, showers: Any, folder: Path, **options: Any) -> Any:
+        if folder.name != "000":
+            raise RuntimeError("The factorisation could not be completed.\nand more")
+        return real(recipe, showers, folder, **options)
+
+    monkeypatch.setattr(trial, "train", fragile)
+    search = search_of(tmp_path, space, trials=10)
+    with pytest.raises(
+        TrainingError, match="5 trials in a row failed, the last: RuntimeError: Th"
+    ):
+        run(search)
+    found = json.loads((search.out / "search.json").read_text(encoding="utf-8"))
+    assert [t["state"] for t in found["trials"]] == ["complete"] + 5 * ["failed"]
+    assert found["trials"][1]["sentence"].endswith("could not be completed.")
+    assert load_model(search.out / "best" / "model.safetensors")
+
+
+def test_a_trial_that_was_stopped_early_has_no_value(shared: Any) -> None:
+    """Its last score is of other showers than the value of a complete one."""
+    number = shared.ask().number
+    shared._storage.set_trial_intermediate_value(shared.trials[number]._trial_id, 10, 0.5)
+    shared.tell(number, state=optuna.trial.TrialState.PRUNED)
+    entry = results._entry(shared.trials[number], {})
+    assert shared.trials[number].values == [0.5]
+    assert (entry["values"], entry["early"]) == (None, {"10": 0.5})
+
+
+def test_the_time_of_a_trial_is_that_of_all_its_tries(
+    shared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trial, "train", stopped)
+    own = shared.ask()
+    own.set_user_attr("seconds", 100.0)
+    with pytest.raises(KeyboardInterrupt):
+        trial.run_trial(own, None, tmp_path / "t", None, "cpu", None, None)
+    assert 100.0 < own.user_attrs["seconds"] < 160.0
+
+
+@pytest.mark.parametrize(("every", "told"), [(60, False), (100, True)])
+def test_a_note_says_when_nothing_can_be_stopped_early(every: int, told: bool) -> None:
+    """A score at step 60 of 100 can stop a trial, one at the last step cannot."""
+    sizes = [f"training.selection.every={every}", "training.steps=100"]
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        _warn_without_early("chi2_ndf", load_recipe("smoke-flow-matching", sizes))
+    assert [f"every {every} of 100" in str(note.message) for note in notes] == [True] * told

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from caloforge.config import Recipe
 from caloforge.devices import find_device
-from caloforge.errors import TrainingError
+from caloforge.errors import CaloForgeError, TrainingError
 from caloforge.search import results, study
 from caloforge.search.objectives import OBJECTIVES, check_objectives
 from caloforge.search.several import by_executor, side_by_side
 from caloforge.search.space import load_space, write_out
-from caloforge.search.worker import Search, Tell, open_shared, work
+from caloforge.search.worker import Search, Tell, check_data, open_shared, work
 
 
 def run_search(
@@ -49,20 +50,27 @@ def run_search(
     ------
     CaloForgeError
         For settings that cannot be, a study begun as another search, and five failed trials in a
-        row.
+        row. The results until then are written all the same.
     """
     search = _checked(search, workers, by_others=executor is not None)
     space = load_space(search.recipe, search.space)
+    if search.trials:  # a wrong name is no reason to begin a study
+        check_data(search)
     with study.quiet(), study.answering(str(search.storage)):
         shared = open_shared(search, space)
         interrupted = False
-        if executor is not None:
-            interrupted = by_executor(search, shared, executor, tell)
-        elif workers > 1 and study.has_room(shared, search.trials):
-            interrupted = side_by_side(search, workers, tell)
-        if executor is None and not interrupted:
-            # A single worker does everything here; after several, what a killed one left.
-            interrupted = work(search, tell, watch)
+        try:
+            if executor is not None:
+                interrupted = by_executor(search, shared, executor, tell)
+            elif workers > 1 and study.has_room(shared, search.trials):
+                interrupted = side_by_side(search, workers, tell)
+            if executor is None and not interrupted:
+                # A single worker does everything here; after several, what a killed one left.
+                interrupted = work(search, tell, watch)
+        except CaloForgeError:
+            with suppress(Exception):  # the first error is the one to tell
+                results.write_results(shared, search.out, search.recipe, space)
+            raise
         summary = results.write_results(shared, search.out, search.recipe, space)
     return summary, interrupted
 
@@ -130,7 +138,7 @@ def _warn_without_early(objective: str, recipe: Recipe) -> None:
         reason = f"{objective} is only known when a training has ended"
     elif objective.startswith("prd") and not by_prd:
         reason = f"{objective} is only watched with training.selection.keep=highest-prd-auc"
-    elif settings.selection.every > settings.steps // 2:
+    elif settings.selection.every >= settings.steps:
         reason = (
             f"a generator is scored every {settings.selection.every} of {settings.steps} steps: "
             "set training.selection.every lower"

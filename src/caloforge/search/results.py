@@ -84,7 +84,8 @@ def _entry(trial: Any, space: Space) -> dict[str, Any]:
     return {
         "number": original(trial),
         "state": _STATES.get(trial.state.name, "waiting"),
-        "values": trial.values,
+        # Optuna gives a trial that was stopped early its last score, on other showers.
+        "values": trial.values if trial.state.name == "COMPLETE" else None,
         "params": {k: space[k].labels().get(v, v) for k, v in trial.params.items() if k in space},
         "figures": attributes.get("figures", {}),
         "early": {str(k): v for k, v in sorted(trial.intermediate_values.items())},

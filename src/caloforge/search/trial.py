@@ -130,13 +130,14 @@ def run_trial(
     Raises
     ------
     TrainingError
-        For a training that cannot go on (its sentence says why), or one out of memory.
+        For a training that cannot go on (its sentence says why), also where the values drawn make
+        PyTorch or NumPy fail, or one out of memory.
     optuna.TrialPruned
         When the pruner stopped it.
     KeyboardInterrupt
         When the worker should end; the training is saved.
     """
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), trial.user_attrs.get("seconds", 0.0)
     trial.set_user_attr("host", socket.gethostname())
     with alive(folder, trial.number):
         try:
@@ -150,8 +151,16 @@ def run_trial(
             raise TrainingError(
                 "Out of memory; expected a model and a batch that fit: search smaller ones."
             ) from error
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            # What PyTorch and NumPy raise for values that cannot be trained with. A study that
+            # says that the trial is no longer its own is another matter.
+            if isinstance(error, optuna().exceptions.OptunaError):
+                raise
+            raise TrainingError(
+                f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            ) from error
         finally:
-            trial.set_user_attr("seconds", time.perf_counter() - begin)
+            trial.set_user_attr("seconds", before + time.perf_counter() - begin)
     trial.set_user_attr("figures", figures)
     trial.set_user_attr("best_step", outcome.best_step)
     return [figures[name] for name in measure.names]

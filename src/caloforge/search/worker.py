@@ -94,6 +94,11 @@ class _SurplusError(Exception):
     """One worker too many asked for the last trial."""
 
 
+def check_data(search: Search) -> None:
+    """Raise CaloForgeError when there is no such file of showers, or one of another read-out."""
+    check_read_out(search.recipe, read_showers(resolve_data(search.data), rows=slice(0, 1)))
+
+
 def open_shared(search: Search, space: Space) -> Any:
     """The study of a search, for this process."""
     one = len(search.objectives) == 1
