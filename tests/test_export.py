@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from caloforge.export.onnx import (
     load_onnx,
     lowest_versions,
     open_session,
+    serialised,
 )
 from caloforge.export.parity import check_parity, probe_conditions, probes
 from caloforge.generate import Conditions, generate_showers
@@ -381,6 +383,37 @@ def test_probes_reach_every_corner_of_the_condition_range() -> None:
     assert len(np.unique(at_corner, axis=0)) == 2 ** len(ranges)
     assert ((rows >= ranges[:, 0]) & (rows <= ranges[:, 1])).all()
     assert not np.array_equal(rows, probe_conditions(file, 200, 1))
+
+
+class Branches(torch.nn.Module):
+    """A branch that the values decide: an If with two graphs of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """exp(x) or mish(x)."""
+        made: Tensor = torch.cond(x.sum() > 0, torch.exp, torch.nn.functional.mish, (x,))
+        return made
+
+
+def test_a_graph_that_could_not_be_loaded_again_is_refused() -> None:
+    with pytest.raises(ExportError, match="it becomes a graph inside a graph; see CONTRIBUTING"):
+        convert(Branches(), (torch.zeros(3, 2),), ["x"], "y", rows="N")
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_model_that_one_file_cannot_hold_is_refused(counts: bool) -> None:
+    """Some releases of protobuf count beyond 2 GB, others raise their own error."""
+
+    class Huge:
+        def __init__(self, proto: onnx.ModelProto) -> None:
+            self.graph, self.metadata_props = proto.graph, proto.metadata_props
+
+        def ByteSize(self) -> int:  # noqa: N802
+            if counts:
+                return 2**31
+            raise EncodeError("Failed to serialize proto")
+
+    with pytest.raises(ExportError, match="more than 2 GB as ONNX"):
+        serialised(Huge(graph_of("Exp")), {})
 
 
 # --- refusals --------------------------------------------------------------------------------

@@ -138,6 +138,12 @@ def convert(
         ) from error
     assert program is not None
     proto = program.model_proto
+    strange = stranger(proto)
+    if strange is not None:
+        raise ExportError(
+            f"The generator cannot be written as ONNX: it becomes {strange}; see CONTRIBUTING.md "
+            "for what a model may do when sampling."
+        )
     lowest_versions(proto)
     if rows is not None:
         for value in (*proto.graph.input, *proto.graph.output):
@@ -183,14 +189,25 @@ def serialised(proto: Any, about: dict[str, str]) -> bytes:
         about = {**about, "versions": json.dumps(versions)}
     for key, value in about.items():
         proto.metadata_props.add(key=key, value=value)
-    if proto.ByteSize() > MOST_BYTES:
+    if not _fits(proto):
         raise ExportError(
-            f"The generator needs {proto.ByteSize()} bytes as ONNX; expected at most 2 GB, what "
-            "fits into one file."
+            "The generator needs more than 2 GB as ONNX; expected less, what fits into one file: "
+            "train a smaller one."
         )
     onnx.checker.check_model(proto, full_check=True)
     content: bytes = proto.SerializeToString()
     return content
+
+
+def _fits(proto: Any) -> bool:
+    """Whether a graph can be written into one file."""
+    from google.protobuf.message import EncodeError
+
+    try:
+        size: int = proto.ByteSize()
+    except EncodeError:  # releases of protobuf that do not count that far
+        return False
+    return size <= MOST_BYTES
 
 
 def require(*packages: str) -> None:
@@ -263,9 +280,7 @@ def open_session(source: str | Path | bytes, threads: int = 1) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no base class of their own
         where = "The ONNX data" if isinstance(source, bytes) else str(source)
-        raise ExportError(
-            f"{where} cannot be run by ONNX Runtime: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise ExportError(f"{where} cannot be run by ONNX Runtime: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -343,7 +358,12 @@ def load_onnx(path: str | Path, *, threads: int = 1) -> OnnxGenerator:
             f"{path} was written by a newer CaloForge; expected schema {SCHEMA} or older: update "
             "the package."
         )
-    _refuse_strangers(proto, path)
+    strange = stranger(proto)
+    if strange is not None:
+        raise ExportError(
+            f"{path} has {strange}, which no generator of CaloForge has; expected a file of "
+            "`caloforge export`."
+        )
     try:
         geometry = embedded_geometry(json.loads(about["geometry"]), about.get("geometry_hash"))
         size = int(inputs["noise"].type.tensor_type.shape.dim[1].dim_value)
@@ -355,27 +375,22 @@ def load_onnx(path: str | Path, *, threads: int = 1) -> OnnxGenerator:
     return OnnxGenerator(geometry, size, about, open_session(content, threads))
 
 
-def _refuse_strangers(proto: Any, path: Path) -> None:
-    """Refuse what a generator never has: weights in other files, operators from elsewhere, and
-    graphs inside graphs.
+def stranger(proto: Any) -> str | None:
+    """What a graph has that no generator may have: weights in other files, operators from
+    elsewhere, or graphs inside graphs.
     """
     import onnx
-
-    def refuse(what: str) -> None:
-        raise ExportError(
-            f"{path} has {what}, which no generator of CaloForge has; expected a file of "
-            "`caloforge export`."
-        )
 
     tensors = list(proto.graph.initializer)
     for node in proto.graph.node:
         if node.domain not in ("", "ai.onnx"):
-            refuse(f"operators of '{node.domain}'")
+            return f"operators of '{node.domain}'"
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
-                refuse("a graph inside a graph")
+                return "a graph inside a graph"
             tensors.append(attribute.t)
     if proto.functions or proto.graph.sparse_initializer:
-        refuse("functions or sparse weights")
+        return "functions or sparse weights"
     if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors):
-        refuse("weights in other files")
+        return "weights in other files"
+    return None
