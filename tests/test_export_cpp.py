@@ -77,16 +77,29 @@ def test_onnx_showers_are_those_of_python(built: Path, tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = file.model.sample(torch.full((50, 1), 65536.0), torch.from_numpy(noise))
     np.testing.assert_allclose(made, expected.numpy(), atol=1e-5 * 65536, rtol=0)
+    noise[:2].tofile(tmp_path / "half.f32")
     refused = {
         "-100": "got energy = -100.0",
         "1e12": "trained on 256.0",
         "nan": "got energy = nan",
         "1 2": "asks for 1 conditions",
         "": "usage",
+        **NO_NUMBERS,
     }
     for words, sentence in refused.items():
         check_refusal([showers, "photon.onnx", "5", *words.split()], sentence, tmp_path)
+    check_refusal([showers, "photon.onnx", "5x", "65536"], 'got "5x" as N', tmp_path)
     check_refusal([showers, "absent", "5", "256"], "absent", tmp_path)
+
+
+# Of a generator of one energy, with a file of noise for 50 or 20 showers.
+NO_NUMBERS = {
+    "500GeV": 'got "500GeV" as condition; expected a number',
+    "ten": 'got "ten" as condition',
+    "65536 --seed x": 'got "x" as seed',
+    "65536 --noise noise.f32": "holds more than the N x Z = 500 numbers",
+    "65536 --noise half.f32": "does not hold enough noise",
+}
 
 
 def check_refusal(command: list[str | Path], sentence: str, folder: Path) -> None:
@@ -160,6 +173,13 @@ def test_lwtnn_showers_are_those_of_python(
     assert (np.abs(made - expected) <= 1e-5 * expected.sum(axis=1, keepdims=True)).all()
     wrong = ["-100", *map(str, condition[1:])]
     check_refusal([lwtnn, "g.json", "5", *wrong], "got energy = -100.0", tmp_path)
+    if len(condition) == 1:
+        noise[:2].tofile(tmp_path / "half.f32")
+        for line, sentence in NO_NUMBERS.items():
+            check_refusal([lwtnn, "g.json", "5", *line.split()], sentence, tmp_path)
+        for foreign in ("noise.f32", "other.json"):
+            (tmp_path / "other.json").write_text('{"miscellaneous": {}}')
+            check_refusal([lwtnn, foreign, "5", "65536"], f"{foreign} is no file of", tmp_path)
 
 
 def test_lwtnn_showers_have_the_energy_of_python(lwtnn: Path, tmp_path: Path) -> None:

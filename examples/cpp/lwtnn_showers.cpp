@@ -46,6 +46,18 @@ std::vector<double> numbers(const ptree& tree, const std::string& key) {
   return result;
 }
 
+// All of the file. Refuses one that is not of `caloforge export --to lwtnn`.
+ptree read_generator(const std::string& path) {
+  ptree content;
+  try {
+    read_json(path, content);
+  } catch (const boost::property_tree::json_parser_error&) {  // no JSON: it has no format either
+  }
+  if (content.get("miscellaneous.format", std::string()) != "caloforge-lwtnn")
+    throw std::runtime_error(path + " is no file of `caloforge export --to lwtnn`");
+  return content;
+}
+
 // The conditions as the key `miscellaneous` of the file states them. Refuses values outside their
 // range, which a network would answer with nonsense.
 std::vector<Condition> read_conditions(const ptree& about, const std::vector<double>& values) {
@@ -183,10 +195,22 @@ private:
 
 struct Arguments {
   std::string model, noise, out;
-  long count = 0;
+  std::int64_t count = 0;
   std::uint64_t seed = 0;
   std::vector<double> condition;
 };
+
+// The number in `word`, all of it: "65GeV" is no number.
+template <typename Number, typename Read>
+Number number(const std::string& word, const std::string& what, Read read) {
+  try {
+    std::size_t used = 0;
+    const Number value = read(word, &used);
+    if (used == word.size()) return value;
+  } catch (const std::logic_error&) {  // no number, or one that is too large
+  }
+  throw std::runtime_error("got \"" + word + "\" as " + what + "; expected a number");
+}
 
 Arguments parse(int argc, char** argv) {
   if (argc < 4)
@@ -194,17 +218,19 @@ Arguments parse(int argc, char** argv) {
                              "[--seed S] [--noise IN.f32] [--out OUT.f32]");
   Arguments arguments;
   arguments.model = argv[1];
-  arguments.count = std::stol(argv[2]);
+  const auto integer = [](const std::string& word, std::size_t* used) { return std::stoll(word, used); };
+  const auto real = [](const std::string& word, std::size_t* used) { return std::stod(word, used); };
+  arguments.count = number<std::int64_t>(argv[2], "N", integer);
   if (arguments.count < 1) throw std::runtime_error("N must be at least 1");
   for (int i = 3; i < argc; ++i) {
     const std::string word = argv[i];
     if (word.rfind("--", 0) != 0) {
-      arguments.condition.push_back(std::stod(word));
+      arguments.condition.push_back(number<double>(word, "condition", real));
       continue;
     }
     if (i + 1 == argc) throw std::runtime_error(word + " needs a value");
     const std::string value = argv[++i];
-    if (word == "--seed") arguments.seed = std::stoull(value);
+    if (word == "--seed") arguments.seed = number<std::uint64_t>(value, "seed", integer);
     else if (word == "--noise") arguments.noise = value;
     else if (word == "--out") arguments.out = value;
     else throw std::runtime_error("unknown option " + word);
@@ -225,6 +251,9 @@ std::vector<double> read_noise(const Arguments& arguments, std::size_t size) {
   std::ifstream file(arguments.noise, std::ios::binary);
   file.read(reinterpret_cast<char*>(read.data()), static_cast<std::streamsize>(size * sizeof(float)));
   if (!file) throw std::runtime_error(arguments.noise + " does not hold enough noise");
+  if (file.peek() != std::ifstream::traits_type::eof())
+    throw std::runtime_error(arguments.noise + " holds more than the N x Z = " +
+                             std::to_string(size) + " numbers of noise");
   std::copy(read.begin(), read.end(), noise.begin());
   return noise;
 }
@@ -233,10 +262,9 @@ int run(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   std::ifstream file(arguments.model);
   if (!file) throw std::runtime_error("cannot read " + arguments.model);
+  const ptree content = read_generator(arguments.model);
   const lwt::GraphConfig config = lwt::parse_json_graph(file);
   const lwt::LightweightGraph graph(config);
-  ptree content;
-  read_json(arguments.model, content);
   const ptree& about = content.get_child("miscellaneous");
   const auto conditions = read_conditions(about, arguments.condition);
   const double energy = incident_energy(conditions);

@@ -3,8 +3,9 @@
 //   onnx_showers GENERATOR.onnx N CONDITION... [--seed S] [--noise IN.f32] [--out OUT.f32]
 //
 // CONDITION is one number for each condition, in the order and units that the file states (MeV, mm,
-// rad) and within the range that the file states. The program draws the noise, or reads it from a file of N x Z 32-bit floats, so that the
-// showers can be compared with those of Python. It writes N x V energies in MeV to OUT.f32.
+// rad) and within the range that the file states. The program draws the noise, or reads it from a
+// file of N x Z 32-bit floats, so that the showers can be compared with those of Python. It writes
+// N x V energies in MeV to OUT.f32.
 #include <onnxruntime_cxx_api.h>
 
 #include <array>
@@ -28,23 +29,37 @@ struct Arguments {
   std::vector<float> condition;
 };
 
+// The number in `word`, all of it: "65GeV" is no number.
+template <typename Number, typename Read>
+Number number(const std::string& word, const std::string& what, Read read) {
+  try {
+    std::size_t used = 0;
+    const Number value = read(word, &used);
+    if (used == word.size()) return value;
+  } catch (const std::logic_error&) {  // no number, or one that is too large
+  }
+  throw std::runtime_error("got \"" + word + "\" as " + what + "; expected a number");
+}
+
 Arguments parse(int argc, char** argv) {
   if (argc < 4)
     throw std::runtime_error("usage: onnx_showers GENERATOR.onnx N CONDITION... "
                              "[--seed S] [--noise IN.f32] [--out OUT.f32]");
   Arguments arguments;
   arguments.model = argv[1];
-  arguments.count = std::stoll(argv[2]);
+  const auto integer = [](const std::string& word, std::size_t* used) { return std::stoll(word, used); };
+  const auto real = [](const std::string& word, std::size_t* used) { return std::stof(word, used); };
+  arguments.count = number<std::int64_t>(argv[2], "N", integer);
   if (arguments.count < 1) throw std::runtime_error("N must be at least 1");
   for (int i = 3; i < argc; ++i) {
     const std::string word = argv[i];
     if (word.rfind("--", 0) != 0) {
-      arguments.condition.push_back(std::stof(word));
+      arguments.condition.push_back(number<float>(word, "condition", real));
       continue;
     }
     if (i + 1 == argc) throw std::runtime_error(word + " needs a value");
     const std::string value = argv[++i];
-    if (word == "--seed") arguments.seed = std::stoull(value);
+    if (word == "--seed") arguments.seed = number<std::uint64_t>(value, "seed", integer);
     else if (word == "--noise") arguments.noise = value;
     else if (word == "--out") arguments.out = value;
     else throw std::runtime_error("unknown option " + word);
@@ -143,6 +158,9 @@ std::vector<float> read_noise(const std::string& path, std::size_t size) {
   file.read(reinterpret_cast<char*>(noise.data()),
             static_cast<std::streamsize>(size * sizeof(float)));
   if (!file) throw std::runtime_error(path + " does not hold enough noise");
+  if (file.peek() != std::ifstream::traits_type::eof())
+    throw std::runtime_error(path + " holds more than the N x Z = " + std::to_string(size) +
+                             " numbers of noise");
   return noise;
 }
 
