@@ -2,6 +2,7 @@
 and left behind.
 """
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 import warnings
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 from test_search import SPACE, run, search_of
 
 from caloforge.config import load_recipe
+from caloforge.data import sample_path
 from caloforge.errors import DataError, TrainingError
 from caloforge.models.file import load_model
 
@@ -251,3 +254,65 @@ def test_a_note_says_when_nothing_can_be_stopped_early(every: int, told: bool) -
         warnings.simplefilter("always")
         _warn_without_early("chi2_ndf", load_recipe("smoke-flow-matching", sizes))
     assert [f"every {every} of 100" in str(note.message) for note in notes] == [True] * told
+
+
+@pytest.mark.parametrize("what", ["no such system", "no locks on this disk"])
+def test_without_locks_nobody_passes_for_dead(
+    what: str, shared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows, and on shared file systems that know no locks; nor is anything refused there."""
+    if what == "no such system":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+        import fcntl
+
+        def unknown(*_: Any) -> None:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr(fcntl, "flock", unknown)
+    number = shared.ask().number
+    with study.alive(tmp_path / "trial", number):
+        assert study.queue_lost(shared, lambda _: tmp_path / "trial") == []
+
+
+def test_a_sign_of_life_that_was_not_taken_is_given_again(
+    shared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: Any) -> None:
+        raise optuna.exceptions.StorageInternalError("database is locked")
+
+    number = shared.ask().number
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", busy)
+    shared._storage.record_heartbeat(shared.trials[number]._trial_id)
+
+
+@pytest.mark.parametrize("content", [None, "no\njournal\n", "{}\n"])
+def test_a_journal_that_is_none_gets_a_sentence(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.mkdir() if content is None else path.write_text(content, encoding="utf-8")
+    with pytest.raises(TrainingError, match=f"Cannot open the storage journal:{path}"):
+        study.open_storage(f"journal:{path}")
+
+
+def test_other_showers_under_the_same_name_are_refused(tmp_path: Path, space: Path) -> None:
+    data = tmp_path / "photons.hdf5"
+    data.write_bytes(sample_path("ds1-photons-train").read_bytes())
+    search = search_of(tmp_path, space, data=str(data), trials=1)
+    run(search)
+    data.write_bytes(sample_path("ds1-photons-test").read_bytes())
+    with pytest.raises(TrainingError, match="begun with other showers than"):
+        run(replace(search, trials=2))
+
+
+def test_results_of_another_kind_or_study_are_not_replaced(tmp_path: Path, space: Path) -> None:
+    search = search_of(tmp_path, space, trials=0)
+    search.out.mkdir()
+    (search.out / "index.html").write_text("a report", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"index\.html exists and is of no search"):
+        run(search)
+    assert [path.name for path in search.out.iterdir()] == ["index.html"]
+    (search.out / "index.html").unlink()
+    run(search)
+    with pytest.raises(TrainingError, match="results of the study 'smoke-flow-matching'"):
+        run(replace(search, name="other"))
+    run(search)

@@ -56,6 +56,7 @@ def run_search(
     space = load_space(search.recipe, search.space)
     if search.trials:  # a wrong name is no reason to begin a study
         check_data(search)
+    results.check_out(search.out, str(search.name))
     with study.quiet(), study.answering(str(search.storage)):
         shared = open_shared(search, space)
         interrupted = False

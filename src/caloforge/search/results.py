@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.config import Recipe, dump_recipe
+from caloforge.errors import TrainingError
 from caloforge.files import atomic_path, write_text
 from caloforge.search.objectives import OBJECTIVES
 from caloforge.search.space import Space, value_at
@@ -22,6 +23,28 @@ from caloforge.search.trial import MODEL, trial_folder, trial_recipe
 FORMAT = "caloforge-search-1"
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
 _ENOUGH = 4  # complete trials for importances
+
+
+def check_out(out: Path, name: str) -> None:
+    """Raise TrainingError when the folder holds the results of another study, or files that no
+    search has made and this one would replace.
+    """
+    path = out / "search.json"
+    if path.exists():
+        with suppress(ValueError, AttributeError):
+            other = json.loads(path.read_text(encoding="utf-8")).get("study", name)
+            if other != name:
+                raise TrainingError(
+                    f"{out} holds the results of the study '{other}', which those of '{name}' "
+                    "would replace; give another --out."
+                )
+        return
+    begun = any((out / own).exists() for own in ("study.db", "study.journal", "trials"))
+    for place in (out / "index.html", out / "best"):
+        if place.exists() and not begun:
+            raise TrainingError(
+                f"{place} exists and is of no search, which would replace it; give another --out."
+            )
 
 
 def ranked(study: Any) -> list[Any]:

@@ -65,7 +65,13 @@ def open_storage(url: str) -> Any:
 
         path = Path(url.removeprefix(JOURNAL))
         make_folder(path.parent)
-        return package.storages.JournalStorage(JournalFileBackend(str(path)))
+        try:
+            return package.storages.JournalStorage(JournalFileBackend(str(path)))
+        except Exception as error:  # whatever is in that place
+            raise TrainingError(
+                f"Cannot open the storage {url}: {_first_line(error, url)}; expected the name of "
+                "a new file, or one that a search began."
+            ) from error
     sqlite = url.startswith("sqlite:///")
     if sqlite:
         make_folder(Path(url.removeprefix("sqlite:///")).parent)
@@ -85,9 +91,20 @@ def open_storage(url: str) -> Any:
 
 
 def _database(url: str, sqlite: bool) -> Any:
+    from sqlalchemy.exc import SQLAlchemyError
+
     package = optuna()
+    base: Any = package.storages.RDBStorage
+
+    class Storage(base):  # type: ignore[misc]
+        def record_heartbeat(self, trial_id: int) -> None:
+            # The next sign of life is as good as one that a busy database did not take; an error
+            # would end the thread that gives them, and the trial would pass for dead.
+            with suppress(SQLAlchemyError, package.exceptions.StorageInternalError):
+                super().record_heartbeat(trial_id)
+
     with quiet():
-        return package.storages.RDBStorage(
+        return Storage(
             url,
             # Workers wait for each other's writes; a connection that was idle while a trial
             # trained may have been cut.
@@ -157,10 +174,23 @@ def open_study(
     if different:
         raise TrainingError(
             f"The study '{name}' in {_hidden(url)} was begun with another "
-            f"{' and '.join(different)}; continue it with the same, or give another --out, "
-            "--storage or --study."
+            f"{' and '.join(different)}; continue it with the same, or give another --out, and "
+            "with --storage another --study."
         )
     return study
+
+
+def check_held_out(study: Any, digest: int, data: str) -> None:
+    """Raise TrainingError when the study was begun with other held-out showers than those of this
+    digest: its scores would not compare with new ones.
+    """
+    if "held_out" not in study.user_attrs:
+        study.set_user_attr("held_out", digest)
+    elif study.user_attrs["held_out"] != digest:
+        raise TrainingError(
+            f"The study '{study.study_name}' was begun with other showers than {data} has now; "
+            "give the same file again, or another --out, and with --storage another --study."
+        )
 
 
 class PerTrialSampler:
@@ -285,7 +315,7 @@ def alive(folder: Path, number: int) -> Iterator[None]:
     """
     make_folder(folder)
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
-        if not _lock(file):
+        if _lock(file) is False:
             raise TrainingError(f"Another process trains the trial in {folder}; let it finish.")
         # Only after the lock: a number in the file and no lock means that its worker died.
         file.truncate(0)
@@ -306,18 +336,24 @@ def _let_go(folder: Path, number: int) -> Iterator[bool]:
         yield False
         return
     with file:
-        yield _lock(file) and file.read() == str(number)
+        yield _lock(file) is True and file.read() == str(number)
 
 
-def _lock(file: Any) -> bool:
+def _lock(file: Any) -> bool | None:
+    """Lock a file. False when another process holds the lock; None where there are no locks, so
+    that the heartbeat alone tells who lives: on Windows and some shared file systems.
+    """
     try:
         import fcntl
-    except ImportError:  # Windows: the heartbeat alone tells
-        return True
-    with suppress(OSError):
+    except ImportError:
+        return None
+    try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _hidden(url: str) -> str:
@@ -327,4 +363,5 @@ def _hidden(url: str) -> str:
 
 def _first_line(error: BaseException, url: str) -> str:
     """What went wrong, without the password if a driver repeats it."""
-    return _hidden(str(error).splitlines()[0].replace(url, _hidden(url)))
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return _hidden(first.replace(url, _hidden(url)))

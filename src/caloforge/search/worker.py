@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +132,7 @@ def work(
     study.queue_lost(shared, lambda number: trial_folder(search.out, number))
     if not study.has_room(shared, search.trials):
         return False
-    showers, measure = _showers(search)
+    showers, measure = _showers(search, shared)
     with asked_to_stop(signal.SIGTERM) as terminated:
 
         def asked() -> bool:
@@ -157,7 +158,7 @@ def single(search: Search) -> tuple[list[str], list[str]]:
         study.queue_lost(shared, lambda number: trial_folder(search.out, number))
         if not study.has_room(shared, search.trials):
             return [], []
-        showers, measure = _showers(search)
+        showers, measure = _showers(search, shared)
         bench = _Bench(
             search, space, shared, showers, measure, lambda: False, lines.append, lambda what: None
         )
@@ -165,11 +166,16 @@ def single(search: Search) -> tuple[list[str], list[str]]:
     return lines, bench.in_a_row
 
 
-def _showers(search: Search) -> tuple[Showers, Measure]:
-    """Showers that the trials train on, and the measure on those that are held out."""
+def _showers(search: Search, shared: Any) -> tuple[Showers, Measure]:
+    """Showers that the trials train on, and the measure on those that are held out.
+
+    Raises TrainingError when the study was begun with others under the same name.
+    """
     showers, recipe = read_showers(resolve_data(search.data)), search.recipe
     check_read_out(recipe, showers)
     kept, held = holdout_split(showers.incident_energy, recipe.training.holdout, search.seed)
+    digest = zlib.crc32(showers.conditions[held].tobytes())
+    study.check_held_out(shared, zlib.crc32(showers.energies[held].tobytes(), digest), search.data)
     measure = Measure(showers[held], recipe, search.objectives, search.seed)
     return showers[kept], measure
 
