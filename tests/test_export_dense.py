@@ -4,9 +4,11 @@ import errno
 import json
 import math
 import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lwtnn_reader
 import numpy as np
@@ -14,14 +16,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caloforge.cli import main
+from caloforge.cli import app, main
 from caloforge.detector.geometry import Geometry
 from caloforge.detector.shipped import load_geometry
 from caloforge.errors import CaloForgeError, ExportError
-from caloforge.export import TARGETS, export_model
+from caloforge.export import TARGETS, export_model, parity
 from caloforge.export.fastcalosim import binning_xml, export_fastcalosim, voxel_order
 from caloforge.export.lwtnn import dense_layers, export_lwtnn
 from caloforge.export.par04 import export_ddml, export_par04, mesh_order, par04_macro
@@ -791,11 +794,30 @@ def test_an_output_without_a_name_is_refused_in_one_sentence(
 
 
 # --- the page --------------------------------------------------------------------------------
+PAGE = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    """Their options exist, and none that is needed is missing."""
+    commands: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    lines = re.findall(r"^caloforge (.+?)(?: +#.*)?$", PAGE, re.MULTILINE)
+    assert len(lines) >= 7
+    for line in lines:
+        name, *words = shlex.split(line)
+        commands[name].make_context(name, words)  # raises UsageError
+
+
+def test_the_page_tells_the_limits_of_the_comparison() -> None:
+    sizes = sorted({size for batches in parity.BATCHES.values() for size in batches})
+    assert f"batches of {', '.join(map(str, sizes[:-1]))} and {sizes[-1]}," in PAGE
+    assert f"at most {1000 * parity.EDGE_SHARE:g} in 1000 are allowed" in PAGE
+    assert f"agree within {10**5 * TOLERANCE:g}·10⁻⁵ of the energy" in PAGE
+
+
 def test_the_page_has_the_macro_and_a_row_for_every_shipped_generator() -> None:
     """`tools/exports.py` writes both."""
-    page = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text(encoding="utf-8")
-    assert par04_macro(load_geometry("par04"), 10, "Generator.onnx") in page
-    rows = page.split("<!-- tools/exports.py -->")[1].split("<!-- end -->")[0].splitlines()
+    assert par04_macro(load_geometry("par04"), 10, "Generator.onnx") in PAGE
+    rows = PAGE.split("<!-- tools/exports.py -->")[1].split("<!-- end -->")[0].splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if row]
     assert cells[0] == ["generator", *(f"`{target}`" for target in TARGETS)]
     assert [row[0] for row in cells[2:]] == [f"`{name}`" for name in pretrained_names()]
