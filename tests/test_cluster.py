@@ -404,6 +404,7 @@ def test_wrong_settings_get_a_sentence(tmp_path: Path, text: str, named: str) ->
         (2, "slrm", "did you mean 'slurm'"),
         (None, "slurm", "add --workers N"),
         (None, "tcp://127.0.0.1:9", "No scheduler answers"),
+        (None, "tls://127.0.0.1:9", "name certificates"),
     ],
 )
 def test_clusters_that_cannot_be_had(workers, cluster, named: str, monkeypatch) -> None:
@@ -482,6 +483,25 @@ def test_ctrl_c_stays_what_it_was() -> None:
     with _ctrl_c_kept():
         signal.signal(signal.SIGINT, lambda *_: sys.exit())
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="needs dask-jobqueue")
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [("memory", "lots", "slurm"), ("interface", "no0", "slurm"), ("disk", "lots", "htcondor")],
+)
+def test_what_no_job_can_ask_for_gets_a_sentence(key: str, value: str, kind: str) -> None:
+    with pytest.raises(CaloForgeError, match=f"'{value}' .*; change memory, disk or interface"):
+        queue_cluster(Cluster(kind=kind, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("walltime", "seconds"),
+    [("02:30:00", 9000), ("30:00", 1800), ("1-12:00", 129600), ("2-00:00:30", 172830)],
+)
+def test_a_walltime_means_the_same_everywhere(walltime: str, seconds: int) -> None:
+    """What Slurm reads itself (sbatch, --time) is what HTCondor is told."""
+    assert Cluster(walltime=walltime).seconds == seconds
 
 
 @pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="needs dask-jobqueue")

@@ -95,6 +95,11 @@ def _existing(address: str, least: int, tell: Callable[[str], None]) -> Iterator
     distributed = dask_distributed()
     try:
         client = distributed.Client(address, timeout=ANSWER, set_as_default=False)
+    except TypeError as error:  # of a protocol that needs more than an address
+        raise CaloForgeError(
+            f"Cannot speak to the scheduler at {address}: {error}; for tls:// name certificates "
+            "in the configuration of Dask (distributed.comm.tls), or use tcp://host:port."
+        ) from error
     except (OSError, ValueError) as error:
         raise CaloForgeError(
             f"No scheduler answers at {address}; start one with `dask scheduler` or check the "

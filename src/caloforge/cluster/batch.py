@@ -163,7 +163,7 @@ class Jobs:
 def queue_cluster(settings: Cluster) -> Any:
     """The `dask_jobqueue` cluster of the settings, without workers yet.
 
-    Raises CaloForgeError when dask-jobqueue is not installed.
+    Raises CaloForgeError when dask-jobqueue is not installed, or cannot read the settings.
     """
     try:
         with _ctrl_c_kept():
@@ -174,7 +174,19 @@ def queue_cluster(settings: Cluster) -> Any:
             "Batch systems need the package dask-jobqueue, which is not installed: pip install "
             "'caloforge[cluster]'."
         ) from error
-    kind = SLURMCluster if settings.kind == "slurm" else HTCondorCluster
+    try:
+        return _queue_cluster(SLURMCluster, HTCondorCluster, settings)
+    except (ValueError, RuntimeError) as error:
+        # Dask says what it cannot read, or that there is no such network interface here.
+        reason = str(error).removeprefix("Cluster failed to start: ")
+        raise CaloForgeError(
+            f"The jobs of {settings.kind} cannot be described: {reason}; change memory, disk or "
+            "interface of the cluster file."
+        ) from error
+
+
+def _queue_cluster(slurm: Any, condor: Any, settings: Cluster) -> Any:
+    kind = slurm if settings.kind == "slurm" else condor
     common: dict[str, Any] = {
         "job_cls": _remembering(kind.job_cls),
         "silence_logs": logging.CRITICAL,  # lost workers only take time
@@ -191,14 +203,14 @@ def queue_cluster(settings: Cluster) -> Any:
     if settings.python is not None:
         common["python"] = settings.python
     if settings.kind == "slurm":
-        return SLURMCluster(
+        return slurm(
             queue=settings.queue,
             account=settings.account,
             walltime=settings.walltime,
             job_extra_directives=list(settings.directives),
             **common,
         )
-    return HTCondorCluster(**common, disk=settings.disk, job_extra_directives=_condor(settings))
+    return condor(**common, disk=settings.disk, job_extra_directives=_condor(settings))
 
 
 def _remembering(kind: Any) -> Any:
@@ -241,10 +253,7 @@ def _ctrl_c_kept() -> Iterator[None]:
 
 def _condor(settings: Cluster) -> dict[str, str]:
     """The lines of the submit file that dask-jobqueue does not write itself."""
-    days, _, clock = settings.walltime.rpartition("-")
-    hours, minutes, seconds = ([int(x) for x in clock.split(":")] + [0])[:3]
-    runtime = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
-    lines = {"+MaxRuntime": str(runtime)}
+    lines = {"+MaxRuntime": str(settings.seconds)}
     if settings.queue is not None:
         lines["+JobFlavour"] = f'"{settings.queue}"'
     if settings.account is not None:

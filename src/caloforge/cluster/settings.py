@@ -30,7 +30,8 @@ class Cluster(BaseModel):
     memory, disk
         Memory and disk that one job asks for, such as "4GB".
     walltime
-        Longest time that one job may take, such as "01:00:00".
+        Longest time that one job may take, such as "01:00:00". As Slurm reads it: "30:00" is half
+        an hour, and "1-12:00" one day and a half.
     queue, account
         Queue (partition) and account of the jobs, as the batch system knows them.
     interface
@@ -61,6 +62,14 @@ class Cluster(BaseModel):
     directives: list[str] = Field(default_factory=list)
     python: str | None = None
     logs: str | None = None
+
+    @property
+    def seconds(self) -> int:
+        """The walltime in seconds."""
+        days, dash, clock = self.walltime.rpartition("-")
+        parts = [int(part) for part in clock.split(":")]
+        hours, minutes, seconds = [*parts, 0][:3] if dash else [0, *parts][-3:]
+        return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def load_cluster(path: str | Path) -> Cluster:
