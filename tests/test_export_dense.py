@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import re
+import runpy
 import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from caloforge.export.lwtnn import dense_layers, export_lwtnn
 from caloforge.export.par04 import export_ddml, export_par04, mesh_order, par04_macro
 from caloforge.export.parity import TOLERANCE
 from caloforge.models import make_model
-from caloforge.models.base import ShowerModel, fractions_core
+from caloforge.models.base import Sampler, ShowerModel, fractions_core
 from caloforge.models.file import ModelFile, load_model
 from caloforge.nn.conditions import ConditionFeatures
 from caloforge.nn.dense_core import DenseCore, Variable
@@ -794,7 +795,8 @@ def test_an_output_without_a_name_is_refused_in_one_sentence(
 
 
 # --- the page --------------------------------------------------------------------------------
-PAGE = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
 
 
 def test_the_commands_of_the_page_are_understood() -> None:
@@ -812,6 +814,41 @@ def test_the_page_tells_the_limits_of_the_comparison() -> None:
     assert f"batches of {', '.join(map(str, sizes[:-1]))} and {sizes[-1]}," in PAGE
     assert f"at most {1000 * parity.EDGE_SHARE:g} in 1000 are allowed" in PAGE
     assert f"agree within {10**5 * TOLERANCE:g}·10⁻⁵ of the energy" in PAGE
+
+
+def test_cells_of_the_table_tell_what_a_comparison_found() -> None:
+    """And what it rejected, in all of its sentences, is no refusal of the format."""
+    cell = runpy.run_path(str(ROOT / "tools" / "exports.py"))["cell"]
+    found = {"worst": 2.3e-5, "showers": 1167, "nonsense": 62, "edges": 3}
+    notes = "62 of more than 2 times the incident energy, 3 at a threshold"
+    assert cell(found) == f"2·10⁻⁵ ({notes})"
+    assert cell({**found, "nonsense": 0, "edges": 0}) == "2·10⁻⁵"
+    assert cell(None) == "?"
+    file = gan()
+    core = Sampler(file.model)
+
+    def rejected(run: parity.Run, **limits: float) -> str:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(ExportError) as refusal:
+            for name, value in limits.items():
+                patch.setattr(parity, name, value)
+            parity.check_parity(file, core, run)
+        return str(refusal.value)
+
+    def same(noise: NDArray, condition: NDArray) -> NDArray:
+        with torch.inference_mode():
+            made: NDArray = core(torch.from_numpy(noise), torch.from_numpy(condition)).numpy()
+        return made
+
+    for sentence in (
+        rejected(lambda z, c: same(z, c) * 2),
+        rejected(lambda z, c: same(z, c)[:, 1:]),
+        rejected(same, NONSENSE=0.0, NONSENSE_SHARE=0.5),
+        rejected(same, EDGE_SHARE=-1.0),
+    ):
+        assert cell({"refused": sentence}) == "fails"
+    with pytest.raises(ExportError) as refusal:
+        mesh_order(load_geometry("calogan"))
+    assert cell({"refused": str(refusal.value)}) == "–"
 
 
 def test_the_page_has_the_macro_and_a_row_for_every_shipped_generator() -> None:

@@ -19,6 +19,7 @@ from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ExportError
 from caloforge.export import TARGETS, export_model
 from caloforge.export.par04 import par04_macro
+from caloforge.export.parity import NONSENSE
 from caloforge.models.file import ModelFile, load_model
 from caloforge.pretrained import pretrained_names, resolve_model
 
@@ -47,11 +48,17 @@ def cell(result: dict[str, object] | None) -> str:
     if result is None:
         return UNKNOWN
     if "refused" in result:
-        failed = ("The generator cannot be written", "The exported generator differs")
-        return FAILED if str(result["refused"]).startswith(failed) else REFUSED
+        reason = str(result["refused"])
+        failed = "was not written" in reason or reason.startswith("The generator cannot be")
+        return FAILED if failed else REFUSED
     mantissa, exponent = f"{result['worst']:.0e}".split("e")
     text = f"{mantissa}·10{str(int(exponent)).translate(SUPERSCRIPTS)}"
-    return text + (f" ({result['edges']} at a threshold)" if result["edges"] else "")
+    notes = []
+    if result["nonsense"]:
+        notes.append(f"{result['nonsense']} of more than {NONSENSE:g} times the incident energy")
+    if result["edges"]:
+        notes.append(f"{result['edges']} at a threshold")
+    return text + (f" ({', '.join(notes)})" if notes else "")
 
 
 def table(results: dict[str, dict[str, dict[str, object]]]) -> str:
