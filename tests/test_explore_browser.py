@@ -100,7 +100,7 @@ class Visit:
             if self.page.evaluate(f"({condition}) && !explorer.working"):
                 return
             self.page.wait_for_timeout(100)
-        raise AssertionError(f"still not: {condition}")
+        raise AssertionError(f"still not: {condition}; {self.page.inner_text('#message')}")
 
     def until(self, done: Callable[[], bool]) -> None:
         """Until something has happened outside the page."""
@@ -187,6 +187,29 @@ def test_the_static_site_makes_the_same_showers(visit: Callable[..., Visit], sit
     expected = generator.one(3, energy=energy)
     assert np.abs(seen.energies()[0] - expected).max() <= 1e-4 * expected.sum()
     assert not seen.page.is_visible("#hdf5")
+
+
+def test_a_static_site_tells_what_is_wrong(visit: Callable[..., Visit], site: str) -> None:
+    """A model that was not loaded is asked for again, and what is no number is not shown."""
+    late: list[Any] = []
+    seen = visit(site, hold=("**/*.onnx", late), first="true")
+    seen.until(lambda: len(late) == 1)
+    late[0].fulfill(status=404)
+    seen.page.wait_for_selector("#message:not([hidden])")
+    assert "cannot run" in seen.page.inner_text("#message")
+    seen.complaints.clear()
+    seen.page.click("#another")
+    seen.until(lambda: len(late) == 2)
+    late[1].continue_()
+    seen.wait(READY)
+    assert not seen.page.is_visible("#message")
+    seen.page.evaluate(
+        "explorer.backend.sessions.set(explorer.model.name, Promise.resolve("
+        "{run: async () => ({energies: {data: new Float32Array(368).fill(NaN)}})}))"
+    )
+    seen.page.click("#another")
+    seen.page.wait_for_selector("#message:not([hidden])")
+    assert "no numbers under this condition" in seen.page.inner_text("#message")
 
 
 def test_a_link_holds_the_state(visit: Callable[..., Visit], server: Any) -> None:

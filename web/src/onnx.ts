@@ -4,6 +4,14 @@ import * as ort from "onnxruntime-web/wasm";
 import type { Backend } from "./backend";
 import type { Description, Made, Model } from "./types";
 
+// As the server says it.
+function noNumbers(name: string): string {
+  return (
+    `The model '${name}' makes energies that are no numbers under this condition; choose one ` +
+    "inside its trained range."
+  );
+}
+
 export class Onnx implements Backend {
   readonly title = "ONNX in this browser, one thread";
   private readonly sessions = new Map<string, Promise<ort.InferenceSession>>();
@@ -26,7 +34,9 @@ export class Onnx implements Backend {
     const begin = performance.now();
     const { energies } = await session.run(feeds);
     const seconds = (performance.now() - begin) / 1000;
-    return { energies: energies.data as Float32Array, seconds };
+    const values = energies.data as Float32Array;
+    if (!values.every(Number.isFinite)) throw new Error(noNumbers(model.name));
+    return { energies: values, seconds };
   }
 
   prepare(model: Model): void {
@@ -41,6 +51,7 @@ export class Onnx implements Backend {
         executionProviders: ["wasm"],
         graphOptimizationLevel: "all",
       }).catch((error: unknown) => {
+        this.sessions.delete(model.name); // the next shower tries again
         throw new Error(`This browser cannot run ${model.onnx}: ${(error as Error).message}`);
       });
       this.sessions.set(model.name, session);
