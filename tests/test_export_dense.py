@@ -463,6 +463,8 @@ def test_networks_of_fastcalosim_state_the_range_of_the_training(tmp_path: Path)
         about = about_of(tmp_path / "fcs" / f"neural_net_22_eta_20_25_{slot}.json")
         (energy,) = json.loads(about["conditions"])
         assert (energy["low"], energy["high"]) == expected
+    said = (tmp_path / "fcs" / "README.txt").read_text()
+    assert "trained on energies from 1000 to 65536 MeV; outside" in said
 
 
 def about_of(path: Path) -> dict[str, str]:

@@ -112,6 +112,7 @@ def test_the_file_has_the_four_inputs_and_the_calls_beside_it(folder: Path) -> N
     assert "layers {0, 1, 2, 3, 12}" in said
     assert "setInputShapes" in said
     assert "Ort::Env" in said
+    assert "trained on energies from 256 to 4194304 MeV; outside" in said
 
 
 def test_a_gan_goes_there_only_when_asked_and_uses_the_first_numbers(tmp_path: Path) -> None:

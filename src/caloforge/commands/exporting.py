@@ -25,7 +25,9 @@ def export(
         str | None,
         typer.Option(help="fastcalosim: gan or ml; by default gan where the model allows it."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help=f"{FORCE} Folders are never replaced.")
+    ] = False,
 ) -> None:
     """Write a trained model for the software of an experiment, after a comparison with PyTorch."""
     from caloforge.export import ENDINGS, TARGETS, export_model, exported_files

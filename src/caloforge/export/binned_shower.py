@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from caloforge.detector.geometry import Geometry
 from caloforge.errors import ExportError
 from caloforge.export.onnx import convert, exportable_core, metadata, open_session, serialised
-from caloforge.export.parity import Float32, Parity, check_parity
+from caloforge.export.parity import Float32, Parity, check_parity, trained_ranges
 from caloforge.files import atomic_folder
 from caloforge.models.file import ModelFile
 
@@ -61,7 +61,7 @@ def export_binned_shower(file: ModelFile, out: str | Path) -> Parity:
     with atomic_folder(out) as folder:
         (folder / NETWORK).write_bytes(serialised(proto, {**metadata(file), **MEANING}))
         write_binning(folder / BINNING, geometry)
-        (folder / README).write_text(_readme(geometry), encoding="utf-8")
+        (folder / README).write_text(_readme(file), encoding="utf-8")
         session = open_session(folder / NETWORK)
 
         def run(noise: Float32, condition: Float32) -> NDArray[np.floating]:
@@ -86,6 +86,11 @@ def check_voxels(geometry: Geometry) -> None:
             f"FastCaloSim tells its network energy and |eta| alone; '{geometry.name}' has the "
             f"conditions {', '.join(geometry.condition_names)}: export to ONNX."
         )
+    check_polar(geometry)
+
+
+def check_polar(geometry: Geometry) -> None:
+    """Raise ExportError for a layer that is a grid of cells."""
     for layer in geometry.layers:
         if layer.kind != "polar":
             raise ExportError(
@@ -132,8 +137,19 @@ class _Shower(nn.Module):
         return energies
 
 
-def _readme(geometry: Geometry) -> str:
-    """The calls that load the folder."""
+def told_range(file: ModelFile) -> str:
+    """Where a generator is valid, as a line of a README."""
+    geometry = file.model.geometry
+    low, high = trained_ranges(file)[geometry.conditions[geometry.column_of("energy")].name]
+    return (
+        f"The generator was trained on energies from {low:.8g} to {high:.8g} MeV; outside this "
+        "range it extrapolates, and nothing was compared.\n"
+    )
+
+
+def _readme(file: ModelFile) -> str:
+    """The calls that load the folder, and where the network is valid."""
+    geometry = file.model.geometry
     starts = ", ".join(map(str, boundaries(geometry)))
     layers = ", ".join(str(layer.id) for layer in geometry.layers)
     return (
@@ -144,5 +160,5 @@ def _readme(geometry: Geometry) -> str:
         "simulator.setInputShapes(boundaries, layers);\n"
         f'shower.load_meta_data("{BINNING}", layers);\n\n'
         "Keep an Ort::Env alive for as long as showers are made: the class that runs the network "
-        "destroys its own.\n"
+        f"destroys its own.\n{told_range(file)}"
     )

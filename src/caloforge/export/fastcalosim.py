@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from caloforge.detector.binning import add_layers
 from caloforge.detector.geometry import Geometry
 from caloforge.errors import ExportError
-from caloforge.export.binned_shower import export_binned_shower
+from caloforge.export.binned_shower import check_polar, export_binned_shower, told_range
 from caloforge.export.lwtnn import (
     DenseLayer,
     dense_core_of,
@@ -154,7 +154,7 @@ def _export_gan(file: ModelFile, out: str | Path, eta: tuple[int, int], network:
             shower = _Showers(geometry, run, slot.energies(MASSES[pid]), order)
             checks.append(check_parity(part, Sampler(part.model), shower))
         (folder / "binning.xml").write_text(binning_xml(file, pid, eta), encoding="utf-8")
-        (folder / "README.txt").write_text(_readme(geometry, pid, eta), encoding="utf-8")
+        (folder / "README.txt").write_text(_readme(file, pid, eta), encoding="utf-8")
     return Parity.joined(checks).written(Path(out))
 
 
@@ -189,9 +189,11 @@ def _pid(geometry: Geometry) -> int:
     return abs(geometry.pid)
 
 
-def _readme(geometry: Geometry, pid: int, eta: tuple[int, int]) -> str:
-    """What is still missing in the folder, which belongs to the detector."""
-    layers = ", ".join(str(layer.id) for layer in geometry.layers)
+def _readme(file: ModelFile, pid: int, eta: tuple[int, int]) -> str:
+    """What is still missing in the folder, which belongs to the detector, and where the networks
+    are valid.
+    """
+    layers = ", ".join(str(layer.id) for layer in file.model.geometry.layers)
     stem = f"rootFiles/pid{pid}_E"
     ends = f"_eta_{eta[0]}_{eta[1]}"
     return (
@@ -201,7 +203,7 @@ def _readme(geometry: Geometry, pid: int, eta: tuple[int, int]) -> str:
         f"{stem}65536{ends}_validation.root: the tree rootTree with a branch extrapWeight_<layer> "
         "for each of these layers.\n"
         "Networks in ONNX: the class destroys its own Ort::Env; the application has to keep one "
-        "alive for as long as it makes showers.\n"
+        f"alive for as long as it makes showers.\n{told_range(file)}"
     )
 
 
@@ -229,15 +231,11 @@ def voxel_order(geometry: Geometry) -> NDArray[np.int64]:
 
     Raises ExportError for layers that are not polar, and for those that the class skips or merges.
     """
+    check_polar(geometry)
     numbers_of_layers = []
     for layer, where in sorted(
         zip(geometry.layers, geometry.slices, strict=True), key=lambda pair: pair[0].id
     ):
-        if layer.kind != "polar":
-            raise ExportError(
-                f"FastCaloSim has voxels in r and alpha; layer {layer.id} of '{geometry.name}' is "
-                "a grid of cells: export to ONNX."
-            )
         n_alpha, n_r = layer.shape
         if n_r == 1:
             raise ExportError(
