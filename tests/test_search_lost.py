@@ -22,15 +22,18 @@ import pytest
 from test_search import SPACE, run, search_of
 
 from caloforge.config import load_recipe
-from caloforge.data import sample_path
+from caloforge.data import read_showers, sample_path
 from caloforge.errors import DataError, TrainingError
+from caloforge.executors import SerialExecutor
 from caloforge.models.file import load_model
+from caloforge.signals import Terminated
 
 optuna = pytest.importorskip("optuna", reason="needs the extra `search`")
 
 from caloforge.search import (  # noqa: E402
     _warn_without_early,
     results,
+    run_search,
     several,
     study,
     trial,
@@ -316,3 +319,34 @@ def test_results_of_another_kind_or_study_are_not_replaced(tmp_path: Path, space
     with pytest.raises(TrainingError, match="results of the study 'smoke-flow-matching'"):
         run(replace(search, name="other"))
     run(search)
+
+
+def test_energies_that_are_left_out_choose_no_trial(
+    shared: Any, tmp_path: Path, space: Path
+) -> None:
+    """They are there to test what a generator makes between the energies it has seen."""
+    own = load_recipe("smoke-flow-matching", ["data.leave_out=[65536.0]"])
+    search = search_of(tmp_path, space, recipe=own, objectives=("chi2_ndf",))
+    whole = read_showers(sample_path("ds1-photons-train"))
+    assert 65536.0 in whole.incident_energy
+    showers, measure = worker._showers(search, shared)
+    judged = set(measure.score.incident)
+    assert 65536.0 not in judged and {32768.0, 131072.0} <= judged
+    assert len(showers) > 0.8 * len(whole)
+
+
+def test_after_sigterm_the_results_of_an_executor_are_written(tmp_path: Path, space: Path) -> None:
+    class Batch(SerialExecutor):
+        done = 0
+
+        def submit(self, function: Any, /, *arguments: Any, **more: Any) -> Future[Any]:
+            self.done += 1
+            if self.done > 1:
+                raise Terminated
+            return super().submit(function, *arguments, **more)
+
+    search = search_of(tmp_path, space)
+    with pytest.raises(Terminated):
+        run_search(search, executor=Batch(), tell=lambda line: None)
+    found = json.loads((search.out / "search.json").read_text(encoding="utf-8"))
+    assert [t["state"] for t in found["trials"]] == ["complete"]

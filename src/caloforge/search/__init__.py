@@ -21,6 +21,7 @@ from caloforge.search.objectives import OBJECTIVES, check_objectives
 from caloforge.search.several import by_executor, side_by_side
 from caloforge.search.space import load_space, write_out
 from caloforge.search.worker import Search, Tell, check_data, open_shared, work
+from caloforge.signals import Terminated
 
 
 def run_search(
@@ -68,7 +69,7 @@ def run_search(
             if executor is None and not interrupted:
                 # A single worker does everything here; after several, what a killed one left.
                 interrupted = work(search, tell, watch)
-        except CaloForgeError:
+        except (CaloForgeError, KeyboardInterrupt, Terminated):
             with suppress(Exception):  # the first error is the one to tell
                 results.write_results(shared, search.out, search.recipe, space)
             raise

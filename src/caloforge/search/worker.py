@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from caloforge.config import Recipe, dump_recipe
 from caloforge.data import holdout_split, read_showers, resolve_data
 from caloforge.errors import CaloForgeError, TrainingError
@@ -18,6 +20,7 @@ from caloforge.search.space import Space, load_space
 from caloforge.search.trial import Watcher, draw, run_trial, trial_folder, trial_recipe
 from caloforge.showers import Showers
 from caloforge.signals import asked_to_stop
+from caloforge.training.dataset import prepare_showers
 from caloforge.training.train import check_read_out
 
 FAILURES = 5  # in a row end a worker: then it is not the values that are wrong
@@ -34,8 +37,8 @@ class Search:
         The recipe that is trained; the space varies its values.
     data
         Training showers: a file or the name of a shipped sample. A seeded tenth (the recipe's
-        `training.holdout`) is held out to judge the trials; each trial chooses its generator on a
-        tenth of the rest.
+        `training.holdout`) is held out to judge the trials, without the energies that the recipe
+        leaves out; each trial chooses its generator on a tenth of the rest.
     out
         Folder for trials, best generator and search.json.
     space
@@ -176,6 +179,11 @@ def _showers(search: Search, shared: Any) -> tuple[Showers, Measure]:
     kept, held = holdout_split(showers.incident_energy, recipe.training.holdout, search.seed)
     digest = zlib.crc32(showers.conditions[held].tobytes())
     study.check_held_out(shared, zlib.crc32(showers.energies[held].tobytes(), digest), search.data)
+    if recipe.data.leave_out:
+        # What the trials may not learn from does not choose among them either.
+        shown = recipe.data.model_copy(update={"at_most": (), "average": 1})
+        energies = prepare_showers(showers, shown, search.seed).incident_energy
+        held = held[np.isin(showers.incident_energy[held], energies)]
     measure = Measure(showers[held], recipe, search.objectives, search.seed)
     return showers[kept], measure
 
