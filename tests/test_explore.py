@@ -308,6 +308,8 @@ def test_a_runtime_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("options", "sentence"),
     [
         (["--runtime", "x"], "only a static site"),
+        (["--out", "x", "--engine", "torch"], "a static site has neither"),
+        (["--out", "x", "--port", "8000"], "a static site has neither"),
         (["--port", "70000"], "expected 0 to 65535"),
         (["no-such-model"], "no such shipped generator"),
         (["--reference", "no-such-sample"], "neither a file nor a shipped sample"),

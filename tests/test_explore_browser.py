@@ -452,6 +452,23 @@ def test_a_sweep_is_stopped_by_its_own_button(visit: Callable[..., Visit], serve
     assert seen.page.evaluate("explorer.sweeping") == 0
 
 
+def test_contexts_of_webgl_are_given_back(visit: Callable[..., Visit], server: Any) -> None:
+    """A browser has room for about sixteen; one more is asked whether it computes in software."""
+    seen = visit(f"{server.url}#model=calogan-eplus&beside=geant4")
+    seen.page.evaluate(
+        "(() => { window.made = [];"
+        " const get = HTMLCanvasElement.prototype.getContext;"
+        " HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {"
+        "  const found = get.call(this, kind, ...rest);"
+        "  if (found && kind.startsWith('webgl')) made.push(found); return found; }; })()"
+    )
+    for name in ("lcd-mlp", "calogan-eplus") * 2:
+        seen.page.select_option("#model", name)
+        seen.wait(f"explorer.model.name === '{name}' && explorer.shown.length === 2")
+    seen.wait("made.filter(context => !context.isContextLost()).length === 2")
+    assert seen.page.evaluate("made.length") == 8
+
+
 def test_out_of_range_is_marked(visit: Callable[..., Visit], server: Any) -> None:
     seen = visit(f"{server.url}#model=calogan-eplus")
     seen.page.fill("#c-energy", "250000")

@@ -74,7 +74,8 @@ export class Scene {
   private readonly outlineInk = new LineBasicMaterial({ transparent: true });
   private readonly particleInk = new LineBasicMaterial({ transparent: true, depthTest: false });
   private readonly distance: number; // of the camera at zoom 1, mm
-  private waiting = false;
+  private readonly sizes = new ResizeObserver(() => this.resize());
+  private frame = 0; // in which the next picture is drawn
   private drawn: { energies: ArrayLike<number>; condition: number[]; scale: Scale } | null = null;
   onView: (view: View) => void = () => {};
 
@@ -139,7 +140,7 @@ export class Scene {
     this.theme();
     this.view = START;
     canvas.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.resize()).observe(canvas.parentElement as HTMLElement);
+    this.sizes.observe(canvas.parentElement as HTMLElement);
     this.resize();
   }
 
@@ -211,10 +212,9 @@ export class Scene {
 
   // A picture is drawn when something has changed, and not otherwise.
   request(): void {
-    if (this.waiting) return;
-    this.waiting = true;
-    requestAnimationFrame(() => {
-      this.waiting = false;
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
       this.renderer.render(this.world, this.camera);
     });
   }
@@ -230,6 +230,8 @@ export class Scene {
   }
 
   dispose(): void {
+    cancelAnimationFrame(this.frame);
+    this.sizes.disconnect();
     this.controls.dispose();
     this.geometry.dispose();
     this.renderer.dispose();
@@ -304,14 +306,18 @@ function segments(detector: Detector): number {
   return Math.max(1, Math.ceil(Math.max(...arcs) / 0.16));
 }
 
-// Whether pictures are computed by the processor, which is slow.
+// Whether pictures are computed by the processor, which is slow. It is asked once: every question
+// makes a context of WebGL.
+let software: boolean | undefined;
 function isSoftware(): boolean {
+  if (software !== undefined) return software;
   const probe = document.createElement("canvas").getContext("webgl2");
   const name = probe?.getExtension("WEBGL_debug_renderer_info")
     ? String(probe.getParameter(0x9246))
     : "";
   probe?.getExtension("WEBGL_lose_context")?.loseContext();
-  return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+  software = /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+  return software;
 }
 
 // Front and back of each block of layers with the same cells, and the edges between them.

@@ -53,6 +53,11 @@ def explore(
 
     if runtime is not None and out is None:
         raise CaloForgeError("Got --runtime without --out; only a static site needs the runtime.")
+    if out is not None and (engine != "auto" or port):
+        raise CaloForgeError(
+            "Got --engine or --port with --out; a static site has neither: any web server hosts "
+            "it, and the browser runs its models."
+        )
     if not 0 <= port < 1 << 16:
         raise CaloForgeError(f"Got --port {port}; expected 0 to 65535.")
     showers = None if reference is None else resolve_data(reference)
