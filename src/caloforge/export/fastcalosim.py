@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import constants
-from torch import Tensor, nn
 
 from caloforge.detector.binning import add_layers
 from caloforge.detector.geometry import Geometry
 from caloforge.errors import ExportError
 from caloforge.export.binned_shower import check_polar, export_binned_shower, told_range
+from caloforge.export.dense_layers import DenseLayers
 from caloforge.export.lwtnn import (
     DenseLayer,
     dense_core_of,
@@ -326,50 +326,9 @@ def _write_json(path: Path, layers: list[DenseLayer], latent: int, about: dict[s
     return lambda u, seen: run_graph(plain, {"node_0": u, "node_1": seen})
 
 
-class _Layers(nn.Module):
-    """forward(u (1, Z), conditions (1, 2)) -> fractions (1, V)."""
-
-    def __init__(self, layers: list[DenseLayer]) -> None:
-        super().__init__()
-        parts: list[nn.Module] = []
-        for layer in layers:
-            dense = nn.Linear(layer.weight.shape[1], layer.weight.shape[0])
-            with torch.no_grad():
-                dense.weight.copy_(torch.from_numpy(layer.weight))
-                dense.bias.copy_(torch.from_numpy(layer.bias))
-            parts += [dense, _Activation(layer.function, layer.alpha or 1.0)]
-        self.network = nn.Sequential(*parts)
-
-    def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Fractions of the incident energy."""
-        shares: Tensor = self.network(torch.cat([noise, condition], dim=1))
-        return shares
-
-
-class _Activation(nn.Module):
-    """An activation of the LWTNN format."""
-
-    def __init__(self, function: str, alpha: float) -> None:
-        super().__init__()
-        self.function, self.alpha = function, alpha
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Activated."""
-        if self.function == "swish":
-            return x * torch.sigmoid(self.alpha * x)
-        if self.function == "leakyrelu":
-            return nn.functional.leaky_relu(x, self.alpha)
-        if self.function == "elu":
-            return nn.functional.elu(x, self.alpha)
-        if self.function == "softmax":
-            return torch.softmax(x, dim=1)
-        functions = {"rectified": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
-        return functions[self.function](x) if self.function in functions else x
-
-
 def _write_onnx(path: Path, layers: list[DenseLayer], latent: int, about: dict[str, str]) -> Any:
     example = (torch.zeros(1, latent), torch.zeros(1, 2))
-    proto = convert(_Layers(layers).eval(), example, ["Noise", "mycond"], "out", rows=None)
+    proto = convert(DenseLayers(layers).eval(), example, ["Noise", "mycond"], "out", rows=None)
     path.write_bytes(serialised(proto, about))
     session = open_session(path)
 
