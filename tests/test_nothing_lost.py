@@ -28,19 +28,20 @@ def call(*words: object) -> None:
 
 
 def test_what_exists_is_replaced_only_when_told(tmp_path: Path) -> None:
-    out = tmp_path / "showers.hdf5"
-    out.write_bytes(b"mine")
+    out, network = tmp_path / "showers.hdf5", tmp_path / "network.onnx"
     commands: list[list[object]] = [
         [*GENERATE, "--out", out],
         ["data", "convert", "ds1-photons-test", out],
-        ["export", MODEL, "--to", "onnx", "--out", out],
+        ["export", MODEL, "--to", "onnx", "--out", network],
         ["models", MODEL, "--page", out],
         ["geometry", "draw", "lcd", "--out", out],
     ]
+    for path in (out, network):
+        path.write_bytes(b"mine")
     for words in commands:
         with pytest.raises(CaloForgeError, match="--force"):
             call(*words)
-        assert out.read_bytes() == b"mine"
+        assert out.read_bytes() == network.read_bytes() == b"mine"
     call(*GENERATE, "--out", out, "--force")
     assert out.stat().st_size > 1000
 
@@ -107,7 +108,7 @@ def test_a_training_names_itself_in_its_readme(smoke: Callable[[str], Path]) -> 
 
 
 def test_nothing_is_written_over_what_is_read(tmp_path: Path) -> None:
-    model, showers = tmp_path / "model.safetensors", tmp_path / "a.npz"
+    model, showers = tmp_path / "model.onnx", tmp_path / "a.npz"
     model.write_bytes(resolve_model(MODEL).read_bytes())
     call(*GENERATE, "--out", showers)
     before = [model.read_bytes(), showers.read_bytes()]

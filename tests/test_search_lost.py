@@ -41,6 +41,8 @@ from caloforge.search import (  # noqa: E402
 )
 
 FAIL = optuna.trial.TrialState.FAIL
+# Some of these tests ask for trials themselves, without `Study.optimize`.
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
 
 
 @pytest.fixture
