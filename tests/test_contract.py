@@ -254,8 +254,9 @@ def test_core_is_the_sampler_or_a_reasoned_refusal(trained: ModelFile) -> None:
     assert ((made - expected).abs() <= 1e-5 * model.incident(condition)).all()
 
 
-# These have thousands of operators, which take up to minutes to write.
-LARGE_GRAPHS = ("rnn", "calogan-conditional", "sagan")
+# These have thousands of operators, which take up to minutes to write, or are exported in
+# tests/test_export.py as well.
+LARGE_GRAPHS = ("rnn", "calogan-conditional", "sagan", "lagan", "copula")
 
 
 @pytest.mark.parametrize(
