@@ -538,6 +538,7 @@ def test_job_scripts_ask_for_what_the_file_says() -> None:
 
 
 # --- judging ---------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_judging_side_by_side_finds_the_same_figures(
     executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
