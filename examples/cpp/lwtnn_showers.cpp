@@ -7,6 +7,8 @@
 // reads it from a file of N x Z 32-bit floats, and writes N x V energies in MeV to OUT.f32. Z is the
 // number of the graph's noise variables; for a VAE two more for each number of its transform, which
 // is read from GENERATOR_transform.json.
+#include "command_line.h"
+
 #define BOOST_BIND_GLOBAL_PLACEHOLDERS  // silences a note of older releases of Boost
 #include <lwtnn/LightweightGraph.hh>
 #include <lwtnn/lightweight_network_config.hh>
@@ -193,73 +195,21 @@ private:
   std::vector<double> width_, logistic_, knots_, response_, variance_, mean_, std_, layer_;
 };
 
-struct Arguments {
-  std::string model, noise, out;
-  std::int64_t count = 0;
-  std::uint64_t seed = 0;
-  std::vector<double> condition;
-};
-
-// The number in `word`, all of it: "65GeV" is no number.
-template <typename Number, typename Read>
-Number number(const std::string& word, const std::string& what, Read read) {
-  try {
-    std::size_t used = 0;
-    const Number value = read(word, &used);
-    if (used == word.size()) return value;
-  } catch (const std::logic_error&) {  // no number, or one that is too large
-  }
-  throw std::runtime_error("got \"" + word + "\" as " + what + "; expected a number");
-}
-
-Arguments parse(int argc, char** argv) {
-  if (argc < 4)
-    throw std::runtime_error("usage: lwtnn_showers GENERATOR.json N CONDITION... "
-                             "[--seed S] [--noise IN.f32] [--out OUT.f32]");
-  Arguments arguments;
-  arguments.model = argv[1];
-  const auto integer = [](const std::string& word, std::size_t* used) { return std::stoll(word, used); };
-  const auto real = [](const std::string& word, std::size_t* used) { return std::stod(word, used); };
-  arguments.count = number<std::int64_t>(argv[2], "N", integer);
-  if (arguments.count < 1) throw std::runtime_error("N must be at least 1");
-  for (int i = 3; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (word.rfind("--", 0) != 0) {
-      arguments.condition.push_back(number<double>(word, "condition", real));
-      continue;
-    }
-    if (i + 1 == argc) throw std::runtime_error(word + " needs a value");
-    const std::string value = argv[++i];
-    if (word == "--seed") arguments.seed = number<std::uint64_t>(value, "seed", integer);
-    else if (word == "--noise") arguments.noise = value;
-    else if (word == "--out") arguments.out = value;
-    else throw std::runtime_error("unknown option " + word);
-  }
-  return arguments;
-}
-
 // `size` normals: drawn, or read from a file of 32-bit floats.
-std::vector<double> read_noise(const Arguments& arguments, std::size_t size) {
-  std::vector<double> noise(size);
-  if (arguments.noise.empty()) {
-    std::mt19937_64 engine(arguments.seed);
-    std::normal_distribution<double> normal;
-    for (double& z : noise) z = normal(engine);
-    return noise;
+std::vector<double> noise_of(const Arguments& arguments, std::size_t size) {
+  if (!arguments.noise.empty()) {
+    const std::vector<float> read = read_noise(arguments.noise, size);
+    return {read.begin(), read.end()};
   }
-  std::vector<float> read(size);
-  std::ifstream file(arguments.noise, std::ios::binary);
-  file.read(reinterpret_cast<char*>(read.data()), static_cast<std::streamsize>(size * sizeof(float)));
-  if (!file) throw std::runtime_error(arguments.noise + " does not hold enough noise");
-  if (file.peek() != std::ifstream::traits_type::eof())
-    throw std::runtime_error(arguments.noise + " holds more than the N x Z = " +
-                             std::to_string(size) + " numbers of noise");
-  std::copy(read.begin(), read.end(), noise.begin());
+  std::mt19937_64 engine(arguments.seed);
+  std::normal_distribution<double> normal;
+  std::vector<double> noise(size);
+  for (double& z : noise) z = normal(engine);
   return noise;
 }
 
 int run(int argc, char** argv) {
-  const Arguments arguments = parse(argc, argv);
+  const Arguments arguments = parse(argc, argv, "lwtnn_showers GENERATOR.json");
   std::ifstream file(arguments.model);
   if (!file) throw std::runtime_error("cannot read " + arguments.model);
   const ptree content = read_generator(arguments.model);
@@ -283,7 +233,7 @@ int run(int argc, char** argv) {
     transform.emplace(arguments.model.substr(0, arguments.model.rfind(".json")) + "_transform.json");
   const std::size_t needed = latent.size() + (transform ? transform->noise() : 0);
   const auto count = static_cast<std::size_t>(arguments.count);
-  const auto noise = read_noise(arguments, count * needed);
+  const auto noise = noise_of(arguments, count * needed);
 
   std::vector<float> showers;
   double total = 0;
@@ -303,12 +253,7 @@ int run(int argc, char** argv) {
             << about.get<std::string>("geometry_hash") << ": " << count << " showers of "
             << showers.size() / count << " cells, " << total / static_cast<double>(count)
             << " MeV on average\n";
-  if (!arguments.out.empty()) {
-    std::ofstream out(arguments.out, std::ios::binary);
-    out.write(reinterpret_cast<const char*>(showers.data()),
-              static_cast<std::streamsize>(showers.size() * sizeof(float)));
-    if (!out) throw std::runtime_error("cannot write " + arguments.out);
-  }
+  if (!arguments.out.empty()) write_showers(arguments.out, showers);
   return 0;
 }
 

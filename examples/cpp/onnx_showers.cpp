@@ -6,6 +6,8 @@
 // rad) and within the range that the file states. The program draws the noise, or reads it from a
 // file of N x Z 32-bit floats, so that the showers can be compared with those of Python. It writes
 // N x V energies in MeV to OUT.f32.
+#include "command_line.h"
+
 #include <onnxruntime_cxx_api.h>
 
 #include <array>
@@ -21,51 +23,6 @@
 #include <vector>
 
 namespace {
-
-struct Arguments {
-  std::string model, noise, out;
-  std::int64_t count = 0;
-  std::uint64_t seed = 0;
-  std::vector<float> condition;
-};
-
-// The number in `word`, all of it: "65GeV" is no number.
-template <typename Number, typename Read>
-Number number(const std::string& word, const std::string& what, Read read) {
-  try {
-    std::size_t used = 0;
-    const Number value = read(word, &used);
-    if (used == word.size()) return value;
-  } catch (const std::logic_error&) {  // no number, or one that is too large
-  }
-  throw std::runtime_error("got \"" + word + "\" as " + what + "; expected a number");
-}
-
-Arguments parse(int argc, char** argv) {
-  if (argc < 4)
-    throw std::runtime_error("usage: onnx_showers GENERATOR.onnx N CONDITION... "
-                             "[--seed S] [--noise IN.f32] [--out OUT.f32]");
-  Arguments arguments;
-  arguments.model = argv[1];
-  const auto integer = [](const std::string& word, std::size_t* used) { return std::stoll(word, used); };
-  const auto real = [](const std::string& word, std::size_t* used) { return std::stof(word, used); };
-  arguments.count = number<std::int64_t>(argv[2], "N", integer);
-  if (arguments.count < 1) throw std::runtime_error("N must be at least 1");
-  for (int i = 3; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (word.rfind("--", 0) != 0) {
-      arguments.condition.push_back(number<float>(word, "condition", real));
-      continue;
-    }
-    if (i + 1 == argc) throw std::runtime_error(word + " needs a value");
-    const std::string value = argv[++i];
-    if (word == "--seed") arguments.seed = number<std::uint64_t>(value, "seed", integer);
-    else if (word == "--noise") arguments.noise = value;
-    else if (word == "--out") arguments.out = value;
-    else throw std::runtime_error("unknown option " + word);
-  }
-  return arguments;
-}
 
 // A generator. Its file holds everything that it needs to know.
 class Generator {
@@ -143,25 +100,13 @@ std::vector<Condition> read_conditions(const std::string& text) {
 }
 
 // Refuses a condition outside the trained range, which a network would answer with nonsense.
-void check(float value, const Condition& condition) {
+void check(double value, const Condition& condition) {
   // The range is written with more digits than a 32-bit float has.
   const double slack = 1e-6 * (std::abs(condition.low) + std::abs(condition.high));
   if (!(value >= condition.low - slack && value <= condition.high + slack))
     throw std::runtime_error("got " + condition.name + " = " + std::to_string(value) +
                              "; the generator was trained on " + std::to_string(condition.low) +
                              " to " + std::to_string(condition.high));
-}
-
-std::vector<float> read_noise(const std::string& path, std::size_t size) {
-  std::vector<float> noise(size);
-  std::ifstream file(path, std::ios::binary);
-  file.read(reinterpret_cast<char*>(noise.data()),
-            static_cast<std::streamsize>(size * sizeof(float)));
-  if (!file) throw std::runtime_error(path + " does not hold enough noise");
-  if (file.peek() != std::ifstream::traits_type::eof())
-    throw std::runtime_error(path + " holds more than the N x Z = " + std::to_string(size) +
-                             " numbers of noise");
-  return noise;
 }
 
 std::vector<float> draw_noise(std::uint64_t seed, std::size_t size) {
@@ -173,7 +118,7 @@ std::vector<float> draw_noise(std::uint64_t seed, std::size_t size) {
 }
 
 int run(int argc, char** argv) {
-  const Arguments arguments = parse(argc, argv);
+  const Arguments arguments = parse(argc, argv, "onnx_showers GENERATOR.onnx");
   Generator generator(arguments.model);
   const auto rows = static_cast<std::size_t>(arguments.count);
   const auto n_noise = static_cast<std::size_t>(generator.width(0));
@@ -195,12 +140,7 @@ int run(int argc, char** argv) {
   std::cout << generator.metadata("model") << ", geometry " << generator.metadata("geometry_hash")
             << ": " << rows << " showers of " << energies.size() / rows << " cells, "
             << total / static_cast<double>(rows) << " MeV on average\n";
-  if (!arguments.out.empty()) {
-    std::ofstream file(arguments.out, std::ios::binary);
-    file.write(reinterpret_cast<const char*>(energies.data()),
-               static_cast<std::streamsize>(energies.size() * sizeof(float)));
-    if (!file) throw std::runtime_error("cannot write " + arguments.out);
-  }
+  if (!arguments.out.empty()) write_showers(arguments.out, energies);
   return 0;
 }
 
