@@ -27,6 +27,20 @@ COUNTED = ("layer", "number", "cells", "slice")
 WIDTH = 10.6  # inches, the width of every figure: one size of letters on the whole page
 
 
+LINE = 0.14  # inches, the height of a line of a title
+
+
+def titles_within(
+    labels: Sequence[str], inches: float, letter: float = 0.08
+) -> tuple[list[str], float]:
+    """Titles over boxes: the labels in lines of at most so many inches with letters of `letter`
+    inches, and the height that lines beyond the first need, inches.
+    """
+    letters = max(int(inches / letter), 4)
+    titles = ["\n".join(textwrap.wrap(label, letters)) for label in labels]
+    return titles, LINE * max(title.count("\n") for title in titles)
+
+
 class Sheet:
     """A figure with equal boxes in rows and columns; all lengths in inches.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from caloforge.metrics.correlations import RAREST
 from caloforge.report.blocks import Picture
 from caloforge.report.drawn import has_second, looks_of, names
 from caloforge.report.floors import at_size
-from caloforge.report.panels import WIDTH, Sheet
+from caloforge.report.panels import WIDTH, Sheet, titles_within
 from caloforge.report.style import INK
 
 Array = NDArray[Any]
@@ -25,7 +24,6 @@ MOST_NUMBERS = 12  # layers with numbers written into the cells
 DIFFERENCE = 0.3  # end of the colour scale of differences
 _ACROSS = 4
 _LEFT, _TOP, _GAP, _BAR = 0.45, 0.42, 0.42, 0.75  # inches
-_LETTER, _LINE = 0.062, 0.14  # inches: width of a letter and height of a line of a title
 
 
 @dataclass(frozen=True)
@@ -133,12 +131,8 @@ def _floor(result: Result, reference: Array) -> Array:
 def _figure(tops: list[Drawn], bottoms: list[Drawn], labels: list[str]) -> Figure:
     across = min(len(tops), _ACROSS)
     size = min((WIDTH - _BAR) / across - _LEFT, 3.1)
-    letters = int((size + 0.8 * _LEFT) / _LETTER)
-    titles = [
-        ["\n".join(textwrap.wrap(matrix.label, letters)) for matrix in matrices]
-        for matrices in (tops, bottoms)
-    ]
-    more = _LINE * max(title.count("\n") for line in titles for title in line)
+    labels_above = [matrix.label for matrix in (*tops, *bottoms)]
+    titles, more = titles_within(labels_above, size + 0.8 * _LEFT, letter=0.062)
     sheet = Sheet(
         2 * -(-len(tops) // across),
         across,
@@ -156,7 +150,7 @@ def _figure(tops: list[Drawn], bottoms: list[Drawn], labels: list[str]) -> Figur
             image = draw_correlations(
                 ax, matrix.values, labels, difference=bool(below), numbers=numbers
             )
-            ax.set_title(titles[below][k], y=1.0, color=matrix.color, fontsize=8)
+            ax.set_title(titles[below * len(tops) + k], y=1.0, color=matrix.color, fontsize=8)
             if column == 0:
                 ax.set_ylabel("layer", fontsize=7.5)
         where = (sheet.x(across - 1) + size + 0.15, sheet.y(below), size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from caloforge.judge.shown.energies import energy_text
 from caloforge.report.blocks import Picture
 from caloforge.report.drawn import looks_of, names, observable_label
 from caloforge.report.floors import SEPARATION, energies_of, metrics_at
-from caloforge.report.panels import WIDTH, Sheet
+from caloforge.report.panels import WIDTH, Sheet, titles_within
 from caloforge.report.style import GEANT4_FILL
 
 Array = NDArray[Any]
@@ -28,7 +27,6 @@ MOST_IN_ALL = 64  # rows; beyond, families of more than `FEW_ROWS` are averaged 
 FEW_ROWS = 3
 RANGE = (1.0, 30.0)
 _LEFT, _TOP, _BOTTOM, _ROW, _BAR = 3.1, 0.3, 0.62, 0.135, 0.75  # inches
-_LETTER, _LINE = 0.08, 0.14  # inches: width of a letter and height of a line of a title
 _ACROSS = 3
 
 
@@ -157,9 +155,8 @@ def _figure(
     across = min(len(maps), _ACROSS)
     height = _ROW * len(rows)
     width = min((WIDTH - _LEFT - _BAR) / across, 0.55 * len(columns) + 0.4)
-    letters = max(int(width / _LETTER), 4)
-    titles = ["\n".join(textwrap.wrap(look.label, letters)) for look in looks_of(result)]
-    top = _TOP + _LINE * max(title.count("\n") for title in titles)
+    titles, more = titles_within([look.label for look in looks_of(result)], width)
+    top = _TOP + more
     sheet = Sheet(
         -(-len(maps) // across),
         across,
