@@ -58,7 +58,7 @@ class IncidentFraction(Transform):
         transform = cls(showers.geometry, low_cut, knots)
         if knots:
             log_energy = torch.from_numpy(showers.incident_energy).log()
-            sums = [torch.where(e < low_cut, 0.0, e).sum(dim=1) for e, _ in blocks(showers)]
+            sums = [transform._kept(energies).sum(dim=1) for energies, _ in blocks(showers)]
             response = torch.cat(sums) / log_energy.exp()
             edges, means = response_curve(log_energy, response, knots)
             transform.log_energy.copy_(edges)
@@ -83,16 +83,16 @@ class IncidentFraction(Transform):
 
     def forward(self, energies: Tensor, condition: Tensor) -> Tensor:
         """MeV to fractions of the incident energy, (N, V)."""
-        if self.low_cut > 0:
-            energies = torch.where(energies < self.low_cut, 0.0, energies)
-        return energies / self.scale(condition)
+        return self._kept(energies) / self.scale(condition)
 
     def inverse(self, x: Tensor, condition: Tensor) -> Tensor:
         """Fractions to MeV; what is below zero (or below `low_cut`) becomes zero."""
-        energies = x.clamp(min=0) * self.scale(condition)
-        if self.low_cut > 0:
-            energies = torch.where(energies < self.low_cut, 0.0, energies)
-        return energies
+        return self._kept(x.clamp(min=0) * self.scale(condition))
+
+    def _kept(self, energies: Tensor) -> Tensor:
+        """Energies in MeV, 0 where they are below `low_cut`."""
+        cut = self.low_cut
+        return torch.where(energies < cut, 0.0, energies) if cut > 0 else energies
 
 
 class BalancedFraction(IncidentFraction):
@@ -120,8 +120,7 @@ class BalancedFraction(IncidentFraction):
         transform = cls(showers.geometry, power, low_cut)
         squares = torch.zeros(showers.geometry.n_cells, dtype=torch.float64)
         for energies, condition in blocks(showers):
-            kept = torch.where(energies < low_cut, 0.0, energies)
-            share = kept.double() / transform.incident(condition)
+            share = transform._kept(energies).double() / transform.incident(condition)
             squares += share.square().sum(dim=0)
         size = (squares / len(showers)).sqrt()
         faintest = size[size > 0].min() if bool((size > 0).any()) else size.new_ones(())
