@@ -256,7 +256,7 @@ def test_core_is_the_sampler_or_a_reasoned_refusal(trained: ModelFile) -> None:
 
 # These have thousands of operators, which take up to minutes to write, or are exported in
 # tests/test_export.py as well.
-LARGE_GRAPHS = ("rnn", "calogan-conditional", "sagan", "lagan", "copula", "vae")
+LARGE_GRAPHS = ("rnn", "calogan-conditional", "sagan", "copula", "vae")
 
 
 @pytest.mark.parametrize(

@@ -283,12 +283,20 @@ def test_without_locks_nobody_passes_for_dead(
 def test_a_sign_of_life_that_was_not_taken_is_given_again(
     shared: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(*_: Any) -> None:
-        raise optuna.exceptions.StorageInternalError("database is locked")
+    """An error would end the thread that gives them."""
+    asked: list[int] = []
+
+    def busy(_: Any, trial_id: int) -> None:
+        asked.append(trial_id)
+        if len(asked) == 1:
+            raise optuna.exceptions.StorageInternalError("database is locked")
 
     number = shared.ask().number
+    own = shared.trials[number]._trial_id
     monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", busy)
-    shared._storage.record_heartbeat(shared.trials[number]._trial_id)
+    for _ in range(2):
+        shared._storage.record_heartbeat(own)
+    assert asked == [own, own]
 
 
 @pytest.mark.parametrize("content", [None, "no\njournal\n", "{}\n"])
