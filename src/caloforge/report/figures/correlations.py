@@ -132,7 +132,7 @@ def _figure(tops: list[Drawn], bottoms: list[Drawn], labels: list[str]) -> Figur
     across = min(len(tops), _ACROSS)
     size = min((WIDTH - _BAR) / across - _LEFT, 3.1)
     labels_above = [matrix.label for matrix in (*tops, *bottoms)]
-    titles, more = titles_within(labels_above, size + 0.8 * _LEFT, letter=0.062)
+    titles, more = titles_within(labels_above, size + 0.8 * _LEFT, letter=0.07)
     sheet = Sheet(
         2 * -(-len(tops) // across),
         across,
