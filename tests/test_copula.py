@@ -15,6 +15,7 @@ from scipy.stats import kstest
 from caloforge.config import load_recipe
 from caloforge.detector.shipped import load_geometry
 from caloforge.detector.symmetries import symmetry_group
+from caloforge.errors import ModelError
 from caloforge.models import make_model
 from caloforge.models.base import Batch
 from caloforge.models.copula.bound import SLACK
@@ -124,6 +125,33 @@ def test_a_known_copula_is_recovered_from_censored_variables() -> None:
     torch.testing.assert_close(covariance, torch.eye(10), atol=0.09, rtol=0)
     again = fitted(white[:, 0], context[:, 0], torch.zeros(len(y)))
     torch.testing.assert_close(again[~empty[:, :10]], y[:, :10][~empty[:, :10]], atol=1e-3, rtol=0)
+
+
+def test_means_and_variances_of_each_energy_are_recovered_with_the_copula() -> None:
+    matrix, moved, wide = truth(12), torch.linspace(-0.8, 0.8, 12), torch.linspace(0.6, 1.4, 12)
+    moved[10:], wide[10:] = 0.0, 1.0  # the context
+    parts = [censored(matrix, 6000) for _ in range(2)]
+    pairs = [(moved, wide), (-moved, 1 / wide)]
+    y, threshold = (
+        torch.cat([part[k] * w + m for part, (m, w) in zip(parts, pairs, strict=True)])
+        for k in (0, 2)
+    )
+    empty = torch.cat([part[1] for part in parts])
+    log_energy = torch.tensor([0.0, 1.0]).repeat_interleave(6000)
+    fitted = Correlation([np.arange(10)], 2, 2, shifts=True)
+    settings = EM._replace(enough=3000)
+    white, context = fitted.fit(Censored(y, empty, threshold), log_energy, rng(), settings)
+    assert context.shape[2] == 2
+    covariance = torch.cov(white.flatten(0, 1).T)
+    torch.testing.assert_close(covariance, torch.eye(10), atol=0.09, rtol=0)
+    for at, (mean, width) in enumerate(pairs):
+        noise = torch.randn(20_000, 12, generator=rng(8))
+        told = noise[:, 10:] @ torch.linalg.cholesky(matrix[10:, 10:]).float().T
+        made = fitted(noise[:, :10], told, torch.full((20_000,), float(at)))
+        torch.testing.assert_close(made.mean(dim=0), mean[:10], atol=0.06, rtol=0)
+        torch.testing.assert_close(made.std(dim=0), width[:10], atol=0.08, rtol=0)
+        found = torch.corrcoef(torch.cat([made, told], dim=1).T)
+        torch.testing.assert_close(found.double(), matrix, atol=0.09, rtol=0)
 
 
 def test_filling_empty_cells_independently_would_lose_correlation() -> None:
@@ -380,7 +408,7 @@ def test_tables_over_the_energy_of_the_layer_know_a_cell_that_depends_on_nothing
     x = share * full
     x *= (layer / x.sum(axis=1))[:, None]
     marginals = ByLayer(np.arange(3), (slice(0, 3),), 1, 16, 64)
-    y = marginals.fit(x, np.zeros(len(x), int), enough=100)
+    y = marginals.fit(x, np.zeros(len(x), int), np.zeros(len(x)), enough=100)
     # An incident energy that says nothing: only the layer's own energy may enter.
     given = Given(torch.zeros(len(x), 1), torch.zeros(len(x)), torch.zeros(len(x)).long())
     told, energies = torch.from_numpy(layer[:, None]).float(), torch.from_numpy(x).float()
@@ -398,6 +426,88 @@ def test_tables_over_the_energy_of_the_layer_know_a_cell_that_depends_on_nothing
         # Of the filled ones, levels above the threshold are uniform.
         way = ((u - low) / (1 - low))[filled[part]]
         assert kstest(way, "uniform").statistic < 0.05
+
+
+def fast_and_slow(per_energy: dict[float, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Energies (N, 3) and log E (N,): at the same layer energies, the first cell has nearly all
+    of it where the particle is fast, and a third where it is slow.
+    """
+    generator = np.random.default_rng(0)
+    energy = np.repeat(list(per_energy), list(per_energy.values())).astype(float)
+    layer = np.exp(generator.uniform(0, 5, len(energy)))
+    rest = generator.dirichlet([2.0, 2.0], len(energy))
+    first = generator.beta(4, 8, len(energy))
+    first[energy > 1] = generator.beta(12, 2, int((energy > 1).sum()))
+    share = np.column_stack([first, (1 - first)[:, None] * rest])
+    return share * layer[:, None], np.log(energy)
+
+
+def test_bands_know_fast_from_slow_particles_of_the_same_layer_energy() -> None:
+    x, log_energy = fast_and_slow({1.0: 1500, 4.0: 1500, 8.0: 30})
+    marginals = ByLayer(np.arange(3), (slice(0, 3),), 1, 4, 64, bands=4)
+    y = marginals.fit(x, np.zeros(len(x), int), log_energy, enough=200)
+    layer, energies = (torch.from_numpy(a).float() for a in (x.sum(axis=1), x))
+    given = Given(
+        torch.zeros(len(x), 1),
+        torch.from_numpy(log_energy).float(),
+        torch.zeros(len(x), dtype=torch.long),
+    )
+    logs, _ = marginals.decode(torch.from_numpy(y), given, layer[:, None])
+    error = (logs.exp() / energies - 1).abs()
+    assert error.quantile(0.9) < 0.1
+    # The way back, at energies of the scan and between them.
+    ranks, _ = marginals.place(energies, given)
+    assert (ranks - torch.from_numpy(y)).abs().median() < 0.05
+
+    def mean_of_first(energy: float) -> float:
+        noise = torch.randn(4000, 3, generator=rng(1))
+        told = Given(
+            torch.zeros(4000, 1),
+            torch.full((4000,), float(np.log(energy))),
+            torch.zeros(4000, dtype=torch.long),
+        )
+        logs, above = marginals.decode(noise, told, torch.full((4000, 1), 20.0))
+        assert (above > 0).all()
+        return float(logs[:, 0].exp().mean()) / 20
+
+    found = [mean_of_first(energy) for energy in (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 100.0)]
+    assert found[0] == found[1] == pytest.approx(1 / 3, abs=0.02)
+    assert found[1] + 0.1 < found[2] < found[3] - 0.1  # half way in log E
+    # The few showers at 8 share a band with those at 4, and nothing lies beyond.
+    assert found[3] == found[4] == found[5] == found[6] == pytest.approx(12 / 14, abs=0.02)
+
+
+def test_a_layer_that_few_showers_reach_has_fewer_bands() -> None:
+    x, log_energy = fast_and_slow({1.0: 300, 2.0: 300, 4.0: 300})
+    behind = np.where(log_energy[:, None] > 1, x, 0.0)  # 4 alone reaches it
+    marginals = ByLayer(np.arange(6), (slice(0, 3), slice(3, 6)), 1, 4, 32, bands=3)
+    both = np.concatenate([x, behind], axis=1)
+    y = marginals.fit(both, np.zeros(len(x), int), log_energy, enough=250)
+    assert np.isfinite(y).all()
+    assert marginals.bands is not None
+    starts = [bands.lowest.tolist() for bands in marginals.bands]
+    assert starts[0] == pytest.approx(np.log([1.0, 2.0, 4.0]).tolist())
+    assert starts[1] == pytest.approx([np.log(4), np.log(4) + 1, np.log(4) + 2])
+    # At lower energies too: what there is at 4.
+    logs = []
+    for energy in (1.0, 3.0, 4.0, 50.0):
+        told = Given(torch.zeros(1, 1), torch.tensor([np.log(energy)]).float(), torch.tensor([0]))
+        logs.append(marginals.decode(torch.zeros(1, 6), told, torch.full((1, 2), 9.0))[0][:, 3:])
+    for other in logs[1:]:
+        torch.testing.assert_close(other, logs[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("ds1-pions", {"bands": 3}, 'several need over = "layer"'),
+        ("lcd", {"bands": 3, "over": "layer"}, "a read-out without categories"),
+        ("lcd", {"shifts": True}, "expected shifts = false"),
+    ],
+)
+def test_bands_and_shifts_are_refused_where_they_would_do_nothing(name, settings, words) -> None:
+    with pytest.raises(ModelError, match=f"(?i){words}"):
+        make_model("copula", load_geometry(name), None, **settings)
 
 
 def test_the_marginal_network_learns_a_spectrum_that_moves_with_the_impact() -> None:

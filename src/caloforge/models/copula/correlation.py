@@ -6,8 +6,8 @@ is found by Monte-Carlo expectation maximisation (G. Wei, M. Tanner, 1990):
 
     E: every empty cell is drawn from its normal distribution given all others, cut at t: with the
        precision matrix P = S^-1 its mean is y_i - (P y)_i / P_ii and its variance 1 / P_ii;
-    M: S = mean of y y^T, averaged over the symmetries, scaled to unit variances, and shrunk by a
-       little towards the identity.
+    M: S = mean of y y^T over showers, the symmetries and the last half of the draws, scaled to
+       unit variances, and shrunk by a little towards the identity.
 
 A shower then is y = B c + R^(1/2) w with w standard normal, B = S_yc S_cc^-1 and
 R = S_yy - B S_cy, of which the symmetric root is taken. Matrices are kept at knots in log E, and B
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloforge.models.copula.censored import Censored, Sweeps
+from caloforge.models.copula.censored import Censored, Sweeps, known
 from caloforge.models.copula.frame import pair_orbits
 from caloforge.models.copula.rings import blocks, find_rings, fourier
 from caloforge.nn.normal import draw_below
@@ -45,6 +45,9 @@ class Correlation(nn.Module):
         K, how many variables y depends on.
     knots
         Most energies at which matrices are kept.
+    shifts
+        Whether means and variances of y are found too, at each knot; else they are 0 and 1. The
+        mean is the part of B of one more variable of the context, which always is 1.
     """
 
     knots: Tensor
@@ -60,8 +63,15 @@ class Correlation(nn.Module):
     still: Tensor
     waves: Tensor
 
-    def __init__(self, permutations: Sequence[np.ndarray], context: int, knots: int) -> None:
+    def __init__(
+        self,
+        permutations: Sequence[np.ndarray],
+        context: int,
+        knots: int,
+        shifts: bool = False,
+    ) -> None:
         super().__init__()
+        self.shifts, context = shifts, context + shifts
         size = len(permutations[0])
         numbers = pair_orbits(permutations)
         pairs, self.rings = torch.from_numpy(numbers), find_rings(permutations, numbers)
@@ -118,6 +128,8 @@ class Correlation(nn.Module):
 
     def forward(self, w: Tensor, context: Tensor, log_energy: Tensor) -> Tensor:
         """y (N, V) from white noise w (N, V) and the context (N, K)."""
+        if self.shifts:
+            context = nn.functional.pad(context, (0, 1), value=1.0)
         if self.rings is not None:
             return self._by_rings(w, context, log_energy)
         if len(self.knots) == 1:
@@ -222,6 +234,8 @@ class Correlation(nn.Module):
         Returns white noise (N, D, V) and contexts (N, D, K) of D draws of the empty cells.
         """
         size, (enough, sweeps, draws, shrink) = self.root.shape[1], settings
+        if self.shifts:
+            cells = cells.beside(known(torch.ones_like(cells.y[:, :1])))
         groups = energy_groups(log_energy, len(self.knots), enough)
         self._place_knots(log_energy, groups)
         y = cells.filled(rng)
@@ -233,8 +247,10 @@ class Correlation(nn.Module):
             matrix = self._moments(part, shrink)
             for sweep in range(1, sweeps + 3 * draws + 1):
                 fill(part, hole, below, torch.linalg.inv(matrix).float(), rng)
-                if sweep <= sweeps or sweep % 3 == 0:
-                    matrix = self._moments(part, shrink)
+                # The first half of the sweeps finds the place, the mean of all others is kept: a
+                # matrix of a single draw would have its noise.
+                weight = 1 / max(1, sweep - sweeps // 2)
+                matrix = (1 - weight) * matrix + weight * self._moments(part, shrink)
                 if sweep > sweeps and (sweep - sweeps) % 3 == 0:
                     kept.append(part.clone())
             slope, root = split(matrix, size)
@@ -247,7 +263,7 @@ class Correlation(nn.Module):
         for knot in range(len(groups), len(self.knots)):
             self.slope[knot], self.values[knot] = self.slope[knot - 1], self.values[knot - 1]
         self.unfold()
-        return white, context
+        return white, context[..., : context.shape[2] - self.shifts]
 
     def _place_knots(self, log_energy: Tensor, groups: list[Tensor]) -> None:
         means = torch.stack([log_energy[rows].mean() for rows in groups])
@@ -256,7 +272,9 @@ class Correlation(nn.Module):
         self.used.fill_(len(groups))
 
     def _moments(self, y: Tensor, shrink: float) -> Tensor:
-        """The correlation matrix of completed showers, averaged over the symmetries."""
+        """The correlation matrix of completed showers, averaged over the symmetries; that of their
+        second moments where means and variances are found.
+        """
         plain = (y.T @ y).double() / len(y)
         mean = torch.zeros_like(plain)
         for p in self.group:
@@ -265,7 +283,7 @@ class Correlation(nn.Module):
         scale = mean.diagonal().rsqrt()
         matrix = (1 - shrink) * mean * scale[:, None] * scale
         matrix.diagonal().fill_(1.0)
-        return matrix
+        return matrix / scale[:, None] / scale if self.shifts else matrix
 
     def _folded(self, root: Tensor) -> Tensor:
         flat = self.pairs.flatten()
@@ -293,7 +311,7 @@ def _unfold(module: Correlation, _: Any) -> None:
 
 def energy_groups(log_energy: Tensor, most: int, enough: int) -> list[Tensor]:
     """Showers in groups of increasing energy, at least `enough` in each: the energies of a scan,
-    the sparse ones together, or as many parts of a spectrum.
+    the sparse ones with those above them, or as many parts of a spectrum.
     """
     distinct, owner = torch.unique(log_energy, return_inverse=True)
     if len(distinct) > 64:
@@ -301,12 +319,14 @@ def energy_groups(log_energy: Tensor, most: int, enough: int) -> list[Tensor]:
         order = log_energy.argsort()
         return [part.sort().values for part in order.tensor_split(count)]
     groups: list[Tensor] = []
+    left = len(log_energy)  # showers of this energy and all above
     for k in range(len(distinct)):
         rows = (owner == k).nonzero()[:, 0]
-        if groups and (len(groups[-1]) < enough or len(rows) < enough or len(groups) == most):
+        if groups and (len(groups[-1]) < enough or left < enough or len(groups) == most):
             groups[-1] = torch.cat([groups[-1], rows])
         else:
             groups.append(rows)
+        left -= len(rows)
     return groups
 
 

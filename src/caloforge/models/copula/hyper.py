@@ -21,18 +21,25 @@ class CopulaHyper(Hyper):
     remainder: Member = "none"
     """What moves the white noise: "none" (the closed form), "flow" or "one-step"."""
     points: Annotated[int, Field(ge=2)] = 16
-    """Most energies with marginals of their own."""
+    """Most energies with marginals of their own; over the energy of the layer, those of all bands
+    together."""
     quantiles: Annotated[int, Field(ge=8)] = 64
     """Number of steps of the marginals' tables."""
     over: Literal["incident", "layer"] = "incident"
     """Energy that the tables of the cells are kept over: "incident", or that of the cell's
     "layer", for showers that fluctuate as much as those of hadrons do."""
+    bands: PositiveInt = 1
+    """Most bands of the incident energy, each with tables of its own over the energy of the
+    layer."""
     enough: PositiveInt = 300
     """How many showers of an energy make marginals and correlations of their own; with fewer, the
     neighbouring energies help."""
     knots: Annotated[int, Field(ge=0)] = 0
     """Most energies with a correlation matrix of their own; 0: ten, or a single one for read-outs
     with an impact, whose matrices are large."""
+    shifts: bool = False
+    """Whether each of these matrices comes with means and variances of the cells' normal
+    variables; for tables over the energy of the layer, which know little of the incident one."""
     core: PositiveInt = 2000
     """Number of cells, those nearest to the axis, that have a matrix of correlations."""
     rank: PositiveInt = 64

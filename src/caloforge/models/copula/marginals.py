@@ -47,8 +47,15 @@ def make_marginals(
     Raises
     ------
     ModelError
-        For tables over the energies of layers where a network is needed.
+        For tables over the energies of layers where a network is needed, and for bands of the
+        incident energy where there are none of these tables or where there are classes.
     """
+    if hyper.bands > 1 and (hyper.over != "layer" or kinds > 1):
+        raise ModelError(
+            f'Got bands = {hyper.bands} with over = "{hyper.over}" and {kinds} classes of showers '
+            f"(read-out '{geometry.name}'). Expected bands = 1: several need over = \"layer\" and "
+            "a read-out without categories."
+        )
     layers = np.arange(geometry.n_layers)
     if particle.frame.moves:
         if hyper.over == "layer":
@@ -63,9 +70,10 @@ def make_marginals(
         )
         return cells, ranks, parts
     sizes, shared = (kinds, hyper.points, hyper.quantiles), orbits(permutations)
+    in_band = (kinds, max(2, hyper.points // hyper.bands), hyper.quantiles, hyper.bands)
     by_layer = hyper.over == "layer"
     return (
-        ByLayer(shared, geometry.slices, *sizes) if by_layer else Tables(shared, *sizes),
+        ByLayer(shared, geometry.slices, *in_band) if by_layer else Tables(shared, *sizes),
         Tables(layers, *sizes),
         Tables(layers, *sizes),
     )
@@ -85,11 +93,7 @@ def place(
         x, kind, log_energy = (
             t.cpu().numpy() for t in (values.double(), given.kind, given.log_energy.double())
         )
-        ranked: NDArray[Any] = (
-            marginals.fit(x, kind, enough)
-            if isinstance(marginals, ByLayer)
-            else marginals.fit(x, kind, log_energy, enough)
-        )
+        ranked: NDArray[Any] = marginals.fit(x, kind, log_energy, enough)
         y = torch.from_numpy(ranked).to(values)
         return Censored(y, values <= 0, y)
     level = torch.rand(values.shape, generator=rng, device=values.device)

@@ -45,6 +45,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.detector.geometry import Geometry
+from caloforge.errors import ModelError
 from caloforge.models.base import Batch, Fit, Loss, Phase, ShowerModel
 from caloforge.models.copula.bank import Bank
 from caloforge.models.copula.bound import Bound
@@ -98,6 +99,11 @@ class Copula(ShowerModel):
         hyper: CopulaHyper | None = None,
     ) -> None:
         hyper = hyper or CopulaHyper()
+        if hyper.shifts and geometry.n_cells > hyper.core:
+            raise ModelError(
+                f"Got shifts = true for the read-out '{geometry.name}'. Expected shifts = false, "
+                f"as in all read-outs of more than {hyper.core} cells (`core`)."
+            )
         super().__init__(geometry, transform or IncidentFraction(geometry, 0.0, 0), hyper)
         self.remainder, self.steps = hyper.remainder, hyper.steps
         self.em = Sweeps(hyper.enough, hyper.sweeps, hyper.draws, hyper.shrink)
@@ -116,7 +122,7 @@ class Copula(ShowerModel):
         knots = hyper.knots or (ONE_MATRIX if self.frame.moves else MATRICES)
         self.along = Correlation([np.arange(layers)], 0, knots)
         self.across: Correlation | Core = (
-            Correlation(permutations, layers, knots)
+            Correlation(permutations, layers, knots, hyper.shifts)
             if cells <= hyper.core
             else Core(geometry, permutations, layers, hyper.core, hyper.rank)
         )

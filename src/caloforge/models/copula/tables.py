@@ -221,6 +221,7 @@ class Tables(nn.Module):
         Returns y (N, M), by rank within each point, with the threshold where x = 0. In a spectrum
         what is ranked are the places in the tables, because the values themselves change with the
         energies between one point and the next. `enough` showers make a point stand for itself.
+        A class that no shower has gets the tables of the one before it.
         """
         y = np.zeros(x.shape, dtype=np.float32)
         bins, scan = np.zeros(len(x), dtype=np.int64), True
@@ -228,6 +229,10 @@ class Tables(nn.Module):
         members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
         for number in range(self.knots.shape[0]):
             rows = np.flatnonzero(kind == number)
+            if number and not len(rows):
+                for buffer in (self.knots, self.threshold, self.values):
+                    buffer[number] = buffer[number - 1]
+                continue
             knots = choose_knots(log_energy[rows], points)
             nearest = np.abs(log_energy[rows][:, None] - knots).argmin(axis=1)
             bins[rows] = number * points + nearest
