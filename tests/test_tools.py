@@ -228,6 +228,22 @@ def test_an_ablation_judges_the_showers_that_the_training_held_out(showers: Show
     assert 0.3 < value <= 1.0 and error > 0.02  # an AUC of forty showers
 
 
+def test_an_ablation_of_the_cells_alone_has_the_layer_energies_of_geant4(
+    showers: Showers, tmp_path: Path
+) -> None:
+    recipe = load_recipe("smoke-copula", ["model.remainder=none", "training.steps=1"])
+    train(recipe, showers, tmp_path / "run")
+    file = load_model(tmp_path / "run" / "model.safetensors")
+    tool("ablations")["hold_layers"](file, showers)
+    made = tool("ablations")["generated"](file, showers, 1)
+    sums = [
+        np.add.reduceat(s.energies, [part.start for part in s.geometry.slices], axis=1)
+        for s in (made, showers)
+    ]
+    assert not np.array_equal(made.energies, showers.energies)
+    np.testing.assert_allclose(*sums, rtol=2e-3, atol=0.05)
+
+
 def test_the_queues_of_published_trainings_can_be_read(monkeypatch) -> None:
     """Every recipe of both queues loads with its settings and is for the read-out it names."""
     monkeypatch.syspath_prepend(ROOT / "tools")
