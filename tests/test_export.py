@@ -15,6 +15,8 @@ from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper
 from torch import Tensor
 
+from caloforge.config import load_recipe
+from caloforge.data import sample_path
 from caloforge.detector.shipped import load_geometry
 from caloforge.errors import ExportError, ModelError
 from caloforge.export import export_model
@@ -37,6 +39,7 @@ from caloforge.models.file import ModelFile, load_model
 from caloforge.nn.logistic import logistic
 from caloforge.noise import normals
 from caloforge.pretrained import pretrained_names, resolve_model
+from caloforge.training.train import train
 from caloforge.transforms import interpolate
 
 PHOTON = "caloshowergan-photon"
@@ -188,6 +191,23 @@ def test_the_oldest_runtime_makes_the_same_showers(name: str, tmp_path: Path) ->
     new = load_onnx(tmp_path / "g.onnx").sample(condition, noise)
     limit = 1e-5 * new.sum(axis=1, keepdims=True)
     assert (np.abs(np.load(tmp_path / "made.npy") - new) <= limit).all()
+
+
+@pytest.mark.slow
+def test_bands_of_the_incident_energy_export(tmp_path: Path) -> None:
+    """Tables over the energy of the layer in three bands, at energies of the scan and between."""
+    small = ("bands=3", "points=9", "quantiles=8", "knots=2", "sweeps=2", "draws=1", "enough=60")
+    recipe = load_recipe("copula-pions", [f"model.{setting}" for setting in small])
+    train(recipe, sample_path("ds1-pions-train"), tmp_path / "run")
+    file = load_model(tmp_path / "run" / "model.safetensors")
+    assert export_onnx(file, tmp_path / "g.onnx").worst <= 2e-5
+    condition = np.geomspace(256.0, 4194304.0, 40)[:, None]
+    noise = normals(3, 0, 40, file.model.noise_size)
+    made = load_onnx(tmp_path / "g.onnx").sample(condition, noise)
+    with torch.inference_mode():
+        told, given = torch.from_numpy(condition).float(), torch.from_numpy(noise)
+        expected = file.model.sample(told, given).numpy()
+    assert (np.abs(made - expected) <= 2e-5 * expected.sum(axis=1, keepdims=True) + 1e-4).all()
 
 
 @pytest.mark.parametrize("head", ["l2", "likelihood"])
