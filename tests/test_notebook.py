@@ -77,6 +77,8 @@ def test_showers_are_drawn(photons: Showers) -> None:
 
 
 def test_samples_in_memory_are_compared(photons: Showers, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="single metrics cannot be chosen"):
+        compare(photons[:400], photons[400:800], metrics=["precision"])  # type: ignore[arg-type]
     found = compare(photons[:400], {"rest": photons[400:800]}, metrics=None)
     assert isinstance(found, Compared) and "rest" in repr(found)
     assert "separation/response" in found.metrics

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caloforge.errors import CaloForgeError, did_you_mean
+from caloforge.errors import CaloForgeError, DataError, did_you_mean
 from caloforge.judge.comparison import Comparison
 from caloforge.judge.folder import Result, read_results
 from caloforge.showers import Showers
@@ -184,8 +184,13 @@ def compare(
     from caloforge.judge.compare import compare as compare_summaries
     from caloforge.judge.folder import result_of
     from caloforge.judge.pairs import How
-    from caloforge.metrics.effort import choose_effort
+    from caloforge.metrics.effort import EFFORTS, Effort, choose_effort
 
+    if not isinstance(metrics, Effort | str | None):
+        raise DataError(
+            f"Got metrics = {metrics!r}; expected {', '.join(map(repr, EFFORTS))}, or None for "
+            "the metrics of one observable at a time: single metrics cannot be chosen here."
+        )
     effort = choose_effort(metrics) if isinstance(metrics, str) else metrics
     keep = (0, None) if effort is None else (effort.keep, effort.cell_bytes)
     base = _summary(reference, "reference", None, keep)
