@@ -50,11 +50,10 @@ class Job:
 
 # Data set 1 prefers no direction: rotated and mirrored copies are new showers.
 COPIES = ("training.compile=true", 'training.augment=["rotate-alpha","reflect-alpha"]')
-# Of ten thousand photons the published batch of 1024 learns more slowly, but steadily, where a
-# batch of 128 has moments of chance (docs/systems/caloshowergan.md, "A small batch").
+# The published batch of 1024 learns more slowly than one of 128, but steadily, and gets further
+# (docs/systems/caloshowergan.md, "A small batch" and "Pions").
 PHOTONS = (*COPIES, "training.selection.every=250")
-# 2743 pions are hardly three batches of 1024.
-PIONS = (*COPIES, "training.batch_size=128")
+PIONS = (*COPIES, "training.selection.every=100")
 
 # The energy term makes the response too narrow.
 NO_ENERGY_TERM = (
