@@ -154,6 +154,14 @@ def test_means_and_variances_of_each_energy_are_recovered_with_the_copula() -> N
         torch.testing.assert_close(found.double(), matrix, atol=0.09, rtol=0)
 
 
+def test_a_matrix_has_not_the_noise_of_a_single_draw() -> None:
+    """Other draws of the empty cells of few showers are as white as those it was found with."""
+    y, empty, threshold = censored(truth(24), 60)
+    fitted = Correlation([np.arange(24)], 0, 1)
+    white, _ = fitted.fit(Censored(y, empty, threshold), torch.zeros(len(y)), rng(), EM)
+    assert float(white.square().mean()) == pytest.approx(1.0, abs=0.03)
+
+
 def test_filling_empty_cells_independently_would_lose_correlation() -> None:
     """What the expectation maximisation is for."""
     matrix = truth(12)
@@ -280,6 +288,10 @@ def test_energies_of_a_scan_are_groups_and_sparse_ones_join() -> None:
     energy = torch.tensor([1.0] * 50 + [2.0] * 40 + [3.0] * 5 + [4.0] * 2)
     groups = energy_groups(energy, 10, 20)
     assert [sorted(set(energy[rows].tolist())) for rows in groups] == [[1.0], [2.0, 3.0, 4.0]]
+    # Few at each energy, enough together: a group of their own, not part of the one below.
+    energy = torch.tensor([1.0] * 50 + [2.0] * 15 + [3.0] * 10)
+    groups = energy_groups(energy, 10, 20)
+    assert [sorted(set(energy[rows].tolist())) for rows in groups] == [[1.0], [2.0, 3.0]]
     spectrum = torch.rand(1000, generator=rng())
     groups = energy_groups(spectrum, 4, 20)
     assert sorted(torch.cat(groups).tolist()) == list(range(1000))
@@ -475,6 +487,25 @@ def test_bands_know_fast_from_slow_particles_of_the_same_layer_energy() -> None:
     assert found[1] + 0.1 < found[2] < found[3] - 0.1  # half way in log E
     # The few showers at 8 share a band with those at 4, and nothing lies beyond.
     assert found[3] == found[4] == found[5] == found[6] == pytest.approx(12 / 14, abs=0.02)
+
+
+def test_an_empty_layer_has_the_thresholds_of_its_band() -> None:
+    """Where the next shower of the band would begin, at its smallest layer energy."""
+    x, log_energy = fast_and_slow({1.0: 600, 4.0: 600})
+    generator = np.random.default_rng(3)
+    x[:, 0] *= generator.random(len(x)) < np.where(log_energy > 1, 0.9, 0.3)
+    x[::3] = 0.0
+    marginals = ByLayer(np.arange(3), (slice(0, 3),), 1, 4, 64, bands=2)
+    y = marginals.fit(x, np.zeros(len(x), int), log_energy, enough=200)
+    given = Given(
+        torch.zeros(len(x), 1),
+        torch.from_numpy(log_energy).float(),
+        torch.zeros(len(x), dtype=torch.long),
+    )
+    _, threshold = marginals.place(torch.from_numpy(x).float(), given)
+    empty = x.sum(axis=1) == 0
+    np.testing.assert_allclose(y[empty], threshold.numpy()[empty], atol=1e-5)
+    assert len(np.unique(y[empty, 0])) == 2
 
 
 def test_a_layer_that_few_showers_reach_has_fewer_bands() -> None:

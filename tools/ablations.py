@@ -5,8 +5,8 @@
 The program fits the recipe `copula-photons` (or --recipe) as it is, and once more for each
 `--set NAME=VALUE`. NAME is a hyper-parameter of `src/caloforge/models/copula/model.py`; commas
 separate several changes at once: `--set points=8,quantiles=32`. Without --set the program makes
-the changes listed in `CHANGES`. (The hyper-parameter `draws` matters only to the remainder; the
-closed form is the same with any value.)
+the changes listed in `CHANGES`. (The hyper-parameter `draws` is for the remainder; to
+the closed form it adds a few draws to a mean over many.)
 
 The model is fitted to the training showers without a held-out tenth, or the part that --holdout
 says (seeded, stratified in incident energy). It generates showers with the conditions of that

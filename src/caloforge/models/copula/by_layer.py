@@ -108,14 +108,15 @@ class ByLayer(nn.Module):
             cells = x[:, where]
             total = cells.sum(axis=1)
             rows, table, needed = total > 0, kind, enough
-            if bands is not None and rows.any():
+            if not rows.any():
+                continue
+            if bands is not None:
                 bands.fit(torch.from_numpy(log_energy[rows]), enough)
                 table = bands(torch.from_numpy(log_energy).float())[0].numpy()
                 # Within a band showers are few, and the layer energies far apart.
                 needed = min(FEW, enough)
-            if rows.any():
-                share, height = cells[rows] / total[rows, None], np.log(total[rows])
-                y[rows, where] = tables.fit(share, table[rows], height, needed)
+            share, height = cells[rows] / total[rows, None], np.log(total[rows])
+            y[rows, where] = tables.fit(share, table[rows], height, needed)
             empty = torch.from_numpy(table[~rows])[:, None]
             y[~rows, where] = tables.threshold[empty, 0, tables.group].numpy()
         return y
@@ -152,9 +153,10 @@ class Bands(nn.Module):
             self.lowest[number] = log_energy[rows].min()
             self.highest[number] = log_energy[rows].max()
         # Bands that are not needed lie beyond; `Tables.fit` gives them what the last one has.
-        for beyond in (self.lowest, self.highest):
-            last = self.highest[len(groups) - 1]
-            beyond[len(groups) :] = last + torch.arange(1, len(beyond) - len(groups) + 1)
+        spare = torch.arange(1, len(self.lowest) - len(groups) + 1)
+        beyond = self.highest[len(groups) - 1] + spare
+        self.lowest[len(groups) :] = beyond
+        self.highest[len(groups) :] = beyond
 
 
 def _banded(

@@ -6,8 +6,8 @@ is found by Monte-Carlo expectation maximisation (G. Wei, M. Tanner, 1990):
 
     E: every empty cell is drawn from its normal distribution given all others, cut at t: with the
        precision matrix P = S^-1 its mean is y_i - (P y)_i / P_ii and its variance 1 / P_ii;
-    M: S = mean of y y^T over showers, the symmetries and the last half of the draws, scaled to
-       unit variances, and shrunk by a little towards the identity.
+    M: S = mean of y y^T over showers, symmetries and all draws after the first half of the sweeps,
+       scaled to unit variances, and shrunk by a little towards the identity.
 
 A shower then is y = B c + R^(1/2) w with w standard normal, B = S_yc S_cc^-1 and
 R = S_yy - B S_cy, of which the symmetric root is taken. Matrices are kept at knots in log E, and B
