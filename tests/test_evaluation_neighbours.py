@@ -9,7 +9,7 @@ from caloforge.data import read_showers, sample_path
 from caloforge.errors import DataError
 from caloforge.metrics import matrices
 from caloforge.metrics.memorising import fractions, memorising, nearest
-from caloforge.metrics.neighbours import log_voxels, prdc
+from caloforge.metrics.neighbours import log_voxels, prdc, random_halves
 from caloforge.showers import Showers
 
 Matrix = NDArray[np.float64]
@@ -76,6 +76,52 @@ def test_identical_distributions_have_known_density_and_coverage() -> None:
     assert scores.coverage[0] == pytest.approx(1 - 2**-5, abs=4 * scores.coverage[1])
     far = prdc(rng.normal(size=(300, 3)), rng.normal(size=(300, 3)) + 100)
     assert [far.precision[0], far.recall[0], far.density[0], far.coverage[0]] == [0, 0, 0, 0]
+
+
+def test_the_error_is_the_scatter_of_independent_samples() -> None:
+    rng = np.random.default_rng(15)
+    keys = ("precision", "recall", "density", "coverage")
+    values, halves, given = [], [], []
+    for seed in range(60):
+        x, y = rng.normal(size=(300, 3)), 1.2 * rng.normal(size=(300, 3))
+        scores = prdc(x, y, halves=random_halves((np.zeros(300), np.zeros(300)), seed))
+        values.append([getattr(scores, key)[0] for key in keys])
+        halves.append([getattr(scores, key)[1] for key in keys])
+        given.append([getattr(prdc(x, y), key)[1] for key in keys])
+    scatter = np.std(values, axis=0, ddof=1)
+    ratio, without = (np.mean(errors, axis=0) / scatter for errors in (halves, given))
+    assert (ratio > 0.75).all() and (ratio < 1.5).all(), ratio
+    # For given neighbourhoods alone the error of the coverage is too small.
+    assert without[3] < 0.75, without
+
+
+def test_halves_have_neighbourhoods_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(16)
+    x, y = rng.normal(size=(90, 4)), 1.2 * rng.normal(size=(70, 4))
+    groups = rng.integers(3, size=90).astype(float), rng.integers(3, size=70).astype(float)
+    halves = random_halves(groups, 3)
+    monkeypatch.setattr(matrices, "TILE", (16, 24))
+    scores = prdc(x, y, halves=halves)
+    for (first, second), half in zip(halves, scores.halves, strict=True):
+        # Half of each group, and not the same half of both samples.
+        for of, chosen in zip(groups, (first, second), strict=True):
+            twice = 2 * np.bincount(of[chosen].astype(int), minlength=3)
+            assert np.abs(twice - np.bincount(of.astype(int))).max() <= 1
+        alone = prdc(x[first], y[second])
+        np.testing.assert_array_equal(half.found.density_of, alone.density_of)
+        np.testing.assert_array_equal(half.found.coverage_of, alone.coverage_of)
+        np.testing.assert_array_equal(half.found.recall_of, alone.recall_of)
+        np.testing.assert_array_equal(half.found.precision_of, alone.precision_of)
+    part = scores.among(groups[0] == 1, groups[1] == 1)
+    assert part.coverage[0] == scores.coverage_of[groups[0] == 1].mean()
+    means = [
+        half.found.coverage_of[groups[0][first] == 1].mean()
+        for (first, _), half in zip(halves, scores.halves, strict=True)
+    ]
+    given = np.std(scores.coverage_of[groups[0] == 1], ddof=1) / np.sqrt((groups[0] == 1).sum())
+    assert part.coverage[1] == pytest.approx(max(given, np.std(means, ddof=1)))
+    # A half of 11 showers would have no five neighbours.
+    assert random_halves((np.zeros(11), np.zeros(90)), 0) == []
 
 
 def test_order_and_tiles_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ References: M. F. Naeem et al., "Reliable Fidelity and Diversity Metrics for Gen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,15 @@ Vector = NDArray[np.float64]
 NEIGHBOURS = 5
 # What a voxel without energy is counted as, MeV.
 EMPTY = 0.1
+# Random halves of both samples whose scatter enters the error.
+HALVES = 10
 
 
 @dataclass(frozen=True)
 class PRDC:
     """Precision, recall, density and coverage, each a mean over showers with its error.
 
-    The errors are those of the means, sqrt(variance / showers), for given neighbourhoods. The
-    contributions of the showers are kept, so that a caller can average them by incident energy.
+    The contributions of the showers are kept, so that `among` can average them by incident energy.
 
     Parameters
     ----------
@@ -39,6 +41,11 @@ class PRDC:
         Contribution of each reference shower, (N,).
     k
         Number of neighbours.
+    halves
+        The same of random halves of both samples, with neighbourhoods of their own. The error of a
+        mean for given neighbourhoods is too small, because one shower changes several of them. A
+        half, drawn without replacement, scatters about as much as independent samples of the whole
+        size do. The error is the larger of the two, without halves the first.
     """
 
     precision_of: Vector
@@ -46,26 +53,61 @@ class PRDC:
     density_of: Vector
     coverage_of: Vector
     k: int
+    halves: tuple[Half, ...] = ()
 
     @property
     def precision(self) -> tuple[float, float]:
         """Share of generated showers that lie in the neighbourhood of a reference shower."""
-        return _mean(self.precision_of)
+        return self._mean("precision_of")
 
     @property
     def recall(self) -> tuple[float, float]:
         """Share of reference showers that lie in the neighbourhood of a generated shower."""
-        return _mean(self.recall_of)
+        return self._mean("recall_of")
 
     @property
     def density(self) -> tuple[float, float]:
         """Mean number of reference neighbourhoods a generated shower lies in, over k."""
-        return _mean(self.density_of)
+        return self._mean("density_of")
 
     @property
     def coverage(self) -> tuple[float, float]:
         """Share of reference showers with a generated shower in their neighbourhood."""
-        return _mean(self.coverage_of)
+        return self._mean("coverage_of")
+
+    def among(self, first: Array, second: Array) -> PRDC:
+        """The same means over a part of the showers, in the neighbourhoods of all.
+
+        `first` (N,) and `second` (M,) say of each shower whether it belongs to the part.
+        """
+        return replace(
+            self,
+            precision_of=self.precision_of[second],
+            recall_of=self.recall_of[first],
+            density_of=self.density_of[second],
+            coverage_of=self.coverage_of[first],
+            halves=tuple(
+                replace(half, found=half.found.among(first[half.first], second[half.second]))
+                for half in self.halves
+            ),
+        )
+
+    def _mean(self, which: str) -> tuple[float, float]:
+        values = getattr(self, which)
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        if self.halves:
+            means = [getattr(half.found, which).mean() for half in self.halves]
+            error = max(error, np.std(means, ddof=1))
+        return float(values.mean()), float(error)
+
+
+@dataclass(frozen=True)
+class Half:
+    """Showers of both samples, as sorted indices, and what their neighbourhoods say."""
+
+    first: Array
+    second: Array
+    found: PRDC
 
 
 def log_voxels(energies: Array, cut: float) -> NDArray[np.float32]:
@@ -81,7 +123,11 @@ def log_voxels(energies: Array, cut: float) -> NDArray[np.float32]:
 
 
 def prdc(
-    reference: Array, generated: Array, k: int = NEIGHBOURS, centre: Array | None = None
+    reference: Array,
+    generated: Array,
+    k: int = NEIGHBOURS,
+    centre: Array | None = None,
+    halves: Sequence[tuple[Array, Array]] = (),
 ) -> PRDC:
     """Precision, recall, density and coverage of (N, F) and (M, F) features (2-norm).
 
@@ -89,7 +135,8 @@ def prdc(
     sample. Identical distributions have density 1 and, for many showers, coverage 1 - 2^-k;
     precision and recall depend on the sizes and the number of dimensions. `centre` (F,) is a point
     that many showers share, such as the shower without energy: ties with those are exact. By
-    default all distances are taken about the mean of the reference.
+    default all distances are taken about the mean of the reference. `halves` are sorted indices of
+    halves of both samples, see `random_halves`, whose scatter enters the error.
 
     Raises
     ------
@@ -102,21 +149,51 @@ def prdc(
     first, second = check_pair(reference, generated, k + 1)
     if centre is None:
         centre = first.mean(axis=0, dtype=np.float64)
-    radii1, radii2 = _radii(first, k, centre), _radii(second, k, centre)
-    inside = np.zeros(len(second))
-    recalled = np.zeros(len(first), dtype=bool)
-    nearest_of = np.full(len(first), np.inf)
+    whole = np.arange(len(first)), np.arange(len(second))
+    all1, all2 = zip(whole, *halves, strict=True)
+    radii1, radii2 = _radii(first, all1, k, centre), _radii(second, all2, k, centre)
+    inside = [np.zeros(len(part)) for part in all2]
+    recalled = [np.zeros(len(part), dtype=bool) for part in all1]
+    nearest_of = [np.full(len(part), np.inf) for part in all1]
     for rows, columns, tile in squared_distances(first, second, centre):
-        inside[columns] += (tile < radii1[rows, None]).sum(axis=0)
-        recalled[rows] |= (tile < radii2[columns]).any(axis=1)
-        np.minimum(nearest_of[rows], tile.min(axis=1), out=nearest_of[rows])
-    return PRDC(
-        precision_of=(inside > 0).astype(np.float64),
-        recall_of=recalled.astype(np.float64),
-        density_of=inside / k,
-        coverage_of=(nearest_of < radii1).astype(np.float64),
-        k=k,
+        for i, parts in enumerate(zip(all1, all2, strict=True)):
+            r, c, own = _own(tile, rows, columns, *parts)
+            inside[i][c] += (own < radii1[i][r, None]).sum(axis=0)
+            recalled[i][r] |= (own < radii2[i][c]).any(axis=1)
+            nearest_of[i][r] = np.minimum(nearest_of[i][r], own.min(axis=1, initial=np.inf))
+    found = [
+        PRDC(
+            precision_of=(inside[i] > 0).astype(np.float64),
+            recall_of=recalled[i].astype(np.float64),
+            density_of=inside[i] / k,
+            coverage_of=(nearest_of[i] < radii1[i]).astype(np.float64),
+            k=k,
+        )
+        for i in range(len(all1))
+    ]
+    return replace(
+        found[0],
+        halves=tuple(Half(*h, of_half) for h, of_half in zip(halves, found[1:], strict=True)),
     )
+
+
+def random_halves(
+    groups: tuple[Array, Array], seed: int, number: int = HALVES, k: int = NEIGHBOURS
+) -> list[tuple[Array, Array]]:
+    """Sorted indices of halves of two samples, each with half of the showers of every group.
+
+    `groups` (N,) and (M,) are numbers that showers of one kind share, such as their incident
+    energy. There are no halves of samples in which a half has no k neighbours.
+    """
+    if min(map(len, groups)) < 2 * (k + 1):
+        return []
+    rng = np.random.default_rng(seed)
+
+    def half(of: Array) -> Array:
+        order = np.lexsort((rng.random(len(of)), of))
+        return np.sort(order[rng.integers(2) :: 2])
+
+    return [(half(groups[0]), half(groups[1])) for _ in range(number)]
 
 
 def precision_recall(case: Case) -> Measurements:
@@ -129,30 +206,47 @@ def precision_recall(case: Case) -> Measurements:
     cut = case.for_neighbours()
     first, second = (log_voxels(sample.cells, case.geometry.cut) for sample in cut.samples)
     empty = log_voxels(np.zeros((1, case.geometry.n_cells)), case.geometry.cut)[0]
-    result = prdc(first, second, centre=empty.astype(np.float64))
-    total: dict[str, Measured] = {}
-    at: dict[float, dict[str, Measured]] = {}
-    for key, which in (("precision", 1), ("recall", 0), ("density", 1), ("coverage", 0)):
+    groups = cut.reference.groups, cut.generated.groups
+    halves = [] if case.values_only else random_halves(groups, case.seed)
+    result = prdc(first, second, centre=empty.astype(np.float64), halves=halves)
+    at = {
+        energy: _measured(result.among(*(of == energy for of in groups)))
+        for energy, *_ in cut.energies()
+    }
+    return Measurements(_measured(result), at)
+
+
+def _measured(result: PRDC) -> dict[str, Measured]:
+    figures = {}
+    for key in ("precision", "recall", "density", "coverage"):
         value, error = getattr(result, key)
-        total[key] = Measured(value, error, len(cut.generated))
-        of_shower = getattr(result, f"{key}_of")
-        for energy, *rows in cut.energies():
-            values = of_shower[rows[which]]
-            mean, spread = float(values.mean()), float(values.std() / len(values) ** 0.5)
-            at.setdefault(energy, {})[key] = Measured(mean, spread, len(values))
-    return Measurements(total, at)
+        figures[key] = Measured(value, error, len(getattr(result, f"{key}_of")))
+    return figures
 
 
-def _radii(values: Array, k: int, centre: Array) -> Vector:
-    """Squared distance of each row to its k-th nearest other row, (N,)."""
-    best = np.full((len(values), k), np.inf)
+def _radii(values: Array, parts: Sequence[Array], k: int, centre: Array) -> list[Vector]:
+    """Squared distance of each row of a part to its k-th nearest other row there, (n,) each."""
+    best = [np.full((len(part), k), np.inf) for part in parts]
     for rows, columns, tile in squared_distances(values, centre=centre):
         if rows == columns:
             np.fill_diagonal(tile, np.inf)
-        else:
-            _keep_smallest(best, columns, tile.T, k)
-        _keep_smallest(best, rows, tile, k)
-    return best.max(axis=1)
+        for part, nearest in zip(parts, best, strict=True):
+            r, c, own = _own(tile, rows, columns, part, part)
+            if rows != columns:
+                _keep_smallest(nearest, c, own.T, k)
+            _keep_smallest(nearest, r, own, k)
+    return [nearest.max(axis=1) for nearest in best]
+
+
+def _own(
+    tile: Array, rows: slice, columns: slice, first: Array, second: Array
+) -> tuple[slice, slice, Array]:
+    """What a tile holds of two parts: their places in the parts, and the distances."""
+    r, c = (
+        slice(*np.searchsorted(part, (where.start, where.stop)))
+        for part, where in ((first, rows), (second, columns))
+    )
+    return r, c, tile[np.ix_(first[r] - rows.start, second[c] - columns.start)]
 
 
 def _keep_smallest(best: Array, rows: slice, tile: Array, k: int) -> None:
@@ -160,8 +254,3 @@ def _keep_smallest(best: Array, rows: slice, tile: Array, k: int) -> None:
     if tile.shape[1] > k:
         tile = np.partition(tile, k - 1, axis=1)[:, :k]
     best[rows] = np.partition(np.hstack([best[rows], tile]), k - 1, axis=1)[:, :k]
-
-
-def _mean(values: Vector) -> tuple[float, float]:
-    """Mean and its standard error."""
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
