@@ -103,7 +103,7 @@ def test_halves_have_neighbourhoods_of_their_own(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(matrices, "TILE", (16, 24))
     scores = prdc(x, y, halves=halves)
     for (first, second), half in zip(halves, scores.halves, strict=True):
-        # Half of each group, and not the same half of both samples.
+        # Half of each group.
         for of, chosen in zip(groups, (first, second), strict=True):
             twice = 2 * np.bincount(of[chosen].astype(int), minlength=3)
             assert np.abs(twice - np.bincount(of.astype(int))).max() <= 1
@@ -120,6 +120,9 @@ def test_halves_have_neighbourhoods_of_their_own(monkeypatch: pytest.MonkeyPatch
     ]
     given = np.std(scores.coverage_of[groups[0] == 1], ddof=1) / np.sqrt((groups[0] == 1).sum())
     assert part.coverage[1] == pytest.approx(max(given, np.std(means, ddof=1)))
+    # Halves are drawn anew each time, and of each sample by itself.
+    alike = random_halves((groups[0], groups[0]), 3)
+    assert len({tuple(chosen.tolist()) for pair in alike for chosen in pair}) == 20
     # A half of 11 showers would have no five neighbours.
     assert random_halves((np.zeros(11), np.zeros(90)), 0) == []
 

@@ -177,15 +177,13 @@ def prdc(
     )
 
 
-def random_halves(
-    groups: tuple[Array, Array], seed: int, number: int = HALVES, k: int = NEIGHBOURS
-) -> list[tuple[Array, Array]]:
-    """Sorted indices of halves of two samples, each with half of the showers of every group.
+def random_halves(groups: tuple[Array, Array], seed: int) -> list[tuple[Array, Array]]:
+    """Sorted indices of ten halves of two samples, each with half of the showers of every group.
 
     `groups` (N,) and (M,) are numbers that showers of one kind share, such as their incident
-    energy. There are no halves of samples in which a half has no k neighbours.
+    energy. Samples of fewer than 12 showers have no halves: there are not five neighbours in one.
     """
-    if min(map(len, groups)) < 2 * (k + 1):
+    if min(map(len, groups)) < 2 * (NEIGHBOURS + 1):
         return []
     rng = np.random.default_rng(seed)
 
@@ -193,7 +191,7 @@ def random_halves(
         order = np.lexsort((rng.random(len(of)), of))
         return np.sort(order[rng.integers(2) :: 2])
 
-    return [(half(groups[0]), half(groups[1])) for _ in range(number)]
+    return [(half(groups[0]), half(groups[1])) for _ in range(HALVES)]
 
 
 def precision_recall(case: Case) -> Measurements:
@@ -207,7 +205,7 @@ def precision_recall(case: Case) -> Measurements:
     first, second = (log_voxels(sample.cells, case.geometry.cut) for sample in cut.samples)
     empty = log_voxels(np.zeros((1, case.geometry.n_cells)), case.geometry.cut)[0]
     groups = cut.reference.groups, cut.generated.groups
-    halves = [] if case.values_only else random_halves(groups, case.seed)
+    halves = random_halves(groups, case.seed)
     result = prdc(first, second, centre=empty.astype(np.float64), halves=halves)
     at = {
         energy: _measured(result.among(*(of == energy for of in groups)))
